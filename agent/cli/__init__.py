@@ -1,0 +1,1 @@
+"""The commands: one file each, lazily imported. The only place that prints."""

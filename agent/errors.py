@@ -1,0 +1,111 @@
+"""The whole error tree on one page.
+
+An error is one line: what happened, where (file:line, key, entry), what to do. Each class carries
+the exit code of the command that fails with it, so nothing else has to decide:
+
+- 1  the answer is no (an altered entry, a refused policy)
+- 2  wrong use or configuration
+- 3  cannot be decided (says what is missing)
+- 75 try again later (sysexits.h EX_TEMPFAIL): a full disk, a second copy, a dead link
+
+Misuse of a function by our own code stays ValueError or RuntimeError and ends the process.
+"""
+
+
+class InlandError(Exception):
+    """Any failure that a user or operator can act on.
+
+    Args:
+        what: what happened, lower case, no full stop.
+        where: file:line, configuration key, entry or peer; empty if the text already says it.
+        todo: what to do about it; empty if there is nothing to do.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", todo: str = "") -> None:
+        super().__init__(what, where, todo)
+        self.what, self.where, self.todo = what, where, todo
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        return f"{place}{self.what}" + (f"; {self.todo}" if self.todo else "")
+
+
+class ConfigError(InlandError):
+    """agent.toml, region.toml or a command line that cannot be used."""
+
+    exit_code = 2
+
+
+class BusError(InlandError):
+    """A CAN interface that cannot be opened or read. Transient: the reader reopens it."""
+
+    exit_code = 75
+
+
+class LogError(InlandError):
+    """A recorded CAN log with a line or record that cannot be read."""
+
+    exit_code = 1
+
+
+class PolicyError(InlandError):
+    """A policy that is refused. The one in force stays."""
+
+    exit_code = 1
+
+
+class SealError(InlandError):
+    """A sealed entry that does not open: altered, for somebody else, or not one of ours."""
+
+    exit_code = 1
+
+
+class SpoolError(InlandError):
+    """The spool cannot be used now: full, locked, failing storage."""
+
+    exit_code = 75
+
+
+class SpoolCorruptError(SpoolError):
+    """The spool file is damaged; it is put into quarantine and a new log is begun."""
+
+
+class HatchError(InlandError):
+    """The Unix socket between capture and uplink: closed, refused, or talking nonsense."""
+
+    exit_code = 75
+
+
+class LinkError(InlandError, OSError):
+    """The connection to the region. An OSError too: paho's loop survives nothing else."""
+
+    exit_code = 75
+
+    __str__ = InlandError.__str__
+
+
+class RegionRefusedError(LinkError):
+    """The peer is not the region's broker. Never retried elsewhere, never weaker.
+
+    Args:
+        code: stable reason for logs, counters and tests, e.g. "address", "tls", "region-uri".
+        detail: what was seen.
+    """
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(f"region refused ({code})" + (f": {detail}" if detail else ""))
+        self.code = code
+
+
+class StationError(InlandError):
+    """The region's end: a vehicle, a store or a broker that cannot be used."""
+
+    exit_code = 1
+
+
+class UndecidedError(InlandError):
+    """A question that cannot be answered; says what is missing."""
+
+    exit_code = 3

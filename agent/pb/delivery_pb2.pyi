@@ -1,0 +1,57 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable
+from typing import ClassVar as _ClassVar, Optional as _Optional
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Upload(_message.Message):
+    __slots__ = ("log", "index", "entry", "body")
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    log: bytes
+    index: int
+    entry: bytes
+    body: bytes
+    def __init__(self, log: _Optional[bytes] = ..., index: _Optional[int] = ..., entry: _Optional[bytes] = ..., body: _Optional[bytes] = ...) -> None: ...
+
+class CheckpointUpload(_message.Message):
+    __slots__ = ("log", "note", "from_size", "proof")
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    FROM_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    log: bytes
+    note: str
+    from_size: int
+    proof: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, log: _Optional[bytes] = ..., note: _Optional[str] = ..., from_size: _Optional[int] = ..., proof: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class SignedReceipt(_message.Message):
+    __slots__ = ("receipt", "kid", "signature")
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    KID_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    receipt: bytes
+    kid: bytes
+    signature: bytes
+    def __init__(self, receipt: _Optional[bytes] = ..., kid: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Receipt(_message.Message):
+    __slots__ = ("vehicle", "log", "index", "leaf", "region_unix_ns", "cosigned")
+    VEHICLE_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    LEAF_FIELD_NUMBER: _ClassVar[int]
+    REGION_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    COSIGNED_FIELD_NUMBER: _ClassVar[int]
+    vehicle: str
+    log: bytes
+    index: _containers.RepeatedScalarFieldContainer[int]
+    leaf: _containers.RepeatedScalarFieldContainer[bytes]
+    region_unix_ns: int
+    cosigned: str
+    def __init__(self, vehicle: _Optional[str] = ..., log: _Optional[bytes] = ..., index: _Optional[_Iterable[int]] = ..., leaf: _Optional[_Iterable[bytes]] = ..., region_unix_ns: _Optional[int] = ..., cosigned: _Optional[str] = ...) -> None: ...

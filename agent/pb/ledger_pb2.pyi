@@ -1,0 +1,190 @@
+from agent.pb import sealed_pb2 as _sealed_pb2
+from agent.pb import segment_pb2 as _segment_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Entry(_message.Message):
+    __slots__ = ("index", "at", "genesis", "boot", "session", "segment", "policy", "loss", "drop", "clock", "refusal", "gap", "bus")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    GENESIS_FIELD_NUMBER: _ClassVar[int]
+    BOOT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    DROP_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
+    BUS_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    at: _segment_pb2.Moment
+    genesis: Genesis
+    boot: Boot
+    session: SessionBegun
+    segment: SegmentSealed
+    policy: PolicyInForce
+    loss: Loss
+    drop: Drop
+    clock: ClockStep
+    refusal: Refusal
+    gap: Gap
+    bus: BusState
+    def __init__(self, index: _Optional[int] = ..., at: _Optional[_Union[_segment_pb2.Moment, _Mapping]] = ..., genesis: _Optional[_Union[Genesis, _Mapping]] = ..., boot: _Optional[_Union[Boot, _Mapping]] = ..., session: _Optional[_Union[SessionBegun, _Mapping]] = ..., segment: _Optional[_Union[SegmentSealed, _Mapping]] = ..., policy: _Optional[_Union[PolicyInForce, _Mapping]] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., drop: _Optional[_Union[Drop, _Mapping]] = ..., clock: _Optional[_Union[ClockStep, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., bus: _Optional[_Union[BusState, _Mapping]] = ...) -> None: ...
+
+class Genesis(_message.Message):
+    __slots__ = ("region", "vehicle", "log", "ledger_key")
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    VEHICLE_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    LEDGER_KEY_FIELD_NUMBER: _ClassVar[int]
+    region: str
+    vehicle: str
+    log: bytes
+    ledger_key: bytes
+    def __init__(self, region: _Optional[str] = ..., vehicle: _Optional[str] = ..., log: _Optional[bytes] = ..., ledger_key: _Optional[bytes] = ...) -> None: ...
+
+class Boot(_message.Message):
+    __slots__ = ("boot_id", "clean", "version")
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    CLEAN_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    boot_id: bytes
+    clean: bool
+    version: str
+    def __init__(self, boot_id: _Optional[bytes] = ..., clean: _Optional[bool] = ..., version: _Optional[str] = ...) -> None: ...
+
+class SessionBegun(_message.Message):
+    __slots__ = ("body", "session", "recipients")
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENTS_FIELD_NUMBER: _ClassVar[int]
+    body: bytes
+    session: bytes
+    recipients: _sealed_pb2.Recipients
+    def __init__(self, body: _Optional[bytes] = ..., session: _Optional[bytes] = ..., recipients: _Optional[_Union[_sealed_pb2.Recipients, str]] = ...) -> None: ...
+
+class SegmentSealed(_message.Message):
+    __slots__ = ("body", "plain", "session", "lane", "bytes")
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    PLAIN_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    body: bytes
+    plain: bytes
+    session: bytes
+    lane: _sealed_pb2.Lane
+    bytes: int
+    def __init__(self, body: _Optional[bytes] = ..., plain: _Optional[bytes] = ..., session: _Optional[bytes] = ..., lane: _Optional[_Union[_sealed_pb2.Lane, str]] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class PolicyInForce(_message.Message):
+    __slots__ = ("body", "name", "version", "why")
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    body: bytes
+    name: str
+    version: int
+    why: str
+    def __init__(self, body: _Optional[bytes] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., why: _Optional[str] = ...) -> None: ...
+
+class Loss(_message.Message):
+    __slots__ = ("channel", "count", "cause")
+    class Cause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[Loss.Cause]
+        KERNEL: _ClassVar[Loss.Cause]
+        QUEUE: _ClassVar[Loss.Cause]
+        BROKEN: _ClassVar[Loss.Cause]
+        SEAL: _ClassVar[Loss.Cause]
+        NO_RECIPIENT: _ClassVar[Loss.Cause]
+    UNKNOWN: Loss.Cause
+    KERNEL: Loss.Cause
+    QUEUE: Loss.Cause
+    BROKEN: Loss.Cause
+    SEAL: Loss.Cause
+    NO_RECIPIENT: Loss.Cause
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    channel: str
+    count: int
+    cause: Loss.Cause
+    def __init__(self, channel: _Optional[str] = ..., count: _Optional[int] = ..., cause: _Optional[_Union[Loss.Cause, str]] = ...) -> None: ...
+
+class Drop(_message.Message):
+    __slots__ = ("range", "reason")
+    class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNSPECIFIED: _ClassVar[Drop.Reason]
+        CONFIRMED: _ClassVar[Drop.Reason]
+        QUOTA: _ClassVar[Drop.Reason]
+        EXPIRED: _ClassVar[Drop.Reason]
+        ROTTEN: _ClassVar[Drop.Reason]
+    UNSPECIFIED: Drop.Reason
+    CONFIRMED: Drop.Reason
+    QUOTA: Drop.Reason
+    EXPIRED: Drop.Reason
+    ROTTEN: Drop.Reason
+    RANGE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    range: _containers.RepeatedCompositeFieldContainer[Range]
+    reason: Drop.Reason
+    def __init__(self, range: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., reason: _Optional[_Union[Drop.Reason, str]] = ...) -> None: ...
+
+class Range(_message.Message):
+    __slots__ = ("first", "last")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    last: int
+    def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
+
+class ClockStep(_message.Message):
+    __slots__ = ("from_unix_ns", "to_unix_ns")
+    FROM_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    TO_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    from_unix_ns: int
+    to_unix_ns: int
+    def __init__(self, from_unix_ns: _Optional[int] = ..., to_unix_ns: _Optional[int] = ...) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("what", "code", "count")
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    what: str
+    code: str
+    count: int
+    def __init__(self, what: _Optional[str] = ..., code: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
+class Gap(_message.Message):
+    __slots__ = ("why", "log", "size", "salvaged")
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    SALVAGED_FIELD_NUMBER: _ClassVar[int]
+    why: str
+    log: bytes
+    size: int
+    salvaged: int
+    def __init__(self, why: _Optional[str] = ..., log: _Optional[bytes] = ..., size: _Optional[int] = ..., salvaged: _Optional[int] = ...) -> None: ...
+
+class BusState(_message.Message):
+    __slots__ = ("channel", "state", "count")
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    channel: str
+    state: str
+    count: int
+    def __init__(self, channel: _Optional[str] = ..., state: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,103 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ClockQuality(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CLOCK_FLOOR: _ClassVar[ClockQuality]
+    CLOCK_WALL: _ClassVar[ClockQuality]
+    CLOCK_REGION: _ClassVar[ClockQuality]
+CLOCK_FLOOR: ClockQuality
+CLOCK_WALL: ClockQuality
+CLOCK_REGION: ClockQuality
+
+class SegmentPayload(_message.Message):
+    __slots__ = ("salt", "boot_id", "opened", "closed", "frame_count", "sample_count", "frames", "signals", "dictionary")
+    SALT_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    FRAME_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    DICTIONARY_FIELD_NUMBER: _ClassVar[int]
+    salt: bytes
+    boot_id: bytes
+    opened: Moment
+    closed: Moment
+    frame_count: int
+    sample_count: int
+    frames: bytes
+    signals: bytes
+    dictionary: bytes
+    def __init__(self, salt: _Optional[bytes] = ..., boot_id: _Optional[bytes] = ..., opened: _Optional[_Union[Moment, _Mapping]] = ..., closed: _Optional[_Union[Moment, _Mapping]] = ..., frame_count: _Optional[int] = ..., sample_count: _Optional[int] = ..., frames: _Optional[bytes] = ..., signals: _Optional[bytes] = ..., dictionary: _Optional[bytes] = ...) -> None: ...
+
+class Moment(_message.Message):
+    __slots__ = ("unix_ns", "boottime_ns", "quality")
+    UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    BOOTTIME_NS_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    unix_ns: int
+    boottime_ns: int
+    quality: ClockQuality
+    def __init__(self, unix_ns: _Optional[int] = ..., boottime_ns: _Optional[int] = ..., quality: _Optional[_Union[ClockQuality, str]] = ...) -> None: ...
+
+class FrameColumns(_message.Message):
+    __slots__ = ("origin_ns", "resolution_ns", "channels", "channel", "id", "flags", "length", "rows", "stamp_width", "stamps", "data", "order")
+    ORIGIN_NS_FIELD_NUMBER: _ClassVar[int]
+    RESOLUTION_NS_FIELD_NUMBER: _ClassVar[int]
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    STAMP_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    STAMPS_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    origin_ns: int
+    resolution_ns: int
+    channels: _containers.RepeatedScalarFieldContainer[str]
+    channel: _containers.RepeatedScalarFieldContainer[int]
+    id: _containers.RepeatedScalarFieldContainer[int]
+    flags: _containers.RepeatedScalarFieldContainer[int]
+    length: _containers.RepeatedScalarFieldContainer[int]
+    rows: _containers.RepeatedScalarFieldContainer[int]
+    stamp_width: int
+    stamps: bytes
+    data: bytes
+    order: bytes
+    def __init__(self, origin_ns: _Optional[int] = ..., resolution_ns: _Optional[int] = ..., channels: _Optional[_Iterable[str]] = ..., channel: _Optional[_Iterable[int]] = ..., id: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., length: _Optional[_Iterable[int]] = ..., rows: _Optional[_Iterable[int]] = ..., stamp_width: _Optional[int] = ..., stamps: _Optional[bytes] = ..., data: _Optional[bytes] = ..., order: _Optional[bytes] = ...) -> None: ...
+
+class SignalColumns(_message.Message):
+    __slots__ = ("origin_ns", "resolution_ns", "channels", "channel", "signal", "rows", "stamp_width", "stamps", "value_width", "values", "order")
+    ORIGIN_NS_FIELD_NUMBER: _ClassVar[int]
+    RESOLUTION_NS_FIELD_NUMBER: _ClassVar[int]
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    STAMP_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    STAMPS_FIELD_NUMBER: _ClassVar[int]
+    VALUE_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    origin_ns: int
+    resolution_ns: int
+    channels: _containers.RepeatedScalarFieldContainer[str]
+    channel: _containers.RepeatedScalarFieldContainer[int]
+    signal: _containers.RepeatedScalarFieldContainer[int]
+    rows: _containers.RepeatedScalarFieldContainer[int]
+    stamp_width: int
+    stamps: bytes
+    value_width: int
+    values: bytes
+    order: bytes
+    def __init__(self, origin_ns: _Optional[int] = ..., resolution_ns: _Optional[int] = ..., channels: _Optional[_Iterable[str]] = ..., channel: _Optional[_Iterable[int]] = ..., signal: _Optional[_Iterable[int]] = ..., rows: _Optional[_Iterable[int]] = ..., stamp_width: _Optional[int] = ..., stamps: _Optional[bytes] = ..., value_width: _Optional[int] = ..., values: _Optional[bytes] = ..., order: _Optional[bytes] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""What may be kept: vocabulary, load checks, building against DBC files, the engine."""

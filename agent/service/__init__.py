@@ -1,0 +1,1 @@
+"""The frame of the processes: composition, threads, stop, watchdog."""
