@@ -1,4 +1,4 @@
-"""Generate agent/pb from proto/: `python -m tests.proto`. A test checks that what is committed is current."""
+"""Generate agent/pb from proto/: `python -m tests.proto`. A test checks that it is current."""
 
 from __future__ import annotations
 

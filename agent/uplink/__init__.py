@@ -1,1 +1,1 @@
-"""From the hatch to the pinned broker of the region. Never imports can, numpy, zstandard or the vault."""
+"""From the hatch to the region's pinned broker. No can, no numpy, no zstandard, no vault."""
