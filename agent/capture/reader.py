@@ -1,0 +1,168 @@
+"""One reader a bus: from the interface into the queue, and nothing else.
+
+A reader never dies silently: an interface that goes away is a bus state, reopened with back-off;
+what it cannot hand on is counted. `step()` is one unit of work; the thread around it is the
+service's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from agent.capture.bus import BatchBus
+from agent.capture.queue import Arrival, FrameQueue
+from agent.errors import BusError
+from agent.pb.ledger_pb2 import Loss
+
+READ_TIMEOUT_S: Final = 0.25  # how long a silent bus keeps a reader from seeing `stop`
+FIRST_RETRY_S: Final = 0.2
+LAST_RETRY_S: Final = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Notice(Protocol):
+    """Where a reader reports what happened to its bus; called from the reader's thread."""
+
+    def __call__(self, channel: str, state: str) -> None:
+        """Take note that a bus is up, down or missing."""
+        ...
+
+
+class Reader:
+    """Reads one bus for as long as the agent runs.
+
+    Args:
+        number: which reader this is, for the queue.
+        name: the bus, for messages.
+        open_bus: opens the interface; may raise BusError.
+        queue: where batches go.
+        patient: wait for room in the queue instead of losing frames (a recorded log).
+        notice: told when the bus comes or goes.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        open_bus: Callable[[], BatchBus],
+        queue: FrameQueue,
+        *,
+        patient: bool,
+        notice: Notice,
+    ) -> None:
+        self.name = name
+        self.ended = False
+        self.received = 0  # frames handed to the queue, for the status
+        self._number, self._open, self._queue = number, open_bus, queue
+        self._patient, self._notice = patient, notice
+        self._bus: BatchBus | None = None
+        self._held: Arrival | None = None  # a patient reader's batch that still waits for room
+        self._retry_s = FIRST_RETRY_S
+        self._state = ""
+        self._filters: list[dict[str, object]] | None = None
+        self._lock = threading.Lock()  # guards the two below: the sealer reads, this thread writes
+        self._lost: Counter[tuple[str, int]] = Counter()
+        self._filters_new = False
+
+    def open_now(self) -> None:
+        """Open the bus before the thread starts, so that a wrong setting stops the start.
+
+        Raises:
+            BusError: the interface cannot be opened.
+            ConfigError: its settings cannot be used.
+        """
+        self._bus = self._open()
+        self._state = "up"
+
+    def step(self) -> float:
+        """Read once; return how long to wait before the next step, in seconds."""
+        if self._held is not None:
+            return self._hand_over(self._held)
+        if self.ended:
+            return READ_TIMEOUT_S
+        try:
+            bus = self._bus or self._reopen()
+            self._apply_filters(bus)
+            batch = bus.recv_batch(READ_TIMEOUT_S)
+        except BusError as error:
+            return self._gone(error)
+        self._count(bus)
+        if len(batch):
+            return self._hand_over(Arrival(self._number, batch))
+        if bus.ended:
+            self.ended = True
+        return 0.0
+
+    def set_filters(self, filters: list[dict[str, object]] | None) -> None:
+        """Have the bus deliver only what matches; None: everything. Any thread."""
+        with self._lock:
+            self._filters, self._filters_new = filters, True
+
+    def losses(self) -> list[tuple[str, int, int]]:
+        """Return (channel, count, cause) of what was lost since the last call. Any thread."""
+        with self._lock:
+            lost = [(channel, count, cause) for (channel, cause), count in self._lost.items()]
+            self._lost.clear()
+        return lost
+
+    def close(self) -> None:
+        """Close the interface."""
+        if self._bus is not None:
+            self._count(self._bus)
+            self._bus.close()
+            self._bus = None
+
+    def _hand_over(self, arrival: Arrival) -> float:
+        if self._patient:
+            taken = self._queue.put_when_room(arrival, READ_TIMEOUT_S)
+            self._held = None if taken else arrival
+        else:
+            taken = self._queue.put(arrival)
+            if not taken:
+                with self._lock:
+                    self._lost[self.name, Loss.QUEUE] += len(arrival.batch)
+        if taken:
+            self.received += len(arrival.batch)
+        return 0.0
+
+    def _reopen(self) -> BatchBus:
+        self._bus = self._open()
+        with self._lock:
+            self._filters_new = True
+        self._retry_s = FIRST_RETRY_S
+        self._say("up")
+        return self._bus
+
+    def _apply_filters(self, bus: BatchBus) -> None:
+        with self._lock:
+            new, filters = self._filters_new, self._filters
+            self._filters_new = False
+        if new:
+            bus.set_filters(filters)
+
+    def _gone(self, error: BusError) -> float:
+        if self._bus is not None:
+            log.warning("bus %s: %s", self.name, error)
+            self.close()
+            self._say("down")
+        elif self._state not in ("down", "missing"):
+            self._say("missing")
+        wait_s, self._retry_s = self._retry_s, min(LAST_RETRY_S, self._retry_s * 2)
+        return wait_s
+
+    def _say(self, state: str) -> None:
+        if state != self._state:
+            self._state = state
+            self._notice(self.name, state)
+
+    def _count(self, bus: BatchBus) -> None:
+        lost = bus.losses()
+        if lost:
+            with self._lock:
+                for channel, count, cause in lost:
+                    self._lost[channel, cause] += count

@@ -1,0 +1,144 @@
+"""From kept frames to segments: one open segment for each rule set. Pure: moments are arguments.
+
+A segment is closed when its time is up (`flush_ns` of boot time after its first row), when it holds
+16,384 rows, when it could exceed what fits into one message, or when the policy changes. So a
+segment never mixes two policies, and nothing stays open longer than its rule says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from agent.capture.queue import Arrival
+from agent.frames import SIGNAL, FrameBatch, SignalBatch, concatenate
+from agent.pb.segment_pb2 import Moment
+from agent.policy.engine import Kept, RuleSet
+from agent.vault.segment import Draft
+
+MAX_ROWS: Final = 16_384
+MAX_BYTES: Final = 240 << 10  # of a segment that does not compress: one message is 256 KiB at most
+FRAME_COST: Final = 10  # bytes of a frame beside its data, at worst: stamp and order
+SAMPLE_COST: Final = 18  # bytes of a sample, at worst: stamp, value, order
+
+
+@dataclass(slots=True)
+class _Open:
+    """A segment that is being filled."""
+
+    opened: Moment
+    frames: list[FrameBatch]
+    signals: list[SignalBatch]
+    rows: int = 0
+    cost: int = 0
+
+
+class Recorder:
+    """Collects what one policy keeps.
+
+    Args:
+        policy_hash: SHA-256 of the compiled policy.
+        dictionary_hash: SHA-256 of its dictionary.
+    """
+
+    def __init__(self, *, policy_hash: bytes, dictionary_hash: bytes) -> None:
+        self._policy, self._dictionary = policy_hash, dictionary_hash
+        self._open: dict[RuleSet, _Open] = {}
+
+    def add(self, kept: list[Kept], channels: tuple[str, ...], now: Moment) -> list[Draft]:
+        """Take what was kept of one batch; return the segments that it filled."""
+        full: list[Draft] = []
+        for part in kept:
+            for frames in _slices(part.frames, _frame_costs(part.frames)):
+                full += self._put(part.rule_set, channels, now, frames=frames)
+            for signals in _slices(part.signals, np.full(len(part.signals), SAMPLE_COST)):
+                full += self._put(part.rule_set, channels, now, signals=signals)
+        return full
+
+    def due(self, channels: tuple[str, ...], now: Moment) -> list[Draft]:
+        """Return the segments whose time is up."""
+        return [
+            self._close(rule_set, channels, now)
+            for rule_set, segment in list(self._open.items())
+            if now.boottime_ns - segment.opened.boottime_ns >= rule_set.flush_ns
+        ]
+
+    def flush(self, channels: tuple[str, ...], now: Moment) -> list[Draft]:
+        """Return every open segment: at a policy change and at the end."""
+        return [self._close(rule_set, channels, now) for rule_set in list(self._open)]
+
+    def _put(
+        self,
+        rule_set: RuleSet,
+        channels: tuple[str, ...],
+        now: Moment,
+        *,
+        frames: FrameBatch | None = None,
+        signals: SignalBatch | None = None,
+    ) -> list[Draft]:
+        rows = len(frames) if frames is not None else len(signals) if signals is not None else 0
+        cost = rows * SAMPLE_COST if frames is None else int(_frame_costs(frames).sum())
+        closed: list[Draft] = []
+        segment = self._open.get(rule_set)
+        if segment and (segment.rows + rows > MAX_ROWS or segment.cost + cost > MAX_BYTES):
+            closed.append(self._close(rule_set, channels, now))
+            segment = None
+        if segment is None:
+            segment = self._open[rule_set] = _Open(now, [], [])
+        if frames is not None:
+            segment.frames.append(frames)
+        if signals is not None:
+            segment.signals.append(signals)
+        segment.rows += rows
+        segment.cost += cost
+        return closed
+
+    def _close(self, rule_set: RuleSet, channels: tuple[str, ...], now: Moment) -> Draft:
+        segment = self._open.pop(rule_set)
+        return Draft(
+            frames=concatenate(segment.frames),
+            signals=np.concatenate(segment.signals) if segment.signals else np.zeros(0, SIGNAL),
+            channels=channels,
+            recipients=rule_set.recipients,
+            lane=rule_set.lane,
+            resolution_ns=rule_set.resolution_ns,
+            keep_order=rule_set.keep_order,
+            opened=segment.opened,
+            closed=now,
+            policy=self._policy,
+            dictionary=self._dictionary,
+            keep_s=rule_set.keep_s,
+        )
+
+
+def _frame_costs(frames: FrameBatch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return frames["length"].astype(np.int64) + FRAME_COST
+
+
+def _slices(
+    rows: FrameBatch, costs: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> list[FrameBatch]:
+    """Cut rows into parts that each fit into one segment."""
+    if len(rows) <= MAX_ROWS and int(costs.sum()) <= MAX_BYTES:
+        return [rows] if len(rows) else []
+    half = len(rows) // 2
+    return _slices(rows[:half], costs[:half]) + _slices(rows[half:], costs[half:])
+
+
+def merge(arrivals: list[Arrival]) -> FrameBatch:
+    """Return one batch in the order of the stamps, never changing the order within one source.
+
+    Readers run side by side, so the order in which their batches come says nothing; the kernel's
+    stamps do. A source whose stamps step back is placed by the highest stamp it has shown so far.
+    """
+    sources = {arrival.source for arrival in arrivals}
+    batches = [
+        concatenate([arrival.batch for arrival in arrivals if arrival.source == source])
+        for source in sorted(sources)
+    ]
+    if len(batches) == 1:
+        return batches[0]
+    place = np.concatenate([np.maximum.accumulate(batch["timestamp_ns"]) for batch in batches])
+    return concatenate(batches)[np.argsort(place, kind="stable")]

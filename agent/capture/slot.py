@@ -1,0 +1,107 @@
+"""The policy in force: looked at twice a second, read through the same door as at install.
+
+- The active file decides. It is replaced whole (rename), so looking at it never sees a half.
+- A file that is refused does not replace the policy in force.
+- At a start the previous policy is tried if the active one is refused; then nothing is kept.
+- A policy that has expired by trusted time keeps nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.errors import PolicyError
+from agent.policy.compiled import Policy, load_policy
+from agent.policy.store import ACTIVE, PREVIOUS
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is in force from now on.
+
+    Attributes:
+        policy: None: nothing is kept.
+        data: the compiled bytes, empty without a policy.
+        why: started, installed, removed, expired, unreadable: as in PolicyInForce.
+    """
+
+    policy: Policy | None
+    data: bytes
+    why: str
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256 of the compiled bytes: what segments and the ledger call the policy."""
+        return hashlib.sha256(self.data).digest()
+
+
+class PolicySlot:
+    """Watches a policy folder.
+
+    Args:
+        folder: where `inland policy install` puts the active policy.
+        region: the car's region; a policy for another one is refused.
+    """
+
+    def __init__(self, folder: Path, region: str) -> None:
+        self._folder, self._region = folder, region
+        self._seen: tuple[int, int, int] | None = None
+        self._in_force: Change | None = None
+
+    def look(self, now_ns: int) -> Change | None:
+        """Return what changed since the last look; None if nothing did.
+
+        Args:
+            now_ns: trusted time, ns since the Unix epoch.
+        """
+        change = self._look(now_ns)
+        if change is not None:
+            self._in_force = change
+        return change
+
+    def _look(self, now_ns: int) -> Change | None:
+        first = self._in_force is None
+        seen = _identity(self._folder / ACTIVE)
+        if first or seen != self._seen:
+            self._seen = seen
+            return self._read(first=first, now_ns=now_ns)
+        policy = self._in_force.policy if self._in_force else None
+        if policy is not None and policy.not_after_ns <= now_ns:
+            return Change(None, b"", "expired")
+        return None
+
+    def _read(self, *, first: bool, now_ns: int) -> Change | None:
+        names = (ACTIVE, PREVIOUS) if first else (ACTIVE,)
+        found = False
+        for name in names:
+            try:
+                data = (self._folder / name).read_bytes()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                log.error("policy %s: %s", name, error)
+                found = True
+                continue
+            found = True
+            try:
+                policy = load_policy(data, region=self._region, now_ns=now_ns)
+            except PolicyError as error:
+                log.error("policy %s: %s", name, error)
+                continue
+            return Change(policy, data, "started" if first else "installed")
+        if not found:
+            return Change(None, b"", "started" if first else "removed")
+        return Change(None, b"", "unreadable") if first else None
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

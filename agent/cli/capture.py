@@ -1,0 +1,30 @@
+"""`inland capture`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from agent.cli.common import config_option, log_to_stderr, verbose_option
+from agent.config import load_config
+
+
+@click.command()
+@config_option
+@click.option("--once", is_flag=True, help="End when every log has ended and all is receipted.")
+@verbose_option
+def command(config_path: Path, *, once: bool, verbose: bool) -> None:
+    """Read the buses, keep what the policy names, seal it.
+
+    This process has CAN and the vault, and opens no internet socket. `inland uplink` carries what
+    it seals to the region; they meet at a Unix socket in the run folder.
+
+    \b
+    Example:
+      inland capture --config /etc/inland/agent.toml
+    """
+    log_to_stderr(verbose=verbose)
+    from agent.service.capture import run_capture
+
+    run_capture(load_config(config_path), once=once)

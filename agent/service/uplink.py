@@ -1,0 +1,35 @@
+"""The process `inland uplink`: the network, and no CAN, no spool file, no key that opens or signs data."""
+
+from __future__ import annotations
+
+import random
+import signal
+
+from agent.config import Config
+
+
+def run_uplink(config: Config) -> None:
+    """Run until a signal.
+
+    Raises:
+        InlandError: a card, certificate or key that cannot be used.
+    """
+    from agent.hatch import HatchClient
+    from agent.region import load_region_card
+    from agent.service.crew import Crew
+    from agent.uplink.run import Uplink
+
+    card = load_region_card(config.region_card)
+    crew = Crew()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: crew.stop.set())
+    uplink = Uplink(
+        card,
+        config.vehicle.id,
+        config.vehicle.certificate,
+        config.vehicle.key,
+        HatchClient(config.hatch),
+        rng=random.SystemRandom(),
+        spread_s=config.spread_s,
+    )
+    uplink.run(crew.stop)

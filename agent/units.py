@@ -1,0 +1,68 @@
+"""Durations and sizes as people write them, and what they meant when they mistyped a key. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Final
+
+DURATIONS: Final = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "min": 60 * 10**9,
+    "h": 3600 * 10**9,
+    "d": 86_400 * 10**9,
+}
+SIZES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([^\W\d]+)")
+
+
+def duration_ns(text: str) -> int:
+    """Return a duration in ns: "250ms", "10s", "30min", "7d".
+
+    Raises:
+        ValueError: not a number with one of the units.
+    """
+    return _scaled(text, DURATIONS, "10s")
+
+
+def size_bytes(text: str) -> int:
+    """Return a size in bytes: "512MiB".
+
+    Raises:
+        ValueError: not a number with one of the units.
+    """
+    return _scaled(text, SIZES, "512MiB")
+
+
+def _scaled(text: str, units: dict[str, int], example: str) -> int:
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None or match[2] not in units:
+        raise ValueError(f"'{text}' is not a number with a unit ({', '.join(units)}), as {example}")
+    return round(float(match[1]) * units[match[2]])
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """Return the hint for an unknown key: the nearest valid one, or all of them."""
+    choices = sorted(valid)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    if close:
+        return f"nearest valid key is '{close[0]}'"
+    return f"valid keys are {', '.join(choices)}"
+
+
+def line_of(text: str, key: str, *, start: int = 1) -> int:
+    """Return the line of a TOML text, from 1, where a key is first set at or after `start`.
+
+    `tomllib` gives no positions. A key that is not found is reported at `start`.
+    """
+    setting = re.compile(rf"""\s*(?:\[+\s*)?["']?{re.escape(key)}["']?\s*[=\].]""")
+    for number, line in enumerate(text.splitlines(), 1):
+        if number >= start and setting.match(line):
+            return number
+    return start

@@ -1,0 +1,162 @@
+"""The import rule of the house, read from the code itself.
+
+cli > service > {capture, uplink, station, owner} > {policy, vault} > {pb, errors, frames, ...}.
+A room may import rooms below it, and files of its own folder; never its neighbours, never upwards.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FLOORS = {
+    "cli": 4,
+    "service": 3,
+    "capture": 2,
+    "uplink": 2,
+    "station": 2,
+    "owner": 2,
+    "policy": 1,
+    "vault": 1,
+}  # everything else is the ground floor
+BANNED = {
+    "agent/capture": {"ssl", "paho", "http", "urllib", "asyncio"},
+    "agent/vault": {"ssl", "paho", "can", "asyncio"},
+    "agent/policy": {"ssl", "paho", "can", "asyncio", "socket"},
+    "agent/uplink": {"can", "numpy", "zstandard", "sqlite3", "serial", "asyncio"},
+    "agent": {"firmware_sim", "asyncio"},
+    "firmware_sim": {"agent", "asyncio"},
+}
+# Values in, values out: no clock, random, file, socket, thread, log.
+PURE = {
+    "agent/frames.py",
+    "agent/units.py",
+    "agent/capture/recorder.py",
+    "agent/policy/vocabulary.py",
+    "agent/policy/compiled.py",
+    "agent/policy/engine.py",
+    "agent/policy/signals.py",
+    "agent/vault/columns.py",
+    "agent/vault/segment.py",
+    "agent/vault/session.py",
+    "agent/vault/tree.py",
+    "agent/vault/checkpoint.py",
+    "agent/vault/receipts.py",
+    "agent/uplink/backoff.py",
+    "agent/uplink/delivery.py",
+    "agent/uplink/topics.py",
+    "agent/uplink/pin.py",
+    "firmware_sim/slcan.py",
+    "firmware_sim/car.py",
+    "firmware_sim/camera.py",
+}
+IMPURE = {
+    "asyncio", "can", "logging", "os", "paho", "random", "secrets", "select", "socket", "sqlite3",
+    "ssl", "subprocess", "threading", "time", "tempfile",
+}  # fmt: skip
+
+
+def sources() -> list[Path]:
+    """Every source file of the product."""
+    return sorted(p for top in ("agent", "firmware_sim") for p in (ROOT / top).rglob("*.py"))
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Full names of what a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room(name: str) -> str:
+    """The folder below agent that a module is in; '' for the files beside them."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 2 or (len(parts) == 2 and parts[1] in FLOORS) else ""
+
+
+def violations(path: str, text: str) -> list[str]:
+    """What a file at a path (relative to the root) imports against the rule."""
+    names = imported(ast.parse(text))
+    found = [
+        f"{path} imports {name}"
+        for folder, banned in BANNED.items()
+        if path.startswith(folder + "/")
+        for name in names
+        if name.split(".")[0] in banned
+    ]
+    if path in PURE:
+        found += [f"{path} is pure but imports {n}" for n in names if n.split(".")[0] in IMPURE]
+    if path.startswith("agent/"):
+        mine = room(path.removesuffix(".py").replace("/", "."))
+        for name in (n for n in names if n.startswith("agent.")):
+            theirs = room(name)
+            if theirs == mine or theirs not in FLOORS:
+                continue
+            if FLOORS.get(mine, 0) <= FLOORS[theirs]:
+                found.append(f"{path} imports {name}, which is not below it")
+    return found
+
+
+def test_every_import_goes_down():
+    """The whole house keeps the rule."""
+    found = [
+        v for p in sources() for v in violations(str(p.relative_to(ROOT)), p.read_text("utf-8"))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("agent/capture/planted.py", "import ssl"),
+        ("agent/capture/planted.py", "from agent.uplink import link"),
+        ("agent/vault/planted.py", "def f():\n    from agent.capture import bus"),
+        ("agent/policy/planted.py", "import agent.vault.spool"),
+        ("agent/uplink/planted.py", "import numpy as np"),
+        ("agent/uplink/planted.py", "from agent.vault.receipts import verify"),
+        ("agent/vault/tree.py", "import time"),
+        ("agent/planted.py", "from agent.vault import spool"),
+        ("firmware_sim/planted.py", "from agent.frames import FRAME"),
+        ("agent/station/planted.py", "import firmware_sim.car"),
+    ],
+)
+def test_planted_import_is_found(path: str, text: str):
+    """The rule can see what it forbids."""
+    assert violations(path, text) != []
+
+
+def test_pure_files_exist():
+    """A renamed file does not silently leave the list."""
+    assert [path for path in sorted(PURE) if not (ROOT / path).exists()] == []
+
+
+def test_top_level_is_the_house():
+    """The top level holds these and hidden tool files, nothing else."""
+    allowed = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"}
+    allowed |= {"agent", "proto", "firmware_sim", "tests"}
+    built = {"build", "inland.egg-info"}  # what `pip install .` leaves behind, ignored by git
+    here = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    assert here - allowed - built == set()
+
+
+def test_files_can_be_read_in_one_sitting():
+    """No file above 350 lines."""
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in sources()
+        if "/pb/" not in str(path)
+        if (lines := len(path.read_text("utf-8").splitlines())) > 350
+    }
+    assert long == {}
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
