@@ -63,7 +63,7 @@ class Reader:
         self._bus: BatchBus | None = None
         self._held: Arrival | None = None  # a patient reader's batch that still waits for room
         self._retry_s = FIRST_RETRY_S
-        self._state = ""
+        self.state = "closed"  # up | down | missing, for the status
         self._filters: list[dict[str, object]] | None = None
         self._lock = threading.Lock()  # guards the two below: the sealer reads, this thread writes
         self._lost: Counter[tuple[str, int]] = Counter()
@@ -77,7 +77,7 @@ class Reader:
             ConfigError: its settings cannot be used.
         """
         self._bus = self._open()
-        self._state = "up"
+        self.state = "up"
 
     def step(self) -> float:
         """Read once; return how long to wait before the next step, in seconds."""
@@ -150,14 +150,14 @@ class Reader:
             log.warning("bus %s: %s", self.name, error)
             self.close()
             self._say("down")
-        elif self._state not in ("down", "missing"):
+        elif self.state not in ("down", "missing"):
             self._say("missing")
         wait_s, self._retry_s = self._retry_s, min(LAST_RETRY_S, self._retry_s * 2)
         return wait_s
 
     def _say(self, state: str) -> None:
-        if state != self._state:
-            self._state = state
+        if state != self.state:
+            self.state = state
             self._notice(self.name, state)
 
     def _count(self, bus: BatchBus) -> None:

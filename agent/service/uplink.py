@@ -1,4 +1,4 @@
-"""The process `inland uplink`: the network, and no CAN, no spool file, no key that opens or signs data."""
+"""The process `inland uplink`: the network, and no CAN, no spool, no key that opens data."""
 
 from __future__ import annotations
 

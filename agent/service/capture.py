@@ -1,0 +1,181 @@
+"""The process `inland capture`: CAN and the vault, and no internet socket.
+
+Order of a start: sockets first (the kernel stamps and buffers meanwhile), heavy imports after, then
+the vault, the hatch and the readers; READY is told when frames flow. The main thread is the sealer.
+Order of an end: readers, hatch, then what is still in memory is sealed, then the spool is closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+from typing import Any, Final
+
+from agent.config import Bus, Config
+from agent.service.crew import Crew
+from agent.service.notify import notify, watchdog_period_s
+
+POLL_S: Final = 0.2  # how often --once asks whether everything is receipted
+
+log = logging.getLogger(__name__)
+
+
+def run_capture(config: Config, *, once: bool = False) -> None:
+    """Run until a signal, or with `once` until every log has ended and all is receipted.
+
+    Raises:
+        InlandError: what stops a start, or what ended a thread.
+    """
+    crew = Crew()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: crew.stop.set())
+    early = _open_early(config)
+    process = CaptureProcess(config, early)
+    clean = False
+    try:
+        process.start(crew)
+        process.work(crew, once=once)
+        clean = True
+    finally:
+        process.end(crew, clean=clean)
+
+
+def _open_early(config: Config) -> dict[str, socket.socket]:
+    """Bind the SocketCAN sockets: from here on the kernel stamps and buffers every frame."""
+    from agent.capture.early import open_early
+    from agent.errors import BusError
+
+    sockets: dict[str, socket.socket] = {}
+    for bus in config.buses:
+        if bus.settings["interface"] == "socketcan":
+            try:
+                sockets[bus.name] = open_early(bus.settings)
+            except BusError as error:  # it may appear later: the reader tries again
+                log.warning("bus %s: %s", bus.name, error)
+    return sockets
+
+
+class CaptureProcess:
+    """The parts of a running capture process, built bottom up."""
+
+    def __init__(self, config: Config, early: dict[str, socket.socket]) -> None:
+        from agent import __version__
+        from agent.capture.queue import FrameQueue
+        from agent.capture.reader import Reader
+        from agent.capture.sealer import Sealer
+        from agent.capture.slot import PolicySlot
+        from agent.clock import boot_id
+        from agent.frames import ChannelTable
+        from agent.region import load_region_card
+        from agent.vault.keys import load_ledger_key
+        from agent.vault.vault import Identity, Vault
+
+        card = load_region_card(config.region_card)
+        self._config, self._region = config, card.region
+        identity = Identity(
+            region=card.region,
+            vehicle=config.vehicle.id,
+            ledger_key=load_ledger_key(config.vehicle.ledger_key),
+            receipt_keys=card.receipt_keys,
+            cosign_keys=card.cosign_keys,
+            region_key=card.recipient_key,
+            owner_key=None,
+        )
+        self.vault = Vault.open(
+            config.state,
+            identity=identity,
+            rng=os.urandom,
+            boot_id=boot_id(),
+            version=__version__,
+            quota_bytes=config.spool_bytes,
+        )
+        self._queue = FrameQueue(config.queue_frames)
+        self._channels = ChannelTable()
+        self._early = early
+        self.readers: list[Reader] = []
+        self.sealer = Sealer(
+            vault=self.vault,
+            queue=self._queue,
+            readers=self.readers,
+            channels=self._channels,
+            slot=PolicySlot(config.policy, card.region),
+            moment=self.vault.moment,
+        )
+
+    def start(self, crew: Crew) -> None:
+        """Open the buses and the hatch, start the threads, tell the service manager.
+
+        Raises:
+            InlandError: a bus whose settings cannot be used, or a hatch that is taken.
+        """
+        from agent.hatch import HatchServer
+        from agent.service.answers import Answers
+
+        for number, bus in enumerate(self._config.buses):
+            self.readers.append(self._reader(number, bus))
+        answers = Answers(
+            self._config,
+            self._region,
+            vault=self.vault,
+            sealer=self.sealer,
+            queue=self._queue,
+            readers=self.readers,
+        )
+        self._config.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        hatch = HatchServer(self._config.hatch, answers, allowed_uids=frozenset({0, os.geteuid()}))
+        crew.run("hatch", lambda: hatch.serve(crew.stop))
+        for reader in self.readers:
+            reader.open_now()
+            crew.start(f"read-{reader.name}", reader.step)
+        notify("READY=1")
+
+    def _reader(self, number: int, bus: Bus) -> Any:
+        from agent.capture.bus import open_bus
+        from agent.capture.reader import Reader
+
+        def open_it() -> Any:
+            # The early socket serves the first opening; a bus that went away is opened anew.
+            return open_bus(
+                {**bus.settings, "name": bus.name},
+                self._channels,
+                early=self._early.pop(bus.name, None),
+            )
+
+        return Reader(
+            number,
+            bus.name,
+            open_it,
+            self._queue,
+            patient=bus.settings["interface"] == "log",
+            notice=self.sealer.notice,
+        )
+
+    def work(self, crew: Crew, *, once: bool) -> None:
+        """Seal until the crew stops, or until the logs are over and receipted."""
+        feed_s = watchdog_period_s()
+        fed = time.monotonic()
+        while not crew.stop.is_set():
+            wait_s = self.sealer.step()
+            if feed_s is not None and time.monotonic() - fed >= feed_s and crew.healthy():
+                fed = time.monotonic()
+                notify("WATCHDOG=1")
+            if once and self.sealer.drained:
+                if not sum(self.vault.status().pending.values()):
+                    return
+                wait_s = POLL_S
+            crew.stop.wait(wait_s)
+
+    def end(self, crew: Crew, *, clean: bool) -> None:
+        """Join the threads, seal what is left, close the spool; raises what ended a thread."""
+        notify("STOPPING=1")
+        try:
+            crew.join()
+            for reader in self.readers:
+                reader.close()
+            if clean:
+                self.sealer.finish()
+        finally:
+            self.vault.close(clean=clean)
