@@ -72,12 +72,18 @@ class Reader:
     def open_now(self) -> None:
         """Open the bus before the thread starts, so that a wrong setting stops the start.
 
+        An interface that is not there yet does not: the thread tries again until it is.
+
         Raises:
-            BusError: the interface cannot be opened.
             ConfigError: its settings cannot be used.
+            LogError: a recorded log that is missing or that nobody can read.
         """
-        self._bus = self._open()
-        self.state = "up"
+        try:
+            self._bus = self._open()
+        except BusError as error:
+            self._gone(error)
+        else:
+            self.state = "up"
 
     def step(self) -> float:
         """Read once; return how long to wait before the next step, in seconds."""
@@ -146,11 +152,12 @@ class Reader:
             bus.set_filters(filters)
 
     def _gone(self, error: BusError) -> float:
-        if self._bus is not None:
+        if self._bus is not None or self.state == "closed":
             log.warning("bus %s: %s", self.name, error)
+        if self._bus is not None:
             self.close()
             self._say("down")
-        elif self.state not in ("down", "missing"):
+        elif self.state == "closed":
             self._say("missing")
         wait_s, self._retry_s = self._retry_s, min(LAST_RETRY_S, self._retry_s * 2)
         return wait_s

@@ -53,14 +53,11 @@ def lines(status: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [
         (
             "frames",
-            f"{frames['received']:,} seen, {frames['kept']:,} kept, {frames['lost']:,} lost, "
-            f"{status['samples']:,} signal samples",
+            f"{frames['received']:,} seen, {frames['kept']:,} kept, {frames['lost']:,} lost",
         ),
-        (
-            "spool",
-            f"{status['segments']:,} segments sealed, {spool['stored_bytes'] / 1e6:.1f} of "
-            f"{spool['quota_bytes'] / 1e6:.0f} MB, waiting: {pending or 'nothing'}",
-        ),
+        ("samples", f"{status['samples']:,} of signals"),
+        ("sealed", f"{status['segments']:,} segments, waiting: {pending or 'nothing'}"),
+        ("spool", f"{spool['stored_bytes'] / 1e6:.1f} of {spool['quota_bytes'] / 1e6:.0f} MB"),
         ("link", f"{peer}, {link['sent']:,} sent, {status['receipts']:,} receipted"),
     ]
     if link["last_error"]:
