@@ -1,0 +1,233 @@
+"""`inland demo`: the whole way of a frame, on real parts, in a temporary folder.
+
+A region is made, a car enrolled, a policy built from the car's own DBC; then a broker, the station,
+both halves of the agent and a simulated car on a serial line run as processes of their own, as they
+do in the field. At the end the region opens what arrived, and every frame that the car sent is
+compared with it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from agent.cli.common import print_json
+from agent.cli.demo_compare import compare
+from agent.cli.demo_view import View, summary
+from agent.cli.processes import Processes, free_port
+from agent.errors import HatchError, InlandError
+from agent.hatch import HatchClient
+from agent.policy.build import build_policy
+from agent.policy.store import install
+from agent.station.authority import create_region
+from agent.station.broker import start_broker
+from agent.station.enrolment import enroll_vehicle
+
+POLICY: Final = """\
+policy = "demo"
+version = 1
+region = "cn"
+not_after = 2099-12-31
+dbc = ["{dbc}"]
+
+[[collect]]
+id = "all-frames"
+category = "vehicle.state"
+purpose = "diagnostics_repair"
+basis = "law:GB/T 32960"
+necessity = "show every frame on its way"
+frames = ["can0:*"]
+keep = "1d"
+recipients = "region"
+
+[[collect]]
+id = "driving"
+category = "vehicle.state"
+purpose = "diagnostics_repair"
+basis = "law:GB/T 32960"
+necessity = "show signals decoded in the car"
+signals = ["VehicleSpeed", "BrakePressure"]
+every = "100ms"
+keep = "1d"
+recipients = "region"
+"""
+BUS: Final = """
+[[bus]]
+name = "can0"
+interface = "slcan"
+channel = "{pty}"
+bitrate = 500000
+"""
+VIEW_S: Final = 0.5  # between two lines of the live view
+START_S: Final = 30.0  # for a process to be there
+ARRIVE_S: Final = 60.0  # for what the car has sent to be receipted
+SETTLED_S: Final = 2.5  # nothing open and nothing pending for so long: all has arrived
+
+
+@click.command()
+@click.option(
+    "--seconds",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(2, 3600),
+    help="Drive so long.",
+)
+@click.option("--seed", default=7, show_default=True, help="Of the simulated car.")
+@click.option(
+    "--keep", type=click.Path(path_type=Path), help="Work in this new folder and keep it."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object, last.")
+def command(seconds: float, seed: int, keep: Path | None, *, as_json: bool) -> None:
+    """See the whole thing run: no root, no configuration.
+
+    A simulated car drives and brakes hard half-way; its agent keeps, seals and uploads what its
+    policy names; the region opens what arrived and compares it with what the car sent. Exit code 0,
+    or 1 if one frame is missing.
+
+    \b
+    Example:
+      inland demo --seconds 10 --json
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    if keep is not None:
+        keep.mkdir(parents=True)
+        result = Demo(keep, seconds, seed, quiet=as_json).run()
+    else:
+        with tempfile.TemporaryDirectory(prefix="inland-demo-") as folder:
+            result = Demo(Path(folder), seconds, seed, quiet=as_json).run()
+    if as_json:
+        print_json(result)
+    else:
+        summary(result)
+    sys.exit(0 if result["ok"] else 1)
+
+
+class Demo:
+    """One run in one folder."""
+
+    def __init__(self, folder: Path, seconds: float, seed: int, *, quiet: bool) -> None:
+        self._folder, self._seconds, self._seed = folder, seconds, seed
+        self._region, self._car = folder / "region", folder / "car"
+        self._sent = folder / "sent.log"
+        self._view = View(quiet=quiet)
+        self._processes = Processes(folder / "logs")
+        self._config = self._car / "agent.toml"
+        self._vehicle = ""
+        self._pause = threading.Event()  # never set: a wait that a signal interrupts
+
+    def run(self) -> dict[str, Any]:
+        """Do all of it; return what was found.
+
+        Raises:
+            InlandError: a part that did not start or that ended too early; says which.
+        """
+        began_s = time.monotonic()
+        self._prepare()
+        with start_broker(self._region) as broker:
+            self._view.step(f"broker     {broker.describe()}")
+            try:
+                self._start()
+                status = self._drive()
+            finally:
+                self._processes.stop()
+            result = compare(self._region, self._sent, self._folder / "opened")
+        result |= {
+            "frames_kept": status["frames"]["kept"],
+            "segments": status["segments"],
+            "receipts": status["receipts"],
+            "bytes_per_frame": status["spool"]["stored_bytes"] / max(1, result["frames_sent"]),
+            "broker": broker.describe(),
+            "seconds": round(time.monotonic() - began_s, 1),
+        }
+        return result
+
+    def _prepare(self) -> None:
+        """Make the region, the car's bundle and the policy that is in force in it."""
+        port = free_port()
+        region = create_region(
+            self._region,
+            region_id="cn",
+            host="localhost",
+            port=port,
+            prefixes=("127.0.0.0/8", "::1/128"),
+            now=datetime.now(UTC),
+        )
+        self._vehicle = enroll_vehicle(region, self._car)
+        self._view.step(f"region     {region.card.region}: authority, broker and receipt keys made")
+        self._view.step(f"vehicle    {self._vehicle}: enrolled, knows its region by the card alone")
+        with self._config.open("a", encoding="utf-8") as config:
+            config.write(BUS.format(pty=self._folder / "can0"))
+        dbc = Path(find_spec("firmware_sim").origin).with_name("car.dbc")
+        path = self._folder / "policy.toml"
+        path.write_text(POLICY.format(dbc=dbc), encoding="utf-8")
+        install(self._car / "state" / "policy", build_policy(path))
+        self._view.step(
+            "policy     everything on can0 raw, speed and brake pressure ten times a second"
+        )
+
+    def _start(self) -> None:
+        """Start the station, the car and both halves of the agent."""
+        inland = [sys.executable, "-m", "agent.cli"]
+        agent = ["--config", str(self._config)]
+        start = self._processes.start
+        start("station", [*inland, "station", "serve", str(self._region)])
+        car = [sys.executable, "-m", "firmware_sim", "--scenario", "hard-brake", "--json"]
+        car += ["--pty-link", str(self._folder / "can0"), "--sent-log", str(self._sent)]
+        start("car", [*car, "--seconds", str(self._seconds), "--seed", str(self._seed)])
+        self._await("the car's serial line", (self._folder / "can0").exists)
+        start("capture", [*inland, "capture", *agent])
+        start("uplink", [*inland, "uplink", *agent])
+        self._view.step("agent      capture reads a serial CAN adapter; uplink has the network\n")
+
+    def _drive(self) -> dict[str, Any]:
+        """Watch until the car has driven and everything is receipted; return the last status."""
+        began_s = time.monotonic()
+        braked = False
+        quiet_since_s = 0.0
+        while True:
+            self._processes.check()
+            now_s = time.monotonic() - began_s
+            status = self._status()
+            over = self._processes.code("car") is not None
+            if status is not None:
+                brakes = not braked and now_s > self._seconds / 2
+                braked = braked or brakes
+                self._view.live(now_s, status, "   the car brakes hard" if brakes else "")
+                waiting = sum(status["spool"]["pending"].values()) + status["frames"]["waiting"]
+                quiet_since_s = quiet_since_s if over and not waiting else now_s
+                if now_s - quiet_since_s > SETTLED_S:
+                    return status
+            if now_s > self._seconds + ARRIVE_S:
+                raise InlandError(
+                    "not everything was receipted in time", where=str(self._folder / "logs")
+                )
+            self._pause.wait(VIEW_S)
+
+    def _status(self) -> dict[str, Any] | None:
+        hatch = HatchClient(self._car / "run" / "hatch.sock")
+        try:
+            status: dict[str, Any] = json.loads(hatch.status())
+        except HatchError:  # capture is still starting
+            return None
+        finally:
+            hatch.close()
+        return status
+
+    def _await(self, what: str, there: Callable[[], bool]) -> None:
+        deadline_s = time.monotonic() + START_S
+        while not there():
+            self._processes.check()
+            if time.monotonic() > deadline_s:
+                raise InlandError(f"{what} did not appear within {START_S:.0f} s")
+            self._pause.wait(0.05)

@@ -1,0 +1,32 @@
+"""candump -L lines, written for tests by a second hand: slowly, from the format's description.
+
+Source: can-utils, lib.h: `(sec.usec) channel id#data`, `id##<flags>data` for FD, `id#R<len>` remote.
+"""
+
+from __future__ import annotations
+
+from agent.frames import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, FrameBatch
+
+
+def lines(batch: FrameBatch, channels: tuple[str, ...]) -> list[str]:
+    """One line a frame, in the order of the batch."""
+    return [line(row, channels) for row in batch]
+
+
+def line(row: FrameBatch, channels: tuple[str, ...]) -> str:
+    """One frame."""
+    seconds, rest = divmod(int(row["timestamp_ns"]), 10**9)
+    flags, identifier, length = int(row["flags"]), int(row["arbitration_id"]), int(row["length"])
+    if flags & ERROR:
+        shown = f"{identifier | 0x20000000:08X}"
+    else:
+        shown = f"{identifier:08X}" if flags & EXTENDED else f"{identifier:03X}"
+    data = row["data"][:length].tobytes().hex().upper()
+    if flags & FD:
+        nibble = (1 if flags & BRS else 0) | (2 if flags & ESI else 0)
+        text = f"{shown}##{nibble}{data}"
+    elif flags & REMOTE:
+        text = f"{shown}#R{length or ''}"
+    else:
+        text = f"{shown}#{data}"
+    return f"({seconds}.{rest // 1000:06d}) {channels[int(row['channel'])]} {text}"

@@ -1,0 +1,184 @@
+"""A region and a car in a folder, on real parts: what the end-to-end tests stand on.
+
+Everything is started through the commands that a user would type, as processes of their own, so a
+test may kill any of them. Loopback only, free ports, nothing left running.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from agent.cli.processes import free_port
+
+INLAND = [sys.executable, "-m", "agent.cli"]
+PATH = os.environ.get("PATH", "") + ":/usr/sbin"
+needs_mosquitto = pytest.mark.skipif(
+    shutil.which("mosquitto", path=PATH) is None,
+    reason="needs Mosquitto: apt-get install mosquitto",
+)
+EVERYTHING = """\
+policy = "everything"
+version = 1
+region = "cn"
+not_after = 2099-12-31
+
+[[collect]]
+id = "all"
+category = "vehicle.state"
+purpose = "diagnostics_repair"
+basis = "law:GB/T 32960"
+necessity = "a test compares every frame"
+frames = ["*:*"]
+keep = "1d"
+recipients = "region"
+order = true
+timestamp_resolution = "1us"
+"""
+
+
+def wait_for(there: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait until something is so; fail the test if it never is."""
+    pause, deadline = threading.Event(), time.monotonic() + seconds
+    while not there():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s: {what}")
+        pause.wait(0.02)
+
+
+class Rig:
+    """One region with one car."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.region = folder, folder / "region"
+        self.port = free_port()
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.inland("station", "init", str(self.region), "--region", "cn", "--host", "localhost",
+                    "--port", str(self.port), "--prefix", "127.0.0.0/8")  # fmt: skip
+        self.new_car("car")
+
+    def new_car(self, name: str) -> None:
+        """Enroll a car; it is the rig's car from here on."""
+        self.car = self.folder / name
+        self.config = self.car / "agent.toml"
+        self.inland("station", "enroll", str(self.region), str(self.car))
+        self.enrolled = self.config.read_text("utf-8")
+        self.vehicle = re.search(r'^id = "(.+)"', self.enrolled, re.MULTILINE)[1]
+
+    def inland(self, *arguments: str, code: int | None = 0, timeout: float = 120) -> str:
+        """Run a command to its end; return what it printed."""
+        done = subprocess.run(
+            [*INLAND, *arguments], capture_output=True, text=True, timeout=timeout, check=False
+        )
+        if code is not None:
+            assert done.returncode == code, (
+                f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
+            )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.stdout + done.stderr
+
+    def start(
+        self, name: str, *arguments: str, command: list[str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a command and leave it running; its words go to <name>.txt."""
+        with (self.folder / f"{name}.txt").open("ab") as output:
+            self.processes[name] = subprocess.Popen(
+                command or [*INLAND, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        return self.processes[name]
+
+    def start_broker(self) -> None:
+        """Start Mosquitto with the configuration that the region generated."""
+        conf = self.region / "broker" / "mosquitto.conf"
+        self.start("broker", command=[shutil.which("mosquitto", path=PATH) or "", "-c", str(conf)])
+        wait_for(self.broker_answers, 20, "the broker's port")
+
+    def broker_answers(self) -> bool:
+        """Whether somebody listens on the broker's port."""
+        import socket
+
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    def start_station(self) -> None:
+        """Start the station."""
+        self.start("station", "station", "serve", str(self.region))
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """End a process, by default as a power cut would."""
+        process = self.processes.pop(name)
+        process.send_signal(number)
+        process.wait(30)
+
+    def close(self) -> None:
+        """End everything that still runs."""
+        for name in list(self.processes):
+            process = self.processes.pop(name)
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def policy(self, text: str = EVERYTHING) -> None:
+        """Build and install a policy."""
+        (self.folder / "policy.toml").write_text(text, "utf-8")
+        built = str(self.folder / "policy.pb")
+        self.inland("policy", "build", str(self.folder / "policy.toml"), "-o", built)
+        self.inland("policy", "install", built, "--config", str(self.config))
+
+    def bus(self, **settings: object) -> None:
+        """Give the car exactly one bus."""
+        table = "\n[[bus]]\n" + "".join(
+            f"{key} = {json.dumps(value)}\n" for key, value in settings.items()
+        )
+        self.config.write_text(self.enrolled + table, "utf-8")
+
+    def play(self, log: Path, *, timeout: float = 300) -> None:
+        """Play a log through the whole way, to the last receipt."""
+        self.bus(name="log", interface="log", channel=str(log), speed="max")
+        self.inland("run", "--config", str(self.config), "--once", timeout=timeout)
+
+    def status(self) -> dict[str, object] | None:
+        """What the running agent says of itself; None while it does not answer."""
+        text = self.inland("status", "--config", str(self.config), "--json", code=None)
+        return json.loads(text) if text.startswith("{") else None
+
+    def opened(self, *arguments: str) -> list[str]:
+        """The frames that the region opens, as lines of candump -L."""
+        out = self.folder / "opened.log"
+        self.inland("station", "open", str(self.region), "--vehicle", self.vehicle,
+                    "--frames", str(out), *arguments)  # fmt: skip
+        return out.read_text("ascii").splitlines()
+
+
+@contextmanager
+def rig(folder: Path, *, broker: bool = True) -> Iterator[Rig]:
+    """A rig with its broker and station running."""
+    made = Rig(folder)
+    try:
+        if broker:
+            made.start_broker()
+            made.start_station()
+        yield made
+    finally:
+        made.close()

@@ -1,0 +1,195 @@
+"""The way of one frame on real parts: log -> capture -> hatch -> uplink -> Mosquitto -> station -> open."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent.capture.logs import read_log
+from agent.frames import FRAME, ChannelTable, concatenate
+from tests import candump
+from tests.bench.synth import synth
+from tests.rig import INLAND, Rig, needs_mosquitto, rig, wait_for
+
+DATA = Path(os.environ.get("INLAND_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
+needs_data = pytest.mark.skipif(
+    not DATA.is_dir(), reason="needs recorded logs: set INLAND_DATA to their folder"
+)
+
+
+def mixed_log(frames: int, seed: int) -> list[str]:
+    """Every kind of frame on two buses: equal stamps, stamps that run back, 0 to 64 bytes."""
+    rng = random.Random(seed)
+    now_us, found = 1_700_000_000_000_000, []
+    for _ in range(frames):
+        now_us += rng.choice((0, 0, 37, 250, 250, 1000, -400))
+        stamp = f"({now_us // 10**6}.{now_us % 10**6:06d})"
+        channel = rng.choice(("can0", "can1"))
+        extended = rng.random() < 0.4
+        identifier = (
+            f"{rng.randrange(1 << 29):08X}" if extended else f"{rng.randrange(1 << 11):03X}"
+        )
+        kind = rng.random()
+        if kind < 0.6:
+            text = f"{identifier}#{rng.randbytes(rng.randrange(9)).hex().upper()}"
+        elif kind < 0.85:
+            size = rng.choice((0, 1, 7, 8, 12, 16, 20, 24, 32, 48, 64))
+            text = f"{identifier}##{rng.randrange(4)}{rng.randbytes(size).hex().upper()}"
+        elif kind < 0.95:
+            text = f"{identifier}#R{rng.choice(('', '1', '8'))}"
+        else:
+            text = f"{0x20000000 | rng.randrange(0x200):08X}#{rng.randbytes(8).hex().upper()}"
+        found.append(f"{stamp} {channel} {text}")
+    return found
+
+
+@needs_mosquitto
+@pytest.mark.timeout(170)
+def test_frames_in_equal_frames_out(tmp_path: Path):
+    """Every kind of frame, byte for byte, in order, with its recorded stamp."""
+    with rig(tmp_path) as made:
+        made.policy()
+        expected = mixed_log(5_000, seed=1)
+        (tmp_path / "in.log").write_text("\n".join(expected) + "\n", "ascii")
+        made.play(tmp_path / "in.log")
+        assert made.opened() == expected
+        ledger = json.loads(made.inland("station", "ls", str(made.region), "--json"))
+        assert json.dumps(ledger)
+        # Playing it again is another run of the same car: nothing is lost or merged.
+        made.play(tmp_path / "in.log")
+        assert Counter(made.opened()) == Counter(expected * 2)
+
+
+@needs_mosquitto
+@pytest.mark.timeout(170)
+def test_marker_is_found_in_no_file(tmp_path: Path):
+    """P2: a marker put on the bus stands in no file of the car, while it runs and afterwards."""
+    markers = [random.Random(9).randbytes(8) for _ in range(2)]
+    with rig(tmp_path) as made:
+        made.policy()
+        made.kill("station")  # receipts stay out, so the spool holds what it has
+        lines = [
+            f"({1700000000 + i / 1000:.6f}) can0 123#{markers[i % 2].hex().upper()}"
+            for i in range(9000)
+        ]
+        log = tmp_path / "in.log"
+        log.write_text("\n".join(lines) + "\n", "ascii")
+        made.bus(name="log", interface="log", channel=str(log), speed="max")
+        made.start("run", "run", "--config", str(made.config), "--verbose")
+        wait_for(
+            lambda: (s := made.status()) and s["frames"]["kept"] == 9000, 60, "all frames kept"
+        )
+        wait_for(lambda: found_in(made, markers, log) == [], 1, "no marker while running")
+        made.start_station()
+        wait_for(
+            lambda: (
+                (s := made.status()) and s["receipts"] and not sum(s["spool"]["pending"].values())
+            ),
+            60,
+            "everything receipted",
+        )
+        assert found_in(made, markers, log) == []
+        made.kill("run", 15)
+        assert found_in(made, markers, log) == []
+        assert made.opened() == lines
+
+
+def found_in(made: Rig, markers: list[bytes], log: Path) -> list[str]:
+    """Files below the rig's folder, but for the log itself, that hold a marker, raw or in hex."""
+    needles = [form for m in markers for form in (m, m.hex().encode(), m.hex().upper().encode())]
+    opened = {log, made.folder / "opened.log"}
+    files = [path for path in made.folder.rglob("*") if path.is_file() and path not in opened]
+    assert any(path.suffix == ".db" or "spool" in path.name for path in files)
+    return [str(p) for p in files if any(needle in p.read_bytes() for needle in needles)]
+
+
+@needs_mosquitto
+@pytest.mark.timeout(170)
+def test_second_agent_on_the_same_state_is_refused(tmp_path: Path):
+    """One line, exit 75, and the first goes on."""
+    with rig(tmp_path, broker=False) as made:
+        made.policy()
+        made.bus(name="can0", interface="virtual", channel="nobody")
+        made.start("capture", "capture", "--config", str(made.config))
+        wait_for(made.status, 30, "capture answers")
+        said = made.inland("capture", "--config", str(made.config), code=75)
+        assert "another agent" in said
+        assert len(said.strip().splitlines()) == 1
+        assert made.status()
+
+
+@pytest.mark.timeout(170)
+@pytest.mark.parametrize("broker", ["auto", "iotcore"])
+def test_demo_loses_nothing(broker: str):
+    """`inland demo` on the broker that is there, and on the one that comes with the extra."""
+    pytest.importorskip("iotcore", reason="needs the extra inland[demo]")
+    done = subprocess.run(
+        [*INLAND, "demo", "--seconds", "4", "--json", "--broker", broker],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["frames_sent"] == result["frames_kept"] == result["frames_opened"] > 1000
+    assert result["frames_lost"] == 0
+    assert result["segments"] > 3
+    assert result["receipts"] > result["segments"]
+    assert 0 < result["bytes_per_frame"] < 30
+
+
+@needs_mosquitto
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_million_frames(tmp_path: Path):
+    """A generated drive of a million frames arrives whole, in order."""
+    with rig(tmp_path) as made:
+        made.policy()
+        expected = candump.lines(synth(1_000_000, seed=3), ("can0",))
+        (tmp_path / "in.log").write_text("\n".join(expected) + "\n", "ascii")
+        made.play(tmp_path / "in.log", timeout=500)
+        assert made.opened() == expected
+
+
+def recorded_logs() -> list[Path]:
+    """Every file of the data that a reader gives frames for."""
+    manifest = DATA / "MANIFEST.tsv"
+    if not manifest.exists():
+        return []
+    rows = [row.split("\t") for row in manifest.read_text("utf-8").splitlines()[1:]]
+    return [DATA / row[0] for row in rows if len(row) > 4 and row[4] not in ("", "0")]
+
+
+@needs_mosquitto
+@needs_data
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_every_recorded_log(tmp_path: Path):
+    """Real cars and a truck, two buses, stamps out of order: in equals out for each log."""
+    different = {}
+    with rig(tmp_path) as made:
+        for number, log in enumerate(recorded_logs()):
+            made.new_car(f"car{number}")
+            made.policy()
+            channels = ChannelTable()
+            batches = list(read_log(log, channels, strict=False, on_broken=lambda *_: None))
+            batch = concatenate(batches) if batches else np.zeros(0, FRAME)
+            expected = candump.lines(batch, channels.names)
+            made.play(log)
+            opened = made.opened()
+            if opened != expected:
+                different[str(log.relative_to(DATA))] = (len(expected), len(opened))
+    assert different == {}
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
