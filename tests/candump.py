@@ -1,6 +1,6 @@
 """candump -L lines, written for tests by a second hand: slowly, from the format's description.
 
-Source: can-utils, lib.h: `(sec.usec) channel id#data`, `id##<flags>data` for FD, `id#R<len>` remote.
+Source: can-utils, lib.h: `(sec.usec) channel id#data`, FD `id##<flags>data`, remote `id#R<len>`.
 """
 
 from __future__ import annotations

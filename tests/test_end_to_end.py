@@ -1,4 +1,4 @@
-"""The way of one frame on real parts: log -> capture -> hatch -> uplink -> Mosquitto -> station -> open."""
+"""The way of one frame on real parts: log, capture, hatch, uplink, Mosquitto, station, open."""
 
 from __future__ import annotations
 
