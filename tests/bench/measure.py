@@ -54,7 +54,9 @@ def faster(
 ) -> Figure:
     """A figure whose bar is "so many times less than the baseline"."""
     ratio = theirs / ours
-    return Figure(what, ours, baseline, theirs, unit, ratio, f">= {bar:g}x less", ratio >= bar, note)
+    return Figure(
+        what, ours, baseline, theirs, unit, ratio, f">= {bar:g}x less", ratio >= bar, note
+    )
 
 
 def at_most(what: str, ours: float, *, unit: str, bar: float, note: str = "") -> Figure:
