@@ -176,7 +176,7 @@ def _policy(config: Config, region: str) -> Finding:
         return Finding(
             "policy",
             "warn",
-            "none: nothing is kept; `inland policy install FILE` puts one in force",
+            "none: nothing is kept; `inland policy install` puts one in force",
         )
     policy = load_policy(data, region=region, now_ns=_now_ns())
     left_d = (policy.not_after_ns - _now_ns()) // NS_PER_DAY
