@@ -7,6 +7,7 @@ was lost and lets the vault keep house.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -140,12 +141,14 @@ class Sealer:
             entry.version = change.policy.version
             self._engine = Engine(change.policy, self._channels)
             self._recorder = Recorder(
-                policy_hash=change.hash, dictionary_hash=change.policy.dictionary_hash
+                policy_hash=change.hash,
+                dictionary_hash=hashlib.sha256(change.policy.dictionary).digest(),
             )
         self._vault.record(entry, change.data)
         self.in_force = change
         for reader in self._readers:
-            reader.set_filters(self._engine.kernel_filters(reader.name) if self._engine else None)
+            # Without a policy nothing passes: what nobody may keep is not even read.
+            reader.set_filters(self._engine.kernel_filters(reader.name) if self._engine else [])
         log.info("policy %s: %s %s", change.why, entry.name or "none", entry.version or "")
 
     def _keep_house(self) -> None:
