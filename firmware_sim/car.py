@@ -106,8 +106,10 @@ class Car:
         messages = [m for m in layout.load() if options.fd or not m.fd]
         cyclic = [m for m in messages if m.cycle_ms]
         senders = [_Sender(m, int(self._timing.random() * m.cycle_ms * 1e6)) for m in cyclic]
-        triggers = [_Sender(m, 0) for m in messages if m.name == TRIGGER_NAME]
-        self._senders = {_priority(s.id, s.extended): s for s in senders + triggers}
+        trigger = next(_Sender(m, 0) for m in messages if m.name == TRIGGER_NAME)
+        self._trigger_priority = _priority(trigger.id, trigger.extended)
+        self._senders = {_priority(s.id, s.extended): s for s in senders}
+        self._senders[self._trigger_priority] = trigger
         # Waiting for their moment: (due, priority). Waiting for the bus: priority -> sender.
         self._later = [(s.due_ns, _priority(s.id, s.extended)) for s in senders] + [(0, _STEP)]
         heapify(self._later)
@@ -170,10 +172,6 @@ class Car:
         for values in triggers:
             self._trigger_values.append(values)
             heappush(self._pending, self._trigger_priority)
-
-    @property
-    def _trigger_priority(self) -> int:
-        return next(key for key, s in self._senders.items() if s.name == TRIGGER_NAME)
 
     def _send(self, sender: _Sender, now_ns: int) -> Frame:
         values = self._values

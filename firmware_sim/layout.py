@@ -26,6 +26,8 @@ _SIGNAL: Final = re.compile(
 )
 _ATTRIBUTE: Final = re.compile(r'BA_ "(GenMsgCycleTime|VFrameFormat)" BO_ (\d+) (\d+);$')
 
+_Field = tuple[str, float, float, float, float, int, int]
+
 
 def _crc_table(polynomial: int) -> bytes:
     table = bytearray()
@@ -87,13 +89,15 @@ class Signal:
         from_top = (self.start // 8) * 8 + 7 - self.start % 8
         return length * 8 - from_top - self.size
 
-    def raw(self, physical: float) -> int:
-        """Return the nearest raw value within the limits, as unsigned bits of the field's size."""
-        inside = min(max(physical, self.minimum), self.maximum)
-        value = round((inside - self.offset) / self.factor)
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Return the physical limits that the bits can hold too."""
         low = -(1 << self.size - 1) if self.signed else 0
         high = (1 << self.size - self.signed) - 1
-        return min(max(value, low), high) & ((1 << self.size) - 1)
+        return (
+            max(self.minimum, low * self.factor + self.offset),
+            min(self.maximum, high * self.factor + self.offset),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +136,24 @@ class Packer:
 
     def __init__(self, message: MessageLayout) -> None:
         self.message = message
-        self._fields = [(s, s.shift(message.length)) for s in message.signals]
-        self._fields = [f for f in self._fields if not f[0].name.endswith((COUNTER, CHECKSUM))]
         self._count = 0
-        self._counter = self._named(COUNTER)
-        self._has_checksum = self._named(CHECKSUM) is not None
+        # What a frame needs, worked out once: for each multiplexer value (name, limits, offset,
+        # factor, mask, place), little-endian fields first and big-endian ones after.
+        groups = range(message.groups or 1)
+        self._plans = [(self._plan(group, False), self._plan(group, True)) for group in groups]
+        self._counter = next((s for s in message.signals if s.name.endswith(COUNTER)), None)
+        self._has_checksum = any(s.name.endswith(CHECKSUM) for s in message.signals)
         self._prefix = message.arbitration_id.to_bytes(4, "big")
 
-    def _named(self, ending: str) -> tuple[Signal, int] | None:
-        found = [s for s in self.message.signals if s.name.endswith(ending)]
-        return (found[0], found[0].shift(self.message.length)) if found else None
+    def _plan(self, group: int, big_endian: bool) -> tuple[_Field, ...]:
+        return tuple(
+            (s.name, *s.limits, s.offset, s.factor, (1 << s.size) - 1, s.shift(self.message.length))
+            for s in self.message.signals
+            if s.big_endian is big_endian
+            and s.group in (None, group)
+            and not s.selects
+            and not s.name.endswith((COUNTER, CHECKSUM))
+        )
 
     def pack(self, values: Mapping[str, float]) -> bytes:
         """Return the next frame's data bytes.
@@ -153,35 +165,40 @@ class Packer:
         Raises:
             KeyError: a signal has no value.
         """
-        little = big = 0
-        group = self._count % (self.message.groups or 1)
-        for signal, shift in self._fields:
+        group = self._count % len(self._plans)
+        little, big = (_bits(plan, values) for plan in self._plans[group])
+        for signal in self.message.signals if self.message.groups else ():
             if signal.selects:
-                raw = group
-            elif signal.group is not None and signal.group != group:
-                continue
-            else:
-                raw = signal.raw(values[signal.name])
-            if signal.big_endian:
-                big |= raw << shift
-            else:
-                little |= raw << shift
+                little |= group << signal.start
         if self._counter is not None:
-            signal, shift = self._counter
-            if signal.big_endian:
-                big |= (self._count & 15) << shift
+            place = (self._count & 15) << self._counter.shift(self.message.length)
+            if self._counter.big_endian:
+                big |= place
             else:
-                little |= (self._count & 15) << shift
+                little |= place
         self._count += 1
         return self._finish(little, big)
 
     def _finish(self, little: int, big: int) -> bytes:
         length = self.message.length
-        whole = little | int.from_bytes(big.to_bytes(length, "big"), "little")
-        data = whole.to_bytes(length, "little")
+        if big:
+            little |= int.from_bytes(big.to_bytes(length, "big"), "little")
+        data = little.to_bytes(length, "little")
         if not self._has_checksum:
             return data
         return data[:-1] + bytes([crc8(self._prefix + data[:-1])])
+
+
+def _bits(plan: tuple[_Field, ...], values: Mapping[str, float]) -> int:
+    whole = 0
+    for name, low, high, offset, factor, mask, shift in plan:
+        value = values[name]
+        if value < low:
+            value = low
+        elif value > high:
+            value = high
+        whole |= (round((value - offset) / factor) & mask) << shift
+    return whole
 
 
 def parse(text: str) -> tuple[MessageLayout, ...]:

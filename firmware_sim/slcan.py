@@ -128,6 +128,12 @@ class Device:
         bus_bitrate: bit/s of the bus that it is connected to.
         fd: the adapter can do CAN FD; without it FD commands are refused, FD frames not delivered.
         default_bitrate: bit/s if the host opens without choosing one; None refuses that.
+
+    Attributes:
+        state: of the channel.
+        bus_bitrate: bit/s of the bus.
+        bitrate, data_bitrate: bit/s that the host chose.
+        timestamps: frames for the host end with a stamp.
     """
 
     def __init__(
@@ -141,7 +147,7 @@ class Device:
         self.bitrate = default_bitrate
         self.data_bitrate: int | None = None
         self.timestamps = False
-        self._bus_bitrate = bus_bitrate
+        self.bus_bitrate = bus_bitrate
         self._fd = fd
         self._flags = 0
         self._code, self._mask = 0, 0xFFFFFFFF  # the mask's ones are "do not care"
@@ -220,7 +226,7 @@ class Device:
         if self.bitrate is None:
             raise _RefusedError
         self.state = State.LISTEN if letter == "L" else State.OPEN
-        self._flags = 0 if self.bitrate == self._bus_bitrate else FLAG_BUS_ERROR
+        self._flags = 0 if self.bitrate == self.bus_bitrate else FLAG_BUS_ERROR
         self._events.append(Opened(self.bitrate, letter == "L"))
         return OK
 
@@ -259,7 +265,7 @@ class Device:
     def _transmit(self, letter: str, rest: str) -> bytes:
         """A frame for the bus: t T r R d D b B."""
         extended, remote, fd = letter in "TRDB", letter in "rR", letter in "dDbB"
-        if (fd and not self._fd) or self.bitrate != self._bus_bitrate:
+        if (fd and not self._fd) or self.bitrate != self.bus_bitrate:
             raise _RefusedError
         digits = 8 if extended else 3
         arbitration_id, code = _number(rest[:digits]), _number(rest[digits])
@@ -284,7 +290,7 @@ class Device:
             One line with its CR, or nothing if the host does not hear the frame: channel closed,
             another bit rate, filtered, or FD on an adapter without it.
         """
-        if self.state is State.CLOSED or self.bitrate != self._bus_bitrate:
+        if self.state is State.CLOSED or self.bitrate != self.bus_bitrate:
             return b""
         if (frame.fd and not self._fd) or (self._mask != 0xFFFFFFFF and not self._accepts(frame)):
             return b""

@@ -114,7 +114,7 @@ class Vehicle:
         wanted = self.leg.speed_kmh * KMH - self.speed
         pedal = 12 * wanted + 0.45 * self.speed + self._rng.gauss(0, 0.15)
         if wanted < -0.4 or (self.leg.speed_kmh == 0 and self.speed < 2):
-            accelerator, brake = 0.0, min(40.0, 4 + 5 * max(0.0, -wanted - 0.4))
+            accelerator, brake = 0.0, min(22.0, 4 + 5 * max(0.0, -wanted - 0.4))
         else:
             accelerator, brake = min(max(pedal, 0.0), 85.0), 0.0
         if self.leg.brake_percent:
@@ -132,9 +132,10 @@ class Vehicle:
         coasting = self.accelerator == 0 and speed > 2 and not self.abs_active
         wanted = min(0.6 + 0.03 * self.brake, REGENERATION_MAX) if coasting else 0.0
         self.regeneration_force = MASS * wanted
-        braking = self.pressure * BRAKE_GAIN
         grip = FRICTION * GRAVITY
-        self.abs_active = speed > 1.5 and braking > grip
+        demanded = self.pressure * BRAKE_GAIN
+        braking = min(demanded, grip)
+        self.abs_active = speed > 1.5 and demanded > grip
         if self.abs_active:
             # The regulation swings around the limit about eight times a second.
             braking = grip * (0.96 + 0.04 * math.sin(self.steps * STEP_S * 2 * math.pi * 8))
