@@ -5,7 +5,7 @@
   both are full the host does not read: frames are lost and counted, the device shows an overrun.
 - Answers share that buffer; while it is full no commands are read. Nothing blocks.
 - A frame counts as sent when its last byte is with the kernel; `finish` waits until the host has
-  read it.
+  read it, and half a second more unless it closes the channel.
 - The slave side stays open here too, so that a host may come and go.
 """
 
@@ -27,12 +27,13 @@ from typing import Final
 from firmware_sim.errors import OutputError, SimError
 from firmware_sim.frames import Frame
 from firmware_sim.record import Record
-from firmware_sim.slcan import Device, Opened, Transmitted
+from firmware_sim.slcan import Device, Opened, State, Transmitted
 
 BUFFER_BYTES: Final = 32 * 1024  # a quarter of a second of a full 500 kbit/s bus as text
 READ_BYTES: Final = 4096
-SETTLE_S: Final = 0.01  # the kernel moves bytes to the reader's side within this time
-SETTLED: Final = 3  # looks in a row that find nothing unread
+SETTLE_S: Final = 0.05  # the kernel moves bytes to the reader's side within this time
+SETTLED: Final = 10  # looks in a row that find nothing unread: a pyserial read() that is under way
+# when the line goes drops what it has read so far, so it gets the time to return
 
 
 class PtyOutput:
@@ -122,10 +123,12 @@ class PtyOutput:
             if len(self._out) < BUFFER_BYTES:
                 events |= select.POLLIN
             self._poll.register(self._master, events)
-            for _, ready in self._poll.poll(left * 1000):
-                if ready & select.POLLIN:
-                    self._read()
-                self._write()
+            ready = self._poll.poll(left * 1000)
+            if not ready:
+                return
+            if ready[0][1] & select.POLLIN:
+                self._read()
+            self._write()
             if left == 0:
                 return
 
@@ -169,6 +172,8 @@ class PtyOutput:
         while quiet < SETTLED and time.monotonic() < until and not self._stop.is_set():
             self.attend(SETTLE_S)
             quiet = 0 if self._out or self._unread() else quiet + 1
+            if quiet and self._device.state is State.CLOSED:
+                break
         self._record.lost += len(self._marks)
         self._marks.clear()
         self._record.unread_bytes = self._unread() + len(self._out)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TextIO
 
 from firmware_sim.errors import OutputError, SimError
 from firmware_sim.frames import Frame, candump_text, id_text
+
+_KIND = attrgetter("extended", "arbitration_id")
 
 
 class Record:
@@ -32,7 +35,7 @@ class Record:
         self.channel = channel
         self.lost = self.unheard = self.host_frames = self.unread_bytes = 0
         self._log: TextIO | None = None
-        self._by_id: Counter[str] = Counter()
+        self._by_id: Counter[tuple[bool, int]] = Counter()
         if log is not None:
             self._log = open_text(log)
 
@@ -42,7 +45,7 @@ class Record:
         Raises:
             OutputError: the log cannot be written.
         """
-        self._by_id.update(map(id_text, frames))
+        self._by_id.update(map(_KIND, frames))
         if self._log is not None:
             write_text(self._log, candump_text(frames, self.channel))
 
@@ -63,7 +66,10 @@ class Record:
             "unheard": self.unheard,
             "unread_bytes": self.unread_bytes,
             "host_frames": self.host_frames,
-            "by_id": dict(sorted(self._by_id.items(), key=lambda item: int(item[0], 16))),
+            "by_id": {
+                id_text(Frame(0, number, b"", extended)): count
+                for (extended, number), count in sorted(self._by_id.items())
+            },
         }
 
 
