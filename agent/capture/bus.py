@@ -99,7 +99,7 @@ def _open_socketcan(settings: dict[str, Any], channels: ChannelTable) -> BatchBu
     from agent.capture.early import open_socket  # noqa: PLC0415 - see open_bus
     from agent.capture.socketcan import DEFAULT_BITRATE, SocketcanBus  # noqa: PLC0415 - see open_bus
 
-    unknown = sorted(set(settings) - SOCKETCAN_KEYS)
+    unknown = sorted(set(settings) - set(SOCKETCAN_KEYS))
     if unknown:
         raise ConfigError(
             f"unknown key {unknown[0]!r} for interface socketcan",

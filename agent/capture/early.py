@@ -23,6 +23,7 @@ from agent.errors import BusError
 SO_RCVBUFFORCE: Final = 33
 SO_TIMESTAMPNS: Final = 35
 SO_RXQ_OVFL: Final = 40
+CAN_RAW_ERR_FILTER: Final = 2
 ALL_ERROR_CLASSES: Final = 0x1FFFFFFF
 BUFFER_BYTES: Final = 8 << 20  # 10,000 frames and more: half a second of a full 1 Mbit/s bus
 
@@ -56,7 +57,7 @@ def prepare(sock: socket.socket) -> None:
 
 def open_socket(
     channel: str,
-    fd: bool = False,  # noqa: FBT001, FBT002 - python-can's key of the same name
+    fd: bool = False,
     *,
     receive_own_messages: bool = False,
     ignore_rx_error_frames: bool = False,
@@ -82,7 +83,7 @@ def open_socket(
             sock.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_FD_FRAMES, 1)
         sock.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_RECV_OWN_MSGS, int(receive_own_messages))
         mask = 0 if ignore_rx_error_frames else ALL_ERROR_CLASSES
-        sock.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_ERR_FILTER, mask)
+        sock.setsockopt(socket.SOL_CAN_RAW, CAN_RAW_ERR_FILTER, mask)
         sock.bind((channel,))
     except OSError as error:
         sock.close()

@@ -38,7 +38,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self._buffer) // self._layout.size
 
-    def add(
+    def add(  # noqa: PLR0917 - the columns in their order; keywords would cost each frame
         self,
         timestamp_ns: int,
         arbitration_id: int,

@@ -221,5 +221,5 @@ def open_slcan(settings: dict[str, Any], channels: ChannelTable) -> SlcanBus:
     try:
         source: Callable[[float], bytes] = DescriptorSource(bus.fileno())
     except (NotImplementedError, io.UnsupportedOperation):
-        source = PortSource(bus.serialPortOrig)
+        source = PortSource(bus.serialPortOrig)  # type: ignore[attr-defined]  # slcanBus has it
     return SlcanBus(source, name, channels, shutdown=bus.shutdown)

@@ -27,7 +27,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from agent.capture.columns import HEX_DIGITS, NIBBLES, hex_bytes, hex_number, matrix, narrow, rows_below
+from agent.capture.columns import (
+    HEX_DIGITS,
+    NIBBLES,
+    hex_bytes,
+    hex_number,
+    matrix,
+    narrow,
+    rows_below,
+)
 from agent.frames import BRS, EXTENDED, FD, FRAME, FRAME_FD, REMOTE, FrameBatch
 
 MAX_LINE: Final = 1 + 8 + 1 + 128 + 4

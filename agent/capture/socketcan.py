@@ -78,7 +78,7 @@ def drain_seconds(granted_bytes: int, bitrate: int, *, margin: int = 4) -> float
 class _Receiver:
     """recvmmsg into arrays that are allocated once; their rows hold until the next call."""
 
-    def __init__(self, fd: bool) -> None:  # noqa: FBT001 - one of two record sizes
+    def __init__(self, fd: bool) -> None:
         if struct.calcsize("P") != 8:
             raise BusError("SocketCAN capture needs a 64-bit system")
         self.records = np.zeros(_ROWS, ancillary.RECORD_FD if fd else ancillary.RECORD)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from agent.capture.logs import candump
-from agent.capture.logs.detect import KNOWN, detect
+from agent.capture.logs.detect import KNOWN, detect, first_channel
 from agent.capture.logs.dialects import DIALECTS
 from agent.capture.logs.source import (
     DAMAGED,
@@ -40,15 +40,18 @@ def find_format(path: Path) -> str:
     Raises:
         LogError: there is no such file, or it has no format that we know.
     """
-    with open_stream(path) as stream:
-        try:
-            head = stream.read(HEAD_BYTES)
-        except DAMAGED as error:
-            raise LogError(f"cannot decompress: {error}", where=str(path)) from error
-    kind = detect(head, path.name)
+    kind = detect(_head(path), path.name)
     if kind is None:
         raise LogError("this is no CAN log that we know", where=str(path), todo=f"expected {KNOWN}")
     return kind
+
+
+def _head(path: Path) -> bytes:
+    with open_stream(path) as stream:
+        try:
+            return stream.read(HEAD_BYTES)
+        except DAMAGED as error:
+            raise LogError(f"cannot decompress: {error}", where=str(path)) from error
 
 
 def read_log(
@@ -84,9 +87,13 @@ def read_log(
     # Imported where needed: most logs do without python-can.
     from agent.capture.logs import library  # noqa: PLC0415
 
-    if kind in ("blf", "mf4", "sqlite"):
-        return library.read_binary(kind, path, stream, channels, reporter)
-    return library.read_text(kind, stream, channels, reporter)
+    if kind in library.BINARY:
+        batches = library.read_binary(kind, path, stream, channels, reporter)
+    else:
+        batches = library.read_text(
+            kind, stream, channels, reporter, first_channel=first_channel(kind, _head(path))
+        )
+    return _closing(stream, batches)
 
 
 def _closing(stream: BinaryIO, batches: Iterator[FrameBatch]) -> Iterator[FrameBatch]:
@@ -110,8 +117,8 @@ def _read_lines(
                 continue
             if row is None:
                 continue
-            stamp, channel, *rest = row
-            rows.add(stamp, rest[0], channels.number(channel), rest[1], rest[2], rest[3])
+            stamp, channel, arbitration_id, flags, length, data = row
+            rows.add(stamp, arbitration_id, channels.number(channel), flags, length, data)
             if len(rows) >= _BATCH_ROWS:
                 yield rows.take()
     if len(rows):

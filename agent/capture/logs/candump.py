@@ -112,9 +112,7 @@ def _read_payload(payload: bytes) -> tuple[int, int, bytes]:
     return flags, len(data), data
 
 
-def read(
-    stream: BinaryIO, channels: ChannelTable, reporter: Reporter
-) -> Iterator[FrameBatch]:
+def read(stream: BinaryIO, channels: ChannelTable, reporter: Reporter) -> Iterator[FrameBatch]:
     """Yield the frames of a candump log in order, a batch a block."""
     for text, first_line in blocks(stream, reporter):
         batch = parse_block(text, first_line, channels, reporter)
@@ -211,7 +209,7 @@ def _fill(
 ) -> npt.NDArray[np.bool_]:
     """Fill rows from lines of one shape; return which were good. The others stay as they were."""
     close, gap, mark, stop = shape
-    bad = np.zeros(len(table), np.bool_)
+    good = np.zeros(len(table), np.bool_)
     fraction = 6 if close > 7 and bool((table[:, close - 7] == _DOT).all()) else 9
     dot = close - 1 - fraction
     id_digits = mark - gap - 1
@@ -220,8 +218,9 @@ def _fill(
     length, odd = divmod(stop - data_at, 2)
     possible = 1 < dot <= 11 and id_digits in (3, 8) and not odd and gap > close + 2
     if not possible or length not in FD_LENGTHS or (length > 8 and not is_fd):
-        return bad
-    good = (table[:, 0] == _OPEN) & (table[:, dot] == _DOT) & (table[:, close] == _CLOSE)
+        return good
+    good = np.ones(len(table), np.bool_)
+    good &= (table[:, 0] == _OPEN) & (table[:, dot] == _DOT) & (table[:, close] == _CLOSE)
     good &= table[:, close + 1] == _SPACE
     # A control character below the blank would be white space to the long way: let it decide.
     good &= rows_below(np.uint8(255) - table[:, close + 2 : gap], 255 - _SPACE)

@@ -73,3 +73,14 @@ def extension(name: str) -> str:
     for compression in COMPRESSIONS:
         name = name.removesuffix(compression)
     return name[name.rfind(".") :] if "." in name else ""
+
+
+_ASC_CHANNEL_0: Final = re.compile(rb"^\s*\d+\.\d+\s+(?:CANFD\s+)?0\s+[0-9A-Fa-f]+x?\s", re.M)
+
+
+def first_channel(kind: str, head: bytes) -> int:
+    """Return what python-can calls the first channel of such a log: 0, or -1.
+
+    ASC counts channels from 1 and python-can from 0; some tools write an ASC that counts from 0.
+    """
+    return -1 if kind == "asc" and _ASC_CHANNEL_0.search(head) else 0

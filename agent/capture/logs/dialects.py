@@ -103,7 +103,7 @@ def crtd(line: str) -> Row | None:
     if match is None:
         raise ValueError("expected: seconds record-type id bytes")
     seconds, fraction, bus, kind, rest = match.groups()
-    if kind.startswith("C") or kind.startswith("E"):  # comment, command, event
+    if kind.startswith(("C", "E")):  # comment, command, event
         return None
     if kind not in ("R11", "R29", "T11", "T29"):
         raise ValueError(f"unknown record type {kind}")

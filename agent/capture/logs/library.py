@@ -44,6 +44,7 @@ _UNREADABLE: Final = (
     ArithmeticError,
     NotImplementedError,
 )
+BINARY: Final = ("blf", "mf4", "sqlite")
 _TEXT: Final[dict[str, Callable[..., Any]]] = {
     "asc": can.ASCReader,
     "trc": can.TRCReader,
@@ -94,9 +95,22 @@ class _Lines:
 
 
 def read_text(
-    kind: str, stream: BinaryIO, channels: ChannelTable, reporter: Reporter
+    kind: str,
+    stream: BinaryIO,
+    channels: ChannelTable,
+    reporter: Reporter,
+    *,
+    first_channel: int = 0,
 ) -> Iterator[FrameBatch]:
-    """Yield the frames of an ASC, TRC or python-can CSV log in order."""
+    """Yield the frames of an ASC, TRC or python-can CSV log in order.
+
+    Args:
+        kind: "asc", "trc" or "python_can_csv".
+        stream: the log.
+        channels: numbers its channels.
+        reporter: names what is broken.
+        first_channel: python-can's number of what is to be "can0".
+    """
     with io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape") as text:
         lines = _Lines(text)
         rows = Rows()
@@ -105,7 +119,7 @@ def read_text(
                 for message in _TEXT[kind](lines):
                     if lines.in_header:
                         lines.header, lines.in_header = lines.header[:-1], False
-                    _add(rows, message, channels)
+                    _add(rows, message, channels, first_channel)
                     if len(rows) >= _BATCH_ROWS:
                         yield rows.take()
                 break
@@ -114,8 +128,7 @@ def read_text(
                     yield rows.take()
                 if lines.in_header:
                     lines.header = lines.header[:-1]
-                before = lines.number
-                reporter.broken(before, _say(error))
+                reporter.broken(lines.number, _say(error))
                 lines.restart()
         if len(rows):
             yield rows.take()
@@ -126,9 +139,7 @@ def read_binary(
 ) -> Iterator[FrameBatch]:
     """Yield the frames of a BLF, MF4 or SQLite log in order."""
     if kind == "mf4" and importlib.util.find_spec("asammdf") is None:
-        raise LogError(
-            "MF4 logs need asammdf", where=str(path), todo="pip install 'inland[mf4]'"
-        )
+        raise LogError("MF4 logs need asammdf", where=str(path), todo="pip install 'inland[mf4]'")
     rows, count = Rows(), 0
     with ExitStack() as stack:
         stack.enter_context(stream)
@@ -146,22 +157,22 @@ def read_binary(
             yield rows.take()
 
 
-def _binary_reader(kind: str, path: Path, stream: BinaryIO, stack: ExitStack) -> Any:  # noqa: ANN401
+def _binary_reader(kind: str, path: Path, stream: BinaryIO, stack: ExitStack) -> Any:
     if kind == "blf":
         return can.BLFReader(stream)
     if is_compressed(path):  # these readers need a file that they can seek in
-        spare = stack.enter_context(tempfile.NamedTemporaryFile(suffix=f".{kind}"))
-        shutil.copyfileobj(stream, spare)
-        spare.flush()
-        path = Path(spare.name)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="inland-log-"))
+        path = Path(folder) / f"log.{kind}"
+        with path.open("wb") as spare:
+            shutil.copyfileobj(stream, spare)
     reader: Any = can.MF4Reader(path) if kind == "mf4" else can.SqliteReader(path)
     stack.callback(reader.stop)
     return reader
 
 
-def _add(rows: Rows, message: can.Message, channels: ChannelTable) -> None:
-    channel = message.channel if message.channel is not None else 0
-    name = f"can{channel}" if isinstance(channel, int) else str(channel)
+def _add(rows: Rows, message: can.Message, channels: ChannelTable, first: int = 0) -> None:
+    channel = message.channel if message.channel is not None else first
+    name = f"can{channel - first}" if isinstance(channel, int) else str(channel)
     add_message(rows, message, channels.number(name), stamp_ns(message.timestamp))
 
 

@@ -1,4 +1,4 @@
-"""Bytes of a log: plain or compressed (gzip, bzip2, zstd, told by content), in blocks of whole lines."""
+"""Bytes of a log, plain or compressed (gzip, bzip2, zstd by content), in blocks of whole lines."""
 
 from __future__ import annotations
 
@@ -129,7 +129,8 @@ def blocks(
             if carry:
                 yield carry, line
             reporter.broken(
-                line + carry.count(separator) + bool(carry), f"the file ends early or is damaged: {error}"
+                line + carry.count(separator) + bool(carry),
+                f"the file ends early or is damaged: {error}",
             )
             return
         if not piece:
