@@ -1,0 +1,225 @@
+"""SLCAN adapters (a serial line of text) read in bulk.
+
+- python-can opens the adapter (its keys: channel, tty_baudrate, bitrate, timing, rtscts,
+  listen_only ...); then we read its serial port ourselves, all bytes that wait at once. python-can
+  reads byte by byte, which costs more than one core for one full 500 kbit/s bus.
+- Listen only by default: the adapter is opened with `L`. Set listen_only = false for an adapter
+  that does not know it; we send nothing either way.
+- Stamps: an adapter has no wall clock, so a frame's stamp is host wall time at the read; inside a
+  read the frames are 1 µs apart, the last one has the time of the read. Stamps rise strictly, so
+  order is kept, unless the wall clock was set back by more than a second: then they follow it.
+- An adapter that is pulled out raises BusError. What is no frame is counted as Loss BROKEN.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import select
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import can
+import numpy as np
+import serial
+
+from agent.capture.filters import Filters, SoftwareFilter
+from agent.capture.slcan_lines import parse
+from agent.errors import BusError, ConfigError
+from agent.frames import FRAME, ChannelTable, FrameBatch
+from agent.pb.ledger_pb2 import Loss
+
+log = logging.getLogger(__name__)
+
+_READ_BYTES: Final = 1 << 16
+_READS: Final = 16  # a batch: at most this many; a tty gives 4 KiB a read
+_DRAIN_S: Final = 0.015  # a tty holds 4 KiB: 40 ms of a full 500 kbit/s bus
+_STEP_NS: Final = 1000
+_CLOCK_SET_BACK_NS: Final = 1_000_000_000
+
+
+class Port(Protocol):
+    """A serial port without a file descriptor (pyserial's loop:// or socket://)."""
+
+    in_waiting: int
+    timeout: float | None
+
+    def read(self, size: int = 1) -> bytes:
+        """Return up to size bytes within the timeout."""
+
+
+def spread(count: int, now_ns: int, last_ns: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return `count` strictly rising stamps that end at now_ns or, if need be, a little later.
+
+    Args:
+        count: frames of this read.
+        now_ns: wall time of the read.
+        last_ns: last stamp given out.
+    """
+    first = now_ns - (count - 1) * _STEP_NS
+    if first <= last_ns < now_ns + _CLOCK_SET_BACK_NS:
+        first = last_ns + _STEP_NS
+    return first + np.arange(count, dtype=np.int64) * _STEP_NS
+
+
+class SlcanBus:
+    """One SLCAN adapter, read in batches. A BatchBus.
+
+    Args:
+        source: reads what waits, `(timeout_s) -> bytes`; raises OSError if the device is gone.
+        name: the channel's name.
+        channels: numbers it.
+        clock_ns: wall clock.
+        shutdown: closes the adapter.
+    """
+
+    ended: bool = False
+
+    def __init__(
+        self,
+        source: Callable[[float], bytes],
+        name: str,
+        channels: ChannelTable,
+        *,
+        clock_ns: Callable[[], int] = time.time_ns,
+        shutdown: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = name
+        self._source, self._clock_ns, self._shutdown = source, clock_ns, shutdown
+        self._number = channels.number(name)
+        self._rest = b""
+        self._last_ns = 0
+        self._broken = 0
+        self._filter = SoftwareFilter(None)
+        self._is_open = True
+
+    def recv_batch(self, timeout_s: float) -> FrameBatch:
+        """Return the frames of all bytes that wait; waits up to timeout_s for the first byte.
+
+        Raises:
+            BusError: the adapter is gone, or the bus was closed.
+        """
+        if not self._is_open:
+            raise BusError("the bus is closed", where=self.name)
+        try:
+            piece = self._source(timeout_s)
+        except (OSError, serial.SerialException) as error:
+            raise BusError(f"the SLCAN adapter is gone: {error}", where=self.name) from error
+        if not piece:
+            return np.zeros(0, FRAME)
+        parsed = parse(piece, self._rest, self._number)
+        self._rest, self._broken = parsed.rest, self._broken + parsed.broken
+        batch = parsed.frames
+        if len(batch):
+            batch["timestamp_ns"] = spread(len(batch), self._clock_ns(), self._last_ns)
+            self._last_ns = int(batch["timestamp_ns"][-1])
+        return self._filter(batch)
+
+    def losses(self) -> list[tuple[str, int, int]]:
+        """Return the lines since the last call that were no frames."""
+        broken, self._broken = self._broken, 0
+        return [(self.name, broken, int(Loss.BROKEN))] if broken else []
+
+    def set_filters(self, wanted: Filters | None) -> None:
+        """Let only these frames pass. Adapters differ too much to filter there."""
+        self._filter = SoftwareFilter(wanted)
+
+    def close(self) -> None:
+        """Close the adapter. Safe to call twice."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        try:
+            self._shutdown()
+        except (OSError, can.CanError) as error:  # it may have been pulled out
+            log.warning("%s: closing the adapter failed: %s", self.name, error)
+
+
+class DescriptorSource:
+    """Reads a non-blocking file descriptor, e.g. of a tty.
+
+    Args:
+        fileno: the descriptor; not owned.
+        drain_s: how long bytes may gather after the first.
+    """
+
+    def __init__(self, fileno: int, drain_s: float = _DRAIN_S) -> None:
+        self._fileno, self._drain_ms = fileno, drain_s * 1000
+        self._readable, self._pause = select.poll(), select.poll()
+        self._readable.register(fileno, select.POLLIN)
+
+    def __call__(self, timeout_s: float) -> bytes:
+        """Return all bytes that wait.
+
+        Raises:
+            OSError: the device is gone.
+        """
+        if not self._readable.poll(timeout_s * 1000):
+            return b""
+        self._pause.poll(self._drain_ms)  # nothing registered: it just takes its time
+        pieces: list[bytes] = []
+        for _ in range(_READS):
+            try:
+                piece = os.read(self._fileno, _READ_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                if pieces:
+                    break  # the next call meets the same error, after these bytes are used
+                raise
+            if not piece:
+                if pieces:
+                    break
+                raise OSError("the line was hung up")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
+class PortSource:
+    """Reads a pyserial port that has no file descriptor.
+
+    Args:
+        port: the port.
+    """
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+
+    def __call__(self, timeout_s: float) -> bytes:
+        """Return all bytes that wait."""
+        self._port.timeout = timeout_s
+        first = self._port.read(1)
+        return first + self._port.read(self._port.in_waiting) if first else b""
+
+
+def open_slcan(settings: dict[str, Any], channels: ChannelTable) -> SlcanBus:
+    """Open an adapter through python-can.
+
+    Args:
+        settings: python-can's keys for slcan, plus `name`.
+        channels: numbers the channel.
+
+    Raises:
+        BusError: the device cannot be opened.
+        ConfigError: a key has a wrong value.
+    """
+    name = str(settings.pop("name", "") or settings["channel"])
+    for key in ("interface", "can_filters"):
+        settings.pop(key, None)
+    if "ttyBaudrate" in settings:  # python-can's name for it until 4.5
+        settings["tty_baudrate"] = settings.pop("ttyBaudrate")
+    settings.setdefault("sleep_after_open", 0)
+    settings.setdefault("listen_only", True)
+    try:
+        bus = can.Bus(interface="slcan", **settings)
+    except (can.CanError, OSError, serial.SerialException) as error:
+        raise BusError(f"cannot open the SLCAN adapter: {error}", where=name) from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error), where=name) from error
+    try:
+        source: Callable[[float], bytes] = DescriptorSource(bus.fileno())
+    except (NotImplementedError, io.UnsupportedOperation):
+        source = PortSource(bus.serialPortOrig)  # type: ignore[attr-defined]  # slcanBus has it
+    return SlcanBus(source, name, channels, shutdown=bus.shutdown)
