@@ -14,15 +14,13 @@ Pure: values in, values out. Source: proto/FORMAT.md, "Columns"; why this layout
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from google.protobuf.message import DecodeError
 
-from agent.frames import FRAME, FRAME_FD, MAX_CHANNELS, REMOTE, SIGNAL, FrameBatch, SignalBatch
+from agent.frames import FRAME, FRAME_FD, REMOTE, SIGNAL, FrameBatch, SignalBatch
 from agent.pb.segment_pb2 import FrameColumns, SignalColumns
 from agent.vault import packing
 from agent.vault import planes as p
@@ -35,6 +33,9 @@ MAX_RESOLUTION_NS: Final = (1 << 32) - 1  # of the field; 4.29 s
 FRAME_KEY_BITS: Final = 8 + 29 + 6 + 7
 SIGNAL_KEY_BITS: Final = 8 + 16
 _CHANNEL, _ID, _FLAGS, _SIGNAL_CHANNEL = (np.uint64(shift) for shift in (42, 13, 7, 16))
+# Where the same stand in the second 8 bytes of a row of a FrameBatch.
+_META_CHANNEL, _META_FLAGS, _META_LENGTH = (np.uint64(shift) for shift in (32, 40, 48))
+_ID_BITS, _BYTE = np.uint64((1 << 29) - 1), np.uint64(0xFF)
 _FRAME_PLANES: Final = frozenset({11, 12, 13})  # numbers of the fields stamps, data, order
 _SIGNAL_PLANES: Final = frozenset({9, 11, 12})  # stamps, values, order
 
@@ -99,20 +100,16 @@ def frame_columns(
         ValueError: as for `encode_frames`.
     """
     _check_sizes(len(batch), resolution_ns)
+    if batch.dtype not in (FRAME, FRAME_FD):
+        raise ValueError(f"no FrameBatch: {batch.dtype}")
     batch = np.ascontiguousarray(batch)
-    _check_frames(batch)
-    words = batch.view("<u8").reshape(len(batch), -1 if len(batch) else 3)
-    keys = (
-        (batch["channel"].astype(np.uint64) << _CHANNEL)
-        | (batch["arbitration_id"].astype(np.uint64) << _ID)
-        | (batch["flags"].astype(np.uint64) << _FLAGS)
-        | batch["length"]
-    )
+    words = batch.view("<u8").reshape(len(batch), batch.dtype.itemsize // 8)
+    keys = _frame_keys(batch, np.ascontiguousarray(words[:, 1]))
     arrived = p.sorting(keys, FRAME_KEY_BITS)
     groups = p.Groups.of_keys(keys[arrived])
     heads = batch[arrived[groups.starts]]
     names, channel = _renumber(heads["channel"], channels)
-    timing = _timing(words[:, 0].view("<i8"), arrived, groups, resolution_ns, keep_order)
+    timing = _timing(batch["timestamp_ns"], arrived, groups, resolution_ns, keep_order)
     data, sizes = _code_data(
         words[:, 2:], arrived, groups, _stored(heads["flags"], heads["length"])
     )
@@ -187,9 +184,9 @@ def decode_frames(data: bytes) -> tuple[FrameBatch, tuple[str, ...]]:
         SealError: anything else, or more than 1 Mi rows or 128 MiB.
     """
     message = FrameColumns()
-    groups = _parse(message, packing.decompress(data, _FRAME_PLANES))
+    groups = packing.parse(message, data, _FRAME_PLANES)
     count = len(groups.rows)
-    channel = p.numbers(message.channel, count, max(len(message.channels), 1), "channel")
+    channel = p.numbers(message.channel, count, len(message.channels), "channel")
     ids = p.numbers(message.id, count, 1 << 29, "id")
     flags = p.numbers(message.flags, count, 1 << 6, "flags")
     length = p.numbers(message.length, count, MAX_LENGTH + 1, "length")
@@ -221,9 +218,9 @@ def decode_signals(data: bytes) -> tuple[SignalBatch, tuple[str, ...]]:
         SealError: anything else, or more than 1 Mi rows or 128 MiB.
     """
     message = SignalColumns()
-    groups = _parse(message, packing.decompress(data, _SIGNAL_PLANES))
+    groups = packing.parse(message, data, _SIGNAL_PLANES)
     count = len(groups.rows)
-    channel = p.numbers(message.channel, count, max(len(message.channels), 1), "channel")
+    channel = p.numbers(message.channel, count, len(message.channels), "channel")
     signal = p.numbers(message.signal, count, 1 << 16, "signal")
     _check_ascending((channel << _SIGNAL_CHANNEL) | signal)
     grid = _decode_grid(message, groups)
@@ -247,11 +244,9 @@ class _Timing:
 def _timing(
     timestamp_ns: p.Index, arrived: p.Index, groups: p.Groups, resolution_ns: int, keep: bool
 ) -> _Timing:
-    grid = p.floored(timestamp_ns, resolution_ns)
-    grouped = grid[arrived]
-    first = int(grid[0]) if len(grid) else 0
-    order = p.code_order(arrived, grid) if keep or resolution_ns <= EXACT_NS else b""
-    return _Timing(p.code_stamps(grouped, first, resolution_ns, groups), order)
+    grid = p.Grid.of(np.ascontiguousarray(timestamp_ns), resolution_ns)
+    order = p.code_order(grid, arrived) if keep or resolution_ns <= EXACT_NS else b""
+    return _Timing(p.code_stamps(grid, arrived, groups), order)
 
 
 def _decode_grid(message: FrameColumns | SignalColumns, groups: p.Groups) -> p.Index:
@@ -296,10 +291,16 @@ def _stored(flags: _Bytes, length: _Bytes) -> _Bytes:
 
 def _renumber(used: _Bytes, channels: tuple[str, ...]) -> tuple[list[str], list[int]]:
     """Return the names of the channels that occur, and each group's place among them."""
-    numbers, places = np.unique(used, return_inverse=True)
-    if len(numbers) and int(numbers[-1]) >= len(channels):
-        raise ValueError(f"channel {int(numbers[-1])} has no name")
-    return [channels[number] for number in numbers.tolist()], places.tolist()
+    occurs = np.zeros(256, np.bool_)
+    occurs[used] = True
+    numbers: list[int] = np.flatnonzero(occurs).tolist()
+    if numbers and numbers[-1] >= len(channels):
+        raise ValueError(f"channel {numbers[-1]} has no name")
+    names = [channels[number] for number in numbers]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a channel named twice: {names}")
+    places = np.cumsum(occurs)[used] - 1
+    return names, places.tolist()
 
 
 def _planes(rows: int, *columns: bytes) -> Columns:
@@ -313,30 +314,23 @@ def _check_sizes(rows: int, resolution_ns: int) -> None:
         raise ValueError(f"a resolution of {resolution_ns} ns: 1 to {MAX_RESOLUTION_NS}")
 
 
-def _check_frames(batch: FrameBatch) -> None:
-    if batch.dtype not in (FRAME, FRAME_FD):
-        raise ValueError(f"no FrameBatch: {batch.dtype}")
-    limits = (("arbitration_id", (1 << 29) - 1), ("flags", (1 << 6) - 1))
-    for name, most in (*limits, ("length", batch.dtype["data"].shape[0])):
-        if len(batch) and int(batch[name].max()) > most:
-            raise ValueError(f"a frame with {name} {int(batch[name].max())}: at most {most}")
+def _frame_keys(batch: FrameBatch, meta: p.U64) -> p.U64:
+    """Return the key of each row, from the second 8 bytes of its row: id, channel, flags, length.
 
-
-def _parse(message: Any, data: bytes) -> p.Groups:
-    """Parse a FrameColumns or SignalColumns and return its groups; the rest is not yet checked."""
-    try:
-        message.ParseFromString(data)
-    except DecodeError as error:
-        raise p.damaged(f"no protobuf message ({error})") from error
-    if len(message.channels) > MAX_CHANNELS:
-        raise p.damaged(f"{len(message.channels)} channels")
-    rows: Sequence[int] = message.rows
-    if len(rows) > p.MAX_ROWS:
-        raise p.damaged(f"{len(rows)} groups")
-    counts = p.numbers(rows, len(rows), p.MAX_ROWS + 1, "rows").astype(np.int64)
-    if int(counts.sum()) > p.MAX_ROWS or not counts.all():
-        raise p.damaged(f"{int(counts.sum())} rows in {len(counts)} groups")
-    return p.Groups.of_rows(counts)
+    Raises:
+        ValueError: a field with more bits than the key has for it.
+    """
+    if len(meta):
+        most = int(np.bitwise_or.reduce(meta))
+        if most & 0x1FFF_FFFF != most & 0xFFFF_FFFF or (most >> 40) & 0xC0:
+            raise ValueError("a frame with more than 29 bits of id or 6 of flags")
+        if int(batch["length"].max()) > batch.dtype["data"].shape[0]:
+            raise ValueError("a frame longer than its batch is wide")
+    keys: p.U64 = (meta & _ID_BITS) << _ID
+    keys |= (meta >> _META_CHANNEL & _BYTE) << _CHANNEL
+    keys |= (meta >> _META_FLAGS & _BYTE) << _FLAGS
+    keys |= meta >> _META_LENGTH & _BYTE
+    return keys
 
 
 def _check_ascending(keys: p.U64) -> None:

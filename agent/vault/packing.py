@@ -14,9 +14,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 import zstandard
+from google.protobuf.message import DecodeError
 
-from agent.vault.planes import damaged
+from agent.frames import MAX_CHANNELS
+from agent.pb.segment_pb2 import FrameColumns, SignalColumns
+from agent.vault.planes import MAX_ROWS, Groups, damaged, numbers
 
 MAX_BYTES: Final = 128 << 20  # of a message before compression
 MAX_HEAD_BYTES: Final = 32 << 20  # of it outside the planes: 1 Mi groups of one row each
@@ -82,6 +86,31 @@ def decompress(data: bytes, planes: frozenset[int]) -> bytes:
         raise damaged(f"no zstd frame ({error})") from error
     _check_wire(message, planes)
     return message
+
+
+def parse(message: FrameColumns | SignalColumns, data: bytes, planes: frozenset[int]) -> Groups:
+    """Fill a message from its zstd frame and return its groups; its other fields are not checked.
+
+    Args:
+        message: an empty one.
+        data: as for `decompress`.
+        planes: as for `decompress`.
+
+    Raises:
+        SealError: as for `decompress`, or more rows or channels than any segment has.
+    """
+    try:
+        message.ParseFromString(decompress(data, planes))
+    except DecodeError as error:
+        raise damaged(f"no protobuf message ({error})") from error
+    if len(message.channels) > MAX_CHANNELS or len(set(message.channels)) < len(message.channels):
+        raise damaged(f"{len(message.channels)} channels, or one named twice")
+    if len(message.rows) > MAX_ROWS:
+        raise damaged(f"{len(message.rows)} groups")
+    rows = numbers(message.rows, len(message.rows), MAX_ROWS + 1, "rows").astype(np.int64)
+    if int(rows.sum()) > MAX_ROWS or not rows.all():
+        raise damaged(f"{int(rows.sum())} rows in {len(rows)} groups")
+    return Groups.of_rows(rows)
 
 
 def _check_wire(message: bytes, planes: frozenset[int]) -> None:

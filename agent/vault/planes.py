@@ -29,6 +29,7 @@ MAX_ROWS: Final = 1 << 20  # 64 times the largest segment
 
 _ONE: Final = np.uint64(1)
 _LOWEST: Final = -(1 << 63)
+_MODULUS: Final = 1 << 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,10 @@ class Groups:
     @classmethod
     def of_keys(cls, keys: U64) -> Groups:
         """Return the runs of equal values in sorted keys."""
-        fresh = np.flatnonzero(keys[1:] != keys[:-1]) + 1
-        starts = np.concatenate(([0], fresh)) if len(keys) else fresh
-        return cls(starts, np.diff(starts, append=len(keys)))
+        fresh = np.ones(len(keys) + 1, np.bool_)  # the end counts as one more begin
+        np.not_equal(keys[1:], keys[:-1], out=fresh[1:-1])
+        bounds = np.flatnonzero(fresh) if len(keys) else np.zeros(1, np.int64)
+        return cls(bounds[:-1], bounds[1:] - bounds[:-1])
 
     @classmethod
     def of_rows(cls, rows: Index) -> Groups:
@@ -125,6 +127,32 @@ def sums(grown: U64, groups: Groups) -> U64:
 
 
 @dataclass(frozen=True, slots=True)
+class Grid:
+    """Stamps as places on a grid.
+
+    Attributes:
+        base_ns: where place 0 is; a multiple of the resolution.
+        resolution_ns: from one place to the next.
+        places: of each row; a stamp is rounded down to its place.
+    """
+
+    base_ns: int
+    resolution_ns: int
+    places: U64
+
+    @classmethod
+    def of(cls, timestamp_ns: Index, resolution_ns: int) -> Grid:
+        """Put stamps on the grid; what is below its lowest place in 64 bits is put there."""
+        lowest = -(-_LOWEST // resolution_ns) * resolution_ns
+        earliest = int(timestamp_ns.min()) if len(timestamp_ns) else 0
+        if earliest < lowest:
+            timestamp_ns = np.maximum(timestamp_ns, lowest)
+        base = max(earliest // resolution_ns * resolution_ns, lowest)
+        away = timestamp_ns.view(np.uint64) - np.uint64(base % _MODULUS)
+        return cls(base, resolution_ns, away // np.uint64(resolution_ns))
+
+
+@dataclass(frozen=True, slots=True)
 class Stamps:
     """Coded time stamps of grouped rows: the fields of the same names in segment.proto."""
 
@@ -134,35 +162,24 @@ class Stamps:
     planes: bytes
 
 
-def floored(timestamp_ns: Index, resolution_ns: int) -> Index:
-    """Return the stamps on the grid of the resolution, rounded down.
-
-    The lowest point of the grid that 64 bits hold stands for the fraction of a step below it.
-    """
-    if resolution_ns == 1:
-        return timestamp_ns
-    lowest = -(-_LOWEST // resolution_ns)
-    return np.maximum(timestamp_ns // resolution_ns, lowest) * resolution_ns
-
-
-def code_stamps(grid_ns: Index, first_ns: int, resolution_ns: int, groups: Groups) -> Stamps:
-    """Code stamps that are on the grid.
+def code_stamps(grid: Grid, arrived: Index, groups: Groups) -> Stamps:
+    """Code stamps, counted from that of the row which arrived first.
 
     Args:
-        grid_ns: stamp of each grouped row, from `floored`.
-        first_ns: the stamp of the row that arrived first: the origin.
-        resolution_ns: of the grid.
+        grid: the stamps in arrival order.
+        arrived: for each grouped row, its place in arrival order.
         groups: of the rows.
     """
-    origin = first_ns % (1 << 64)
-    away = (grid_ns.view(np.uint64) - np.uint64(origin)).view(np.int64)
-    places = (away if resolution_ns == 1 else away // resolution_ns).view(np.uint64)
+    first = grid.places[0] if len(grid.places) else np.uint64(0)
+    places = grid.places[arrived] - first
     ends = groups.starts + groups.rows - 1
-    span = (places[ends] - places[groups.starts]).view(np.int64)
+    firsts = places[groups.starts]
+    span = (places[ends] - firsts).view(np.int64)
     period = np.maximum(span // np.maximum(groups.rows - 1, 1), 0).view(np.uint64)
     grown = differences(places, groups) - np.repeat(period, groups.rows)
-    grown[groups.starts] = places[groups.starts]
+    grown[groups.starts] = firsts
     width, planes = split(zigzag(grown))
+    origin = (grid.base_ns + int(first) * grid.resolution_ns) % _MODULUS
     return Stamps(origin, period, width, planes)
 
 
@@ -182,22 +199,25 @@ def decode_stamps(stamps: Stamps, resolution_ns: int, groups: Groups) -> Index:
     return (places * np.uint64(resolution_ns) + np.uint64(stamps.origin)).view(np.int64)
 
 
-def code_order(arrived: Index, grid_ns: Index) -> bytes:
+def code_order(grid: Grid, arrived: Index) -> bytes:
     """Return the order column; empty if a stable sort by stamp gives the arrival order.
 
     Args:
+        grid: the stamps in arrival order.
         arrived: for each grouped row, its place in arrival order.
-        grid_ns: stamp of each row in arrival order.
     """
-    places = np.arange(len(arrived))
+    rows = np.arange(len(arrived))
     grouped = np.empty_like(arrived)
-    grouped[arrived] = places
-    later = grid_ns[1:] > grid_ns[:-1]
-    if bool(np.all(later | ((grid_ns[1:] == grid_ns[:-1]) & (grouped[1:] > grouped[:-1])))):
+    grouped[arrived] = rows
+    stamp = grid.places
+    in_order = stamp[1:] > stamp[:-1]
+    if not in_order.all():
+        in_order |= (stamp[1:] == stamp[:-1]) & (grouped[1:] > grouped[:-1])
+    if in_order.all():
         return b""
     expected = np.empty_like(arrived)
-    expected[arrived[np.argsort(grid_ns[arrived], kind="stable")]] = places
-    return split(zigzag((expected - places).view(np.uint64)))[1]
+    expected[arrived[np.argsort(stamp[arrived], kind="stable")]] = rows
+    return split(zigzag((expected - rows).view(np.uint64)))[1]
 
 
 def decode_order(order: bytes, grid_ns: Index) -> Index:
