@@ -27,7 +27,6 @@ from agent.vault import planes as p
 
 EXACT_NS: Final = 1000  # up to this resolution the arrival order is always kept
 MAX_LENGTH: Final = 64
-MAX_RESOLUTION_NS: Final = (1 << 32) - 1  # of the field; 4.29 s
 
 # A group's key is one number: channel, id, flags, length from its highest bits to its lowest.
 FRAME_KEY_BITS: Final = 8 + 29 + 6 + 7
@@ -115,7 +114,7 @@ def frame_columns(
     )
     message = FrameColumns(
         origin_ns=timing.stamps.origin,
-        resolution_ns=resolution_ns,
+        resolution_ns=timing.stamps.resolution_ns,
         channels=names,
         channel=channel,
         id=heads["arbitration_id"].tolist(),
@@ -158,7 +157,7 @@ def signal_columns(
     width, values = p.split(p.zigzag(p.differences(raw, groups)))
     message = SignalColumns(
         origin_ns=timing.stamps.origin,
-        resolution_ns=resolution_ns,
+        resolution_ns=timing.stamps.resolution_ns,
         channels=names,
         channel=channel,
         signal=heads["signal"].tolist(),
@@ -251,8 +250,10 @@ def _timing(
 
 def _decode_grid(message: FrameColumns | SignalColumns, groups: p.Groups) -> p.Index:
     period = p.numbers(message.period, len(groups.rows), 1 << 64, "period")
-    stamps = p.Stamps(message.origin_ns, period, message.stamp_width, message.stamps)
-    return p.decode_stamps(stamps, message.resolution_ns, groups)
+    stamps = p.Stamps(
+        message.origin_ns, message.resolution_ns, period, message.stamp_width, message.stamps
+    )
+    return p.decode_stamps(stamps, groups)
 
 
 def _code_data(
@@ -310,8 +311,8 @@ def _planes(rows: int, *columns: bytes) -> Columns:
 def _check_sizes(rows: int, resolution_ns: int) -> None:
     if rows > p.MAX_ROWS:
         raise ValueError(f"{rows} rows: a segment holds at most {p.MAX_ROWS}")
-    if not 1 <= resolution_ns <= MAX_RESOLUTION_NS:
-        raise ValueError(f"a resolution of {resolution_ns} ns: 1 to {MAX_RESOLUTION_NS}")
+    if not 1 <= resolution_ns <= p.MAX_RESOLUTION_NS:
+        raise ValueError(f"a resolution of {resolution_ns} ns: 1 to {p.MAX_RESOLUTION_NS}")
 
 
 def _frame_keys(batch: FrameBatch, meta: p.U64) -> p.U64:

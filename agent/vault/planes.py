@@ -26,9 +26,11 @@ U64 = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.int64]
 
 MAX_ROWS: Final = 1 << 20  # 64 times the largest segment
+MAX_RESOLUTION_NS: Final = (1 << 32) - 1  # of the field; 4.29 s
 
 _ONE: Final = np.uint64(1)
 _LOWEST: Final = -(1 << 63)
+_SAMPLE: Final = 64  # stamps that show almost always that 1 is the only common divisor
 _MODULUS: Final = 1 << 64
 
 
@@ -142,14 +144,24 @@ class Grid:
 
     @classmethod
     def of(cls, timestamp_ns: Index, resolution_ns: int) -> Grid:
-        """Put stamps on the grid; what is below its lowest place in 64 bits is put there."""
+        """Put stamps on the grid; what is below its lowest place in 64 bits is put there.
+
+        Where all of them allow a coarser grid, as those of many interfaces and recorded logs do, it
+        is taken: nothing is lost, and the places have fewer bits.
+        """
         lowest = -(-_LOWEST // resolution_ns) * resolution_ns
         earliest = int(timestamp_ns.min()) if len(timestamp_ns) else 0
         if earliest < lowest:
             timestamp_ns = np.maximum(timestamp_ns, lowest)
         base = max(earliest // resolution_ns * resolution_ns, lowest)
         away = timestamp_ns.view(np.uint64) - np.uint64(base % _MODULUS)
-        return cls(base, resolution_ns, away // np.uint64(resolution_ns))
+        places = away // np.uint64(resolution_ns)  # the earliest is 0
+        common = int(np.gcd.reduce(places[:_SAMPLE]))
+        if common != 1:
+            common = int(np.gcd.reduce(places))
+        if 1 < common <= MAX_RESOLUTION_NS // resolution_ns:
+            return cls(base, resolution_ns * common, places // np.uint64(common))
+        return cls(base, resolution_ns, places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +169,7 @@ class Stamps:
     """Coded time stamps of grouped rows: the fields of the same names in segment.proto."""
 
     origin: int
+    resolution_ns: int
     period: U64
     width: int
     planes: bytes
@@ -180,23 +193,23 @@ def code_stamps(grid: Grid, arrived: Index, groups: Groups) -> Stamps:
     grown[groups.starts] = firsts
     width, planes = split(zigzag(grown))
     origin = (grid.base_ns + int(first) * grid.resolution_ns) % _MODULUS
-    return Stamps(origin, period, width, planes)
+    return Stamps(origin, grid.resolution_ns, period, width, planes)
 
 
-def decode_stamps(stamps: Stamps, resolution_ns: int, groups: Groups) -> Index:
+def decode_stamps(stamps: Stamps, groups: Groups) -> Index:
     """Return the stamps of the grouped rows, ns since the Unix epoch.
 
     Raises:
         SealError: malformed planes or an impossible resolution.
     """
-    if resolution_ns < 1:
+    if stamps.resolution_ns < 1:
         raise damaged("a resolution of 0 ns")
     grown = unzigzag(join(stamps.planes, stamps.width, groups.total, "stamps"))
     firsts = grown[groups.starts]
     grown += np.repeat(stamps.period, groups.rows)
     grown[groups.starts] = firsts
     places = sums(grown, groups)
-    return (places * np.uint64(resolution_ns) + np.uint64(stamps.origin)).view(np.int64)
+    return (places * np.uint64(stamps.resolution_ns) + np.uint64(stamps.origin)).view(np.int64)
 
 
 def code_order(grid: Grid, arrived: Index) -> bytes:

@@ -117,6 +117,16 @@ def test_signals_come_back_exactly(batch: f.SignalBatch, ns: int) -> None:
         assert got[name].tolist() == batch[name].tolist()
 
 
+@pytest.mark.parametrize(("ns", "stored"), [(1, 50_000), (1000, 50_000), (30_000, 30_000)])
+def test_stamps_of_a_coarse_clock_are_exact_and_stored_coarse(ns: int, stored: int) -> None:
+    batch = synth(500, 8)
+    batch["timestamp_ns"] = batch["timestamp_ns"] // 50_000 * 50_000 + 17 * (ns == 1)
+    data = columns.encode_frames(batch, NAMES, resolution_ns=ns)
+    assert FrameColumns.FromString(zstandard.decompress(data)).resolution_ns == stored
+    got, _ = columns.decode_frames(data)
+    assert got["timestamp_ns"].tolist() == floored(batch["timestamp_ns"], ns)
+
+
 def random_batch(rows: int, channels: int, seed: int) -> f.FrameBatch:
     rng = np.random.default_rng(seed)
     batch = np.zeros(rows, f.FRAME_FD)
