@@ -1,0 +1,360 @@
+"""The hatch: the Unix socket between capture and uplink, and the only road between the two.
+
+Rules:
+- A message is u32 big endian length, then HatchRequest (to capture) or HatchReply (to the uplink).
+  A reply is at most 1 MiB, a request at most 128 KiB: a request of many empty fields costs a
+  parser far more memory than it has bytes.
+- Capture serves, the uplink asks. One answer per question, in order; the next question of a client
+  is not even read before the answer to the last one has left.
+- Capture trusts nobody behind the hatch. Mode 0660; SO_PEERCRED must name an allowed uid; at most
+  4 clients (the one that was silent longest makes room); a client that sends junk, or stops in the
+  middle of a message, is closed and counted.
+- The thread that serves spends at most 30 % of one core, whatever is asked of it.
+- A socket file that nobody answers on is replaced; one that somebody answers on is an error.
+- What `answer` raises besides InlandError ends the process.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import stat
+import struct
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from agent.errors import HatchError, InlandError
+from agent.pb import delivery_pb2, hatch_pb2
+from agent.pb.hatch_pb2 import HatchReply, HatchRequest
+
+MAX_REPLY_BYTES: Final = 1 << 20
+MAX_REQUEST_BYTES: Final = 128 << 10
+MAX_CLIENTS: Final = 4
+STUCK_S: Final = 10.0  # a message half sent, or a reply half read, for this long
+CORE_SHARE: Final = 0.3  # of one core, for everything that clients can cause
+BURST_S: Final = 0.1  # CPU time that may run up before the share is enforced
+TURN_S: Final = 0.2  # how often the server looks at `stop`
+ANSWER_S: Final = 10.0  # how long a client waits for an answer
+_CHUNK: Final = 64 << 10
+_HEAD: Final = struct.Struct(">I")
+
+Answer = Callable[[HatchRequest], HatchReply]
+
+
+class Frames:
+    """Incremental decoder of length-prefixed messages of at most `limit` bytes. Pure."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes as they came."""
+        self._bytes += data
+
+    def take(self) -> bytes | None:
+        """Return the next whole message, or None if there is none yet.
+
+        Raises:
+            HatchError: the announced length is over the limit; the stream is of no more use.
+        """
+        if len(self._bytes) < _HEAD.size:
+            return None
+        (size,) = _HEAD.unpack_from(self._bytes)
+        if size > self._limit:
+            raise HatchError(f"a message of {size} bytes was announced, the limit is {self._limit}")
+        if len(self._bytes) < _HEAD.size + size:
+            return None
+        message = bytes(self._bytes[_HEAD.size : _HEAD.size + size])
+        del self._bytes[: _HEAD.size + size]
+        return message
+
+    def holds_part(self) -> bool:
+        """Return whether bytes of an unfinished message are waiting."""
+        return bool(self._bytes)
+
+
+def frame(message: bytes, limit: int) -> bytes:
+    """Return a message with its length before it; HatchError if it is over `limit` bytes."""
+    if len(message) > limit:
+        raise HatchError(f"a message of {len(message)} bytes is over the hatch's {limit}")
+    return _HEAD.pack(len(message)) + message
+
+
+@dataclass(slots=True)
+class HatchCounts:
+    """Clients refused (by uid), closed (for junk, or stuck), crowded out; questions answered."""
+
+    answered: int = 0
+    refused: int = 0
+    junk: int = 0
+    crowded_out: int = 0
+
+
+@dataclass(slots=True)
+class _Client:
+    sock: socket.socket
+    heard_s: float
+    stuck_since_s: float | None = None
+    frames: Frames = field(default_factory=lambda: Frames(MAX_REQUEST_BYTES))
+    reply: memoryview = field(default_factory=lambda: memoryview(b""))
+
+
+class HatchServer:
+    """Capture's side.
+
+    Args:
+        path: the socket file; its folder must exist.
+        answer: replies to a request, in the thread that serves; an InlandError becomes an `error`.
+        allowed_uids: who may connect.
+
+    Raises:
+        HatchError: somebody answers on `path` already, or it cannot be bound.
+    """
+
+    def __init__(self, path: Path, answer: Answer, *, allowed_uids: frozenset[int]) -> None:
+        self.path = path
+        self.counts = HatchCounts()
+        self._answer = answer
+        self._allowed_uids = allowed_uids
+        self._clients: dict[int, _Client] = {}
+        self._listener, self._inode = _bind(path)
+        self._poll = select.poll()
+        self._poll.register(self._listener, select.POLLIN)
+
+    def serve(self, stop: Event) -> None:
+        """Answer until `stop` is set. Blocks; `close` afterwards."""
+        wall, cpu, debt_s = time.monotonic(), time.thread_time(), 0.0
+        while not stop.is_set():
+            for fd, events in self._poll.poll(TURN_S * 1000):
+                if fd == self._listener.fileno():
+                    self._accept()
+                elif fd in self._clients:
+                    self._turn(fd, events)
+            self._close_stuck(time.monotonic())
+            now_wall, now_cpu = time.monotonic(), time.thread_time()
+            debt_s = max(0.0, debt_s + (now_cpu - cpu) - CORE_SHARE * (now_wall - wall))
+            wall, cpu = now_wall, now_cpu
+            if debt_s > BURST_S:
+                stop.wait((debt_s - BURST_S / 2) / CORE_SHARE)
+
+    def close(self) -> None:
+        """Close everything; remove the socket file if it is still ours."""
+        for fd in list(self._clients):
+            self._drop(fd)
+        self._listener.close()
+        try:
+            if self.path.lstat().st_ino == self._inode:
+                self.path.unlink()
+        except FileNotFoundError:
+            return  # somebody tidied the run folder: nothing left to do
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        _, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid not in self._allowed_uids:
+            self.counts.refused += 1
+            sock.close()
+            return
+        if len(self._clients) >= MAX_CLIENTS:
+            self.counts.crowded_out += 1
+            self._drop(min(self._clients, key=lambda fd: self._clients[fd].heard_s))
+        sock.setblocking(False)
+        self._clients[sock.fileno()] = _Client(sock, time.monotonic())
+        self._poll.register(sock, select.POLLIN)
+
+    def _turn(self, fd: int, events: int) -> None:
+        client = self._clients[fd]
+        try:
+            if events & select.POLLOUT:
+                self._send(client)
+            elif events & select.POLLIN:
+                data = client.sock.recv(_CHUNK)
+                if not data:
+                    raise ConnectionResetError
+                client.heard_s = time.monotonic()
+                client.frames.feed(data)
+            else:  # POLLHUP or POLLERR, and nothing left to read
+                raise ConnectionResetError
+            self._answer_next(client)
+        except (HatchError, DecodeError):
+            self.counts.junk += 1
+            self._drop(fd)
+        except OSError:  # the client went away: it asks again when it is back
+            self._drop(fd)
+
+    def _answer_next(self, client: _Client) -> None:
+        """Answer the requests that are whole, until one reply does not leave at once."""
+        while not client.reply:
+            message = client.frames.take()
+            if message is None:
+                break
+            request = HatchRequest.FromString(message)
+            if request.WhichOneof("what") is None:
+                raise HatchError("a request without a question")
+            client.reply = memoryview(self._reply(request))
+            self.counts.answered += 1
+            self._send(client)
+        stuck = bool(client.reply) or client.frames.holds_part()
+        client.stuck_since_s = time.monotonic() if stuck else None
+        self._poll.modify(client.sock, select.POLLOUT if client.reply else select.POLLIN)
+
+    def _reply(self, request: HatchRequest) -> bytes:
+        try:
+            return frame(self._answer(request).SerializeToString(), MAX_REPLY_BYTES)
+        except InlandError as error:
+            said = HatchReply(error=str(error)[:1000])
+            return frame(said.SerializeToString(), MAX_REPLY_BYTES)
+
+    def _send(self, client: _Client) -> None:
+        try:
+            client.reply = client.reply[client.sock.send(client.reply) :]
+        except BlockingIOError:
+            return
+
+    def _close_stuck(self, now_s: float) -> None:
+        for fd, client in list(self._clients.items()):
+            if client.stuck_since_s is not None and now_s - client.stuck_since_s > STUCK_S:
+                self.counts.junk += 1
+                self._drop(fd)
+
+    def _drop(self, fd: int) -> None:
+        client = self._clients.pop(fd)
+        self._poll.unregister(fd)
+        client.sock.close()
+
+
+def _bind(path: Path) -> tuple[socket.socket, int]:
+    """Return a listening socket and the inode of its file."""
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # Linux gives the file the mode of the unbound socket: it is never open to others. chmod
+        # then gives back what the umask took away.
+        os.fchmod(sock.fileno(), 0o660)
+        sock.bind(str(path))
+        path.chmod(0o660)
+        sock.listen(MAX_CLIENTS)
+        sock.setblocking(False)
+        return sock, path.lstat().st_ino
+    except OSError as error:
+        sock.close()
+        raise HatchError(f"cannot bind: {error}", where=str(path)) from None
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise HatchError("is not a socket", where=str(path), todo="move it away")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            raise HatchError(f"cannot tell who is there: {error}", where=str(path)) from None
+    raise HatchError("another capture answers here", where=str(path), todo="stop it first")
+
+
+class HatchClient:
+    """The uplink's side, for one thread. Connects when first asked, and again after any failure.
+
+    Args:
+        path: the socket file.
+        timeout_s: for connecting and for each answer.
+    """
+
+    def __init__(self, path: Path, *, timeout_s: float = ANSWER_S) -> None:
+        self.path = path
+        self._timeout_s = timeout_s
+        self._sock: socket.socket | None = None
+        self._frames = Frames(MAX_REPLY_BYTES)
+
+    def next(
+        self, count: int, max_bytes: int, skip: Mapping[bytes, Collection[int]]
+    ) -> hatch_pb2.Batch:
+        """Return the most urgent entries that are not confirmed. Raises HatchError.
+
+        Args:
+            count: at most so many; 0 asks only for the time and for how many are pending.
+            max_bytes: at most so many bytes, unless the first entry alone is larger.
+            skip: entries already under way, indices by log.
+        """
+        under_way = [
+            hatch_pb2.Awaiting(log=log, index=sorted(indices)) for log, indices in skip.items()
+        ]
+        question = hatch_pb2.Next(count=count, bytes=max_bytes, skip=under_way)
+        return self._ask(HatchRequest(next=question), "batch").batch
+
+    def deliver(self, kind: str, payload: bytes) -> hatch_pb2.Accepted:
+        """Hand in what came from the region, e.g. a "receipt". Raises HatchError."""
+        what = hatch_pb2.Deliver(kind=kind, payload=payload)
+        return self._ask(HatchRequest(deliver=what), "accepted").accepted
+
+    def report(self, report: hatch_pb2.LinkReport) -> None:
+        """Tell how the link is. Raises HatchError."""
+        self._ask(HatchRequest(report=report), "accepted")
+
+    def status(self) -> bytes:
+        """Return the agent's state as JSON. Raises HatchError."""
+        return self._ask(HatchRequest(status=hatch_pb2.StatusQuestion()), "status").status
+
+    def checkpoint(self) -> delivery_pb2.CheckpointUpload | None:
+        """Return the signed tree head to upload, or None if nothing is new. Raises HatchError."""
+        reply = self._ask(HatchRequest(checkpoint=hatch_pb2.CheckpointQuestion()), "checkpoint")
+        return reply.checkpoint if reply.checkpoint.note else None
+
+    def close(self) -> None:
+        """Close the connection; the next question opens another."""
+        if self._sock is not None:
+            self._sock.close()
+        self._sock, self._frames = None, Frames(MAX_REPLY_BYTES)
+
+    def _ask(self, request: HatchRequest, expected: str) -> HatchReply:
+        where = str(self.path)
+        try:
+            reply = HatchReply.FromString(self._exchange(request.SerializeToString()))
+        except (OSError, DecodeError, HatchError) as error:
+            self.close()
+            todo = "is `inland capture` running?"
+            raise HatchError(f"capture does not answer: {error}", where=where, todo=todo) from None
+        kind = reply.WhichOneof("what")
+        if kind == "error":
+            raise HatchError(reply.error, where=where)
+        if kind != expected:
+            self.close()
+            raise HatchError(f"capture answers '{kind}' instead of '{expected}'", where=where)
+        return reply
+
+    def _exchange(self, request: bytes) -> bytes:
+        if self._sock is None:
+            self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._sock.settimeout(self._timeout_s)
+            self._sock.connect(str(self.path))
+        deadline_s = time.monotonic() + self._timeout_s
+        self._sock.sendall(frame(request, MAX_REQUEST_BYTES))
+        while (message := self._frames.take()) is None:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError(f"no answer in {self._timeout_s} s")
+            self._sock.settimeout(left_s)
+            data = self._sock.recv(_CHUNK)
+            if not data:
+                raise ConnectionResetError("it closed the hatch")
+            self._frames.feed(data)
+        self._sock.settimeout(self._timeout_s)
+        return message

@@ -1,0 +1,281 @@
+"""One connection to the region's broker: one paho client, our own loop, no thread.
+
+Rules:
+- MQTT 5, clean start, no will, no user name; Maximum Packet Size 256 KiB, Receive Maximum 16,
+  no topic aliases. Nothing durable lives in MQTT.
+- Nothing is subscribed but the one topic of receipts. Messages for other topics are dropped.
+- Server references (0x9C, 0x9D) and the reasons of DISCONNECT are recorded and never followed.
+- The broker's Receive Maximum and Maximum Packet Size are respected.
+- A link without a sign of life for 28 s is dead (paho alone would take twice the keep-alive, which
+  the broker may set as it likes). CONNECT to SUBACK takes 15 s at most.
+- What the broker sends unasked is bounded: paho keeps QoS 2 messages until they are released.
+- A client is used for one connection. Everything that ends one is a LinkError.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import paho.mqtt
+from paho.mqtt import client as paho_client
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from agent.errors import LinkError, RegionRefusedError
+from agent.uplink.timing import MAX_PACKET_BYTES, MAX_UNASKED_BYTES, RECEIVE_MAXIMUM, Timing
+from agent.uplink.tls import PinnedContext
+
+mqtt: Any = paho_client  # the published type stubs describe paho 1.6, we need 2.x
+
+NOT_ALLOWED: Final = 0x87
+TAKEN_OVER: Final = 0x8E
+# MQTT 5.0, table 2-6: reasons that a person has to mend; trying again soon only makes it worse.
+MENDED_BY_HAND: Final = frozenset({0x84, 0x85, 0x86, NOT_ALLOWED, 0x8A, 0x8C, TAKEN_OVER})
+MAX_RECEIPT_BYTES: Final = 96 << 10  # fits into a request of the hatch
+_MESSAGE_OVERHEAD: Final = 64  # of a PUBLISH besides topic and payload, generously
+_READS: Final = 32  # packets taken in one turn
+# What paho lets out on bytes that are no MQTT, besides OSError.
+_PROTOCOL_ERRORS: Final = (ValueError, KeyError, IndexError, struct.error, paho.mqtt.MQTTException)
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The broker's PUBACK of one packet.
+
+    Attributes:
+        mid: the packet id that `Link.publish` returned.
+        refused: why the broker did not take it; empty if it did.
+    """
+
+    mid: int
+    refused: str
+
+
+class Link:
+    """A connection from CONNECT to its end.
+
+    Args:
+        context: TLS, pinned to the region; used for this link only.
+        vehicle: MQTT client id.
+        topic: the one topic to listen on.
+        timing: intervals.
+    """
+
+    def __init__(
+        self,
+        context: PinnedContext,
+        vehicle: str,
+        topic: str,
+        timing: Timing,
+    ) -> None:
+        self.ready = False
+        self.receive_maximum = RECEIVE_MAXIMUM
+        self.max_packet = MAX_PACKET_BYTES
+        self.ended_by: int | None = None  # MQTT reason code
+        self.peer = ""
+        self._context, self._topic, self._timing, self._clock = (
+            context,
+            topic,
+            timing,
+            context.clock,
+        )
+        self._ended = ""
+        self._asked_s = self._probed_s = 0.0
+        self._asked_for = 0  # bytes that the broker was entitled to send
+        self._acks: list[Ack] = []
+        self._messages: list[bytes] = []
+        self._client = self._make(vehicle)
+
+    def _make(self, vehicle: str) -> Any:
+        client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2,
+            client_id=vehicle,
+            protocol=mqtt.MQTTv5,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = self._timing.connect_s
+        client.max_inflight_messages_set(RECEIVE_MAXIMUM)
+        client.tls_set_context(self._context)
+        client.on_socket_open = self._on_socket_open
+        client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
+        client.on_subscribe, client.on_publish = self._on_subscribe, self._on_publish
+        client.on_message = self._on_message
+        return client
+
+    def open(self, address: str) -> None:
+        """Connect to a literal address and send CONNECT; `step` until `ready`.
+
+        Raises:
+            RegionRefusedError: the peer is not the region's broker; no MQTT byte was sent.
+            LinkError: no connection.
+        """
+        wanted = Properties(PacketTypes.CONNECT)
+        wanted.MaximumPacketSize = MAX_PACKET_BYTES
+        wanted.ReceiveMaximum = RECEIVE_MAXIMUM
+        wanted.TopicAliasMaximum = 0
+        self.peer = f"{address} port {self._context.card.port}"
+        with self._translated():
+            self._client.connect(
+                address,
+                self._context.card.port,
+                keepalive=self._timing.keepalive_s,
+                clean_start=True,
+                properties=wanted,
+            )
+        self._asked_s = self._clock()
+
+    def fits(self, topic: str, payload: bytes) -> bool:
+        """Return whether a message is small enough for both sides."""
+        return len(topic) + len(payload) + _MESSAGE_OVERHEAD <= self.max_packet
+
+    def publish(self, topic: str, payload: bytes) -> int:
+        """Send with QoS 1 and return the packet id. Raises LinkError."""
+        with self._translated():
+            info = self._client.publish(topic, payload, qos=1)
+            if info.rc != mqtt.MQTT_ERR_SUCCESS:
+                raise self._end()
+        self._asked_for += _MESSAGE_OVERHEAD
+        return int(info.mid)
+
+    def step(self, timeout_s: float) -> None:
+        """Wait for the socket at most so long, then read, write and ping as needed.
+
+        Raises:
+            LinkError: the link ended, or must not go on.
+        """
+        sock = self._client.socket()
+        if sock is None:
+            raise self._end()
+        write = select.POLLOUT if self._client.want_write() else 0
+        poll = select.poll()
+        poll.register(sock, select.POLLIN | write)
+        ready = bool(sock.pending())
+        events = sum(event for _, event in poll.poll(0 if ready else timeout_s * 1000))
+        with self._translated():
+            if ready or events & ~select.POLLOUT:
+                self._read()
+            if events & select.POLLOUT:
+                self._check(self._client.loop_write())
+            self._check(self._client.loop_misc())
+        self._supervise(self._clock())
+
+    def take_acks(self) -> list[Ack]:
+        """Return the PUBACKs since the last call."""
+        acks, self._acks = self._acks, []
+        return acks
+
+    def take_messages(self) -> list[bytes]:
+        """Return the payloads of the receipt topic since the last call."""
+        messages, self._messages = self._messages, []
+        return messages
+
+    def close(self) -> None:
+        """Say goodbye if that is possible without waiting, and close the socket."""
+        self.ready = False
+        sock = self._client.socket()
+        if sock is None:
+            return
+        try:
+            self._client.disconnect()
+        except (OSError, *_PROTOCOL_ERRORS) as error:
+            self._ended = self._ended or str(error)
+        sock.close()  # also if DISCONNECT is still queued
+
+    def _read(self) -> None:
+        for _ in range(_READS):
+            self._check(self._client.loop_read())
+            sock = self._client.socket()
+            if sock is None or not sock.pending():
+                return
+
+    def _check(self, code: int) -> None:
+        if code != mqtt.MQTT_ERR_SUCCESS or self._client.socket() is None:
+            raise self._end()
+
+    def _end(self) -> LinkError:
+        """Return why the link ended: our own socket's refusal, or the broker's word."""
+        fault = self._context.fault
+        if isinstance(fault, RegionRefusedError):
+            return fault
+        why = self._ended or (str(fault) if fault else "") or "no reason given"
+        return LinkError(f"the link ended: {why}", where=self.peer)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn what paho raises into a LinkError: its errors are about the peer's bytes."""
+        try:
+            yield
+        except LinkError:
+            raise
+        except OSError as error:
+            raise LinkError(f"no connection: {error}", where=self.peer) from None
+        except _PROTOCOL_ERRORS as error:
+            raise LinkError(f"the broker breaks MQTT: {error!r}"[:200], where=self.peer) from None
+
+    def _supervise(self, now_s: float) -> None:
+        silent_s = now_s - self._context.heard_s
+        if not self.ready and now_s - self._asked_s > self._timing.answer_s:
+            raise LinkError(f"no answer in {self._timing.answer_s} s", where=self.peer)
+        if silent_s > self._timing.silence_s:
+            raise LinkError(f"dead: nothing heard for {silent_s:.0f} s", where=self.peer)
+        if self._context.received > self._asked_for + MAX_UNASKED_BYTES:
+            raise LinkError("the broker floods us", where=self.peer)
+        # The broker may set another keep-alive, even none, and paho obeys. A subscription that is
+        # there already is answered like a ping.
+        paho_pings = 0 < self._client.keepalive <= self._timing.keepalive_s
+        quiet_s = min(silent_s, now_s - self._probed_s)
+        if self.ready and not paho_pings and quiet_s > self._timing.keepalive_s:
+            self._client.subscribe(self._topic, qos=1)
+            self._probed_s = now_s
+
+    def _on_socket_open(self, _client: Any, _data: Any, sock: socket.socket) -> None:
+        # Without NODELAY 22 messages a second instead of 2,224 (16 KiB, one at a time).
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        limit_ms = int(self._timing.silence_s * 1000)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
+
+    def _on_connect(self, client: Any, _data: Any, _flags: Any, reason: Any, props: Any) -> None:
+        if reason.is_failure:
+            self._record("the broker refuses us", reason, props)
+            return
+        self.receive_maximum = getattr(props, "ReceiveMaximum", RECEIVE_MAXIMUM)
+        self.max_packet = min(MAX_PACKET_BYTES, getattr(props, "MaximumPacketSize", 1 << 28))
+        client.subscribe(self._topic, qos=1)
+
+    def _on_subscribe(self, client: Any, _data: Any, _mid: int, reasons: Any, _props: Any) -> None:
+        if not reasons or reasons[0].is_failure:
+            self.ended_by = NOT_ALLOWED
+            self._ended = f"the broker does not let us listen on {self._topic}"
+            client.disconnect()
+            return
+        self.ready = True
+
+    def _on_publish(self, _client: Any, _data: Any, mid: int, reason: Any, _props: Any) -> None:
+        self._acks.append(Ack(mid, reason.getName() if reason.is_failure else ""))
+
+    def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
+        payload = bytes(message.payload)
+        if message.topic != self._topic or len(payload) > MAX_RECEIPT_BYTES:
+            return  # counted as unasked
+        self._asked_for += len(payload) + len(self._topic) + _MESSAGE_OVERHEAD
+        self._messages.append(payload)
+
+    def _on_disconnect(self, _client: Any, _data: Any, flags: Any, reason: Any, props: Any) -> None:
+        self.ready = False
+        if flags.is_disconnect_packet_from_server and reason is not None:
+            self._record("the broker hung up", reason, props)
+
+    def _record(self, what: str, reason: Any, props: Any) -> None:
+        self.ended_by = int(reason.value)
+        text = f"{what}: {reason.getName()} ({self.ended_by:#04x})"
+        if self.ended_by == TAKEN_OVER:
+            text += ": another client uses this vehicle's id and certificate"
+        if hasattr(props, "ServerReference"):
+            text += "; it names another server, which is not followed"
+        self._ended = text

@@ -1,0 +1,306 @@
+"""The uplink: from the hatch to the region's broker, and receipts back.
+
+One thread, one loop: ask capture what is most urgent, publish it, hand receipts in, report. It
+decides nothing: what is confirmed, capture decides; who is the region, the card says.
+
+- No connection is tried while capture is not there: capture has the trusted time.
+- After a failure: decorrelated jitter 2..600 s; only a valid receipt resets it. After a refusal
+  that a person has to mend (id taken over, not allowed): at least 600 s.
+- Another address of the region is tried only if one cannot be reached; never after a refusal.
+- Draining starts when the link is ready, without waiting for new data.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from agent.errors import HatchError, LinkError, RegionRefusedError
+from agent.hatch import HatchClient
+from agent.pb.delivery_pb2 import Receipt, SignedReceipt
+from agent.pb.hatch_pb2 import LinkReport, Outgoing
+from agent.region import RegionCard
+from agent.uplink import topics
+from agent.uplink.backoff import next_wait_s
+from agent.uplink.delivery import Delivery
+from agent.uplink.link import MENDED_BY_HAND, Link
+from agent.uplink.resolve import GetAddresses, resolve
+from agent.uplink.timing import LONG_WAIT_S, MAX_FORGED, RECEIVE_MAXIMUM, Timing
+from agent.uplink.tls import PinnedContext
+
+log: Final = logging.getLogger(__name__)
+
+FETCH_AT: Final = RECEIVE_MAXIMUM // 2  # free places in the window that are worth a question
+MAX_ERROR_CHARS: Final = 300
+
+
+class Uplink:
+    """See the module's contract.
+
+    Args:
+        card: the region.
+        vehicle: the pseudonym, CN of the certificate.
+        certificate: client certificate, PEM.
+        key: its private key, PEM.
+        hatch: the way to capture.
+        timing: intervals.
+        rng: uniform in [0, 1).
+        clock: monotonic seconds.
+        getaddrinfo: the resolver.
+        spread_s: the first connection is made after a random part of this, so that a fleet that
+            wakes at one moment does not connect at one moment.
+
+    Raises:
+        ConfigError: the certificate, key, region id or vehicle id cannot be used.
+        RegionRefusedError: the card's CA certificates are not the pinned ones.
+    """
+
+    def __init__(
+        self,
+        card: RegionCard,
+        vehicle: str,
+        certificate: Path | None,
+        key: Path | None,
+        hatch: HatchClient,
+        *,
+        timing: Timing | None = None,
+        rng: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+        getaddrinfo: GetAddresses = socket.getaddrinfo,
+        spread_s: float = 0.0,
+    ) -> None:
+        self._card, self._vehicle = card, vehicle
+        self._certificate, self._key = certificate, key
+        self._hatch, self._rng, self._clock = hatch, rng, clock
+        self._timing = timing or Timing()
+        self._getaddrinfo, self._spread_s = getaddrinfo, spread_s
+        self._topic = topics.down(card.region, vehicle, topics.RECEIPT)
+        self._report = LinkReport()
+        self._delivery = Delivery(
+            resend_s=self._timing.resend_s, resend_cap_s=self._timing.resend_cap_s
+        )
+        self._wait_s = 0.0
+        self._reported_s = self._ask_s = self._checkpoint_s = self._hatch_s = -1e9
+        self._idle_s = self._timing.idle_low_s
+        self._receipts: list[bytes] = []
+        self._forged = 0
+        self._context(0)
+
+    def run(self, stop: Event) -> None:
+        """Keep the link and drain the hatch until `stop` is set. Blocks."""
+        self._pause(stop, self._spread_s * self._rng())
+        while not stop.is_set():
+            try:
+                self._pause(stop, self._attempt(stop))
+            finally:
+                self._report.connected = False
+        self._tell(self._clock(), at_once=True)
+        self._hatch.close()
+
+    def _attempt(self, stop: Event) -> float:
+        """Connect once, work until the link ends, and return the wait before the next time."""
+        try:
+            trusted_ns = self._hatch.next(0, 0, {}).trusted_unix_ns
+        except HatchError as error:
+            self._note(error)
+            return self._timing.hatch_s
+        link = None
+        try:
+            link = self._dial(trusted_ns)
+            self._work(link, stop)
+        except LinkError as error:
+            self._note(error)
+            if isinstance(error, RegionRefusedError):
+                self._report.refused[error.code] += 1
+        finally:
+            if link is not None:
+                link.close()
+            self._delivery.disconnected(self._clock())
+        return self._next_wait(link)
+
+    def _next_wait(self, link: Link | None) -> float:
+        timing = self._timing
+        self._wait_s = next_wait_s(
+            self._wait_s, low_s=timing.backoff_low_s, cap_s=timing.backoff_cap_s, rng=self._rng
+        )
+        if link is not None and link.ended_by in MENDED_BY_HAND:
+            return LONG_WAIT_S * (1 + self._rng())
+        return self._wait_s
+
+    def _context(self, trusted_ns: int) -> PinnedContext:
+        begun_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+        def now_ns() -> int:
+            return trusted_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME) - begun_ns
+
+        return PinnedContext(
+            self._card, self._certificate, self._key, now_ns, self._timing, self._clock
+        )
+
+    def _dial(self, trusted_ns: int) -> Link:
+        failed: LinkError | None = None
+        for address in resolve(self._card, self._rng, self._getaddrinfo):
+            context = self._context(trusted_ns)
+            link = Link(context, self._vehicle, self._topic, self._timing)
+            try:
+                link.open(address)
+            except RegionRefusedError:
+                raise
+            except LinkError as error:
+                failed = error
+                continue
+            self._report.connects += 1
+            return link
+        assert failed is not None  # resolve returns at least one address
+        raise failed
+
+    def _work(self, link: Link, stop: Event) -> None:
+        """Run one link: wait for the socket, then move what can be moved."""
+        begun = False
+        self._forged = 0
+        while not stop.is_set():
+            now_s = self._clock()
+            link.step(self._patience(now_s) if begun else self._timing.idle_cap_s)
+            now_s = self._clock()
+            if link.ready and not begun:
+                begun = True
+                self._begin(link)
+            for ack in link.take_acks():
+                self._delivery.acknowledged(ack.mid, now_s)
+                if ack.refused:
+                    self._note(LinkError(f"the broker refuses a message: {ack.refused}"))
+            self._receipts += link.take_messages()
+            self._serve_hatch(link, now_s)
+            if self._delivery.stalled_s(now_s) > self._timing.puback_s:
+                raise LinkError(f"no PUBACK in {self._timing.puback_s} s", where=link.peer)
+
+    def _begin(self, link: Link) -> None:
+        self._delivery.connected(link.receive_maximum)
+        self._report.connected, self._report.peer = True, link.peer
+        self._ask_s = self._checkpoint_s = self._reported_s = -1e9
+        log.info("connected to %s", link.peer)
+
+    def _patience(self, now_s: float) -> float:
+        """Return how long to wait for the socket before something else is due, seconds."""
+        due_s = self._reported_s + self._timing.report_s
+        if self._has_room():
+            due_s = min(due_s, self._ask_s)
+        return (
+            min(max(due_s, self._hatch_s) - now_s, self._timing.idle_cap_s) if due_s > now_s else 0
+        )
+
+    def _has_room(self) -> bool:
+        count, _ = self._delivery.room()
+        return count >= FETCH_AT or (count > 0 and not self._delivery.in_flight)
+
+    def _serve_hatch(self, link: Link, now_s: float) -> None:
+        """Do all that needs capture; if it is not there, keep the link and try again later."""
+        if now_s < self._hatch_s:
+            del self._receipts[:-RECEIVE_MAXIMUM]  # the region sends those again
+            return
+        try:
+            self._hand_in(link, now_s)
+            if link.ready:
+                self._send_checkpoint(link, now_s)
+                self._send_entries(link, now_s)
+            if now_s >= self._reported_s + self._timing.report_s:
+                self._reported_s = now_s
+                self._hatch.report(self._report)
+        except HatchError as error:
+            self._hatch_s = now_s + self._timing.hatch_s
+            self._note(error)
+
+    def _hand_in(self, link: Link, now_s: float) -> None:
+        while self._receipts:
+            payload = self._receipts[0]
+            accepted = self._hatch.deliver(topics.RECEIPT, payload)
+            del self._receipts[0]
+            self._forged += -1 if accepted.valid else 1
+            if not accepted.valid:
+                if self._forged > MAX_FORGED:
+                    raise LinkError("the broker passes on forged receipts", where=link.peer)
+                continue
+            self._wait_s = 0.0
+            self._ask_s = min(self._ask_s, now_s)
+            try:
+                receipt = Receipt.FromString(SignedReceipt.FromString(payload).receipt)
+            except DecodeError:
+                continue  # capture knows a kind that we do not; its entries come again
+            self._delivery.confirmed(receipt.log, receipt.index, now_s)
+
+    def _send_checkpoint(self, link: Link, now_s: float) -> None:
+        if now_s < self._checkpoint_s + self._timing.checkpoint_s or not self._delivery.room()[0]:
+            return
+        self._checkpoint_s = now_s
+        upload = self._hatch.checkpoint()
+        if upload is not None:
+            topic = topics.up(self._card.region, self._vehicle, topics.CHECKPOINT)
+            self._publish(link, topic, upload.SerializeToString(), None, now_s)
+
+    def _send_entries(self, link: Link, now_s: float) -> None:
+        if now_s < self._ask_s or not self._has_room():
+            return
+        count, size = self._delivery.room()
+        batch = self._hatch.next(count, size, self._delivery.skip(now_s))
+        for outgoing in batch.entry:
+            self._send_entry(link, outgoing, now_s)
+        if batch.entry:
+            self._idle_s, self._ask_s = self._timing.idle_low_s, now_s
+        else:
+            self._ask_s = now_s + self._idle_s
+            self._idle_s = min(2 * self._idle_s, self._timing.idle_cap_s)
+
+    def _send_entry(self, link: Link, outgoing: Outgoing, now_s: float) -> None:
+        upload = outgoing.upload
+        key = (upload.log, upload.index)
+        topic = topics.up(self._card.region, self._vehicle, outgoing.lane)
+        payload = upload.SerializeToString()
+        if not self._publish(link, topic, payload, key, now_s):
+            self._delivery.park(key, now_s)
+
+    def _publish(
+        self, link: Link, topic: str, payload: bytes, key: tuple[bytes, int] | None, now_s: float
+    ) -> bool:
+        """Publish if it fits; return whether it did."""
+        if not link.fits(topic, payload):
+            name = f"entry {key[0].hex()}/{key[1]}" if key else topics.CHECKPOINT
+            limit = f"{len(payload)} bytes, the broker takes {link.max_packet}"
+            self._note(LinkError(f"too large to send: {limit}", where=name))
+            return False
+        mid = link.publish(topic, payload)
+        self._delivery.sent(key, len(payload), mid, now_s)
+        self._report.sent += 1
+        return True
+
+    def _note(self, error: LinkError | HatchError) -> None:
+        """Record an error in the report; log it once, not each time it repeats."""
+        text = str(error)[:MAX_ERROR_CHARS]
+        if text != self._report.last_error:
+            log.warning("%s", text)
+        self._report.last_error = text
+
+    def _tell(self, now_s: float, *, at_once: bool = False) -> None:
+        """Report to capture if it is time; a hatch that is closed is no news here."""
+        if not at_once and now_s < self._reported_s + self._timing.report_s:
+            return
+        self._reported_s = now_s
+        try:
+            self._hatch.report(self._report)
+        except HatchError as error:
+            log.debug("%s", error)
+
+    def _pause(self, stop: Event, wait_s: float) -> None:
+        """Wait, but keep reporting; return at once if `stop` is set."""
+        end_s = self._clock() + wait_s
+        self._reported_s = -1e9
+        while not stop.is_set() and (left_s := end_s - self._clock()) > 0:
+            self._tell(self._clock())
+            stop.wait(min(left_s, self._timing.report_s))

@@ -1,0 +1,70 @@
+"""Every interval and bound of the uplink, with its origin. Pure.
+
+Constants of MQTT and limits that guard memory are apart from what may be tuned (`Timing`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+MAX_PACKET_BYTES: Final = 256 * 1024  # of MQTT, both ways; larger ones are parked or refused
+RECEIVE_MAXIMUM: Final = 16  # unacknowledged PUBLISH packets, both ways
+# Unacknowledged bytes: what 128 kbit/s carry in 16 s, so that a ping that queues behind them is
+# still answered before the link counts as dead.
+WINDOW_BYTES: Final = 256 * 1024
+MAX_AWAITING: Final = 256  # entries published and not confirmed
+MAX_AWAITING_BYTES: Final = 8 * 1024 * 1024
+MAX_PARKED: Final = 1024  # entries that are too large, or that the region does not confirm
+PARK_AFTER_TRIES: Final = 6  # 30 s doubling: about half an hour of the region's silence
+# What a broker may send that is neither an answer to us nor a message for us (for instance QoS 2
+# messages that it never releases, which paho would keep).
+MAX_UNASKED_BYTES: Final = 4 * 1024 * 1024
+MAX_FORGED: Final = 64  # receipts that capture refuses, beyond the good ones, before we hang up
+LONG_WAIT_S: Final = 600.0  # after a refusal that a person has to mend: id taken over, not allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Intervals, in seconds.
+
+    Attributes:
+        connect_s: one TCP connection attempt.
+        handshake_s: the whole TLS handshake, however slowly the peer drips.
+        answer_s: CONNECT to SUBACK.
+        keepalive_s: silence after which a ping is sent (whole seconds: MQTT carries it).
+        silence_s: silence after which the link is dead; less than 30 (openpilot: 21).
+        puback_s: a PUBLISH that is not acknowledged for so long ends the link.
+        resend_s: a published entry without a receipt is sent again, doubling up to resend_cap_s.
+        resend_cap_s: see resend_s.
+        backoff_low_s: least wait after a failed connection.
+        backoff_cap_s: longest wait.
+        checkpoint_s: between checkpoints, while connected.
+        report_s: between reports to capture.
+        idle_low_s: first pause when there is nothing to send; doubles up to idle_cap_s.
+        idle_cap_s: longest pause: how late a new entry may be noticed.
+        hatch_s: wait when capture is not there.
+    """
+
+    connect_s: float = 10.0
+    handshake_s: float = 20.0
+    answer_s: float = 15.0
+    keepalive_s: int = 20
+    silence_s: float = 28.0
+    puback_s: float = 60.0
+    resend_s: float = 30.0
+    resend_cap_s: float = 3600.0
+    backoff_low_s: float = 2.0
+    backoff_cap_s: float = 600.0
+    checkpoint_s: float = 60.0
+    report_s: float = 1.0
+    idle_low_s: float = 0.05
+    idle_cap_s: float = 0.2
+    hatch_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for intervals that contradict each other."""
+        if not self.keepalive_s < self.silence_s:
+            raise ValueError("keepalive_s must be less than silence_s: the ping needs an answer")
+        if not 0 < self.backoff_low_s <= self.backoff_cap_s:
+            raise ValueError("backoff_low_s must be above 0 and at most backoff_cap_s")
