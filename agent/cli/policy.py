@@ -1,0 +1,240 @@
+"""`inland policy`: build, install, show. For the people who write policies and the OTA system."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from agent.policy.model import Policy, Rule
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_PATH = click.Path(path_type=Path)
+
+
+@click.group()
+def command() -> None:
+    """Build, install and show policies: what may be kept, why, for whom, how long."""
+
+
+@command.command()
+@click.argument("toml", type=_FILE)
+@click.option("-o", "--output", type=_FILE, help="Compiled file; TOML with .policy if not given.")
+def build(toml: Path, output: Path | None) -> None:
+    """Build a compiled policy from TOML and the DBC files that it names.
+
+    \b
+    Example:
+      inland policy build fleet.toml -o fleet.policy
+    """  # noqa: D301 - \b is click's sign for "do not rewrap"
+    from agent.policy.build import build_policy
+    from agent.policy.compiled import read_policy
+
+    data = build_policy(toml)
+    path = output or toml.with_suffix(".policy")
+    _write(path, data)
+    policy = read_policy(data)
+    click.echo(
+        f"{path}: {policy.name} version {policy.version}, {len(policy.rules)} rules, "
+        f"{len(policy.signals)} signals, {len(data)} bytes"
+    )
+
+
+@command.command()
+@click.argument("file", type=_FILE)
+@click.option("--config", type=_FILE, help="The agent's configuration (agent.toml).")
+@click.option("--state", type=_PATH, help="State folder, in place of the configured one.")
+@click.option("--region-card", type=_FILE, help="Region card, in place of the configured one.")
+def install(file: Path, config: Path | None, state: Path | None, region_card: Path | None) -> None:
+    """Put a compiled policy in force. A bad one never replaces a good one.
+
+    \b
+    Examples:
+      inland policy install fleet.policy --config /etc/inland/agent.toml
+      inland policy install fleet.policy --state /var/lib/inland --region-card region.toml
+    """  # noqa: D301
+    from agent.clock import BUILD_FLOOR_NS, Trust, read_clocks, trusted_ns
+    from agent.policy import store
+    from agent.policy.compiled import load_policy
+    from agent.region import load_region_card
+
+    if state is None or region_card is None:
+        state, region_card = _configured(config, state, region_card)
+    data = _read(file)
+    region = load_region_card(region_card).region
+    now_ns, _ = trusted_ns(Trust(BUILD_FLOOR_NS, 0, signed=False), read_clocks())
+    policy = load_policy(data, region=region, now_ns=now_ns)
+    changed = store.install(state / "policy", data)
+    name = f"{policy.name} version {policy.version}"
+    click.echo(f"{name} is in force" if changed else f"{name} was in force already")
+
+
+@command.command()
+@click.argument("file", type=_FILE, required=False)
+@click.option("--config", type=_FILE, help="Show the policy in force of this agent.toml.")
+@click.option("--state", type=_PATH, help="Show the policy in force of this state folder.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def show(file: Path | None, config: Path | None, state: Path | None, as_json: bool) -> None:
+    """Say in plain words what a policy keeps: what, why, for whom, how long, until when.
+
+    \b
+    Examples:
+      inland policy show fleet.policy
+      inland policy show --config /etc/inland/agent.toml --json
+    """  # noqa: D301
+    from agent.policy import store
+    from agent.policy.compiled import read_policy
+
+    if file is not None:
+        policy = read_policy(_read(file))
+    else:
+        if state is None:
+            state, _ = _configured(config, None, Path())
+        data = store.active(state / "policy")
+        if data is None:
+            click.echo('{"policy": null}' if as_json else "no policy is in force: nothing is kept")
+            return
+        policy = read_policy(data)
+    if as_json:
+        click.echo(json.dumps(describe(policy), ensure_ascii=False, indent=2))
+    else:
+        click.echo("\n".join(_words(policy)))
+
+
+def describe(policy: Policy) -> dict[str, Any]:
+    """Return a policy as plain values for a program."""
+    return {
+        "policy": policy.name,
+        "version": policy.version,
+        "region": policy.region,
+        "not_after": _date(policy),
+        "digest": policy.digest.hex(),
+        "rules": [_describe_rule(policy, rule) for rule in policy.rules],
+    }
+
+
+def _describe_rule(policy: Policy, rule: Rule) -> dict[str, Any]:
+    from agent.pb import sealed_pb2
+    from agent.policy.quantities import duration_text, frame_selector_text
+
+    when = "change" if rule.on_change else "sample"
+    return {
+        "id": rule.id,
+        "category": rule.category,
+        "purpose": rule.purpose,
+        "basis": rule.basis,
+        "necessity": rule.necessity,
+        "frames": [frame_selector_text(one) for one in rule.frames],
+        "signals": [
+            {
+                "channel": one.channel,
+                "message": policy.signals[one.signal].message,
+                "signal": policy.signals[one.signal].name,
+                "unit": policy.signals[one.signal].unit,
+            }
+            for one in rule.signals
+        ],
+        "every": duration_text(rule.every_ns) if rule.every_ns else when,
+        "keep": duration_text(rule.keep_s * 10**9),
+        "recipients": sealed_pb2.Recipients.Name(rule.recipients).lower(),
+        "lane": sealed_pb2.Lane.Name(rule.lane).lower(),
+        "timestamp_resolution": duration_text(rule.resolution_ns),
+        "order": rule.order,
+        "flush": duration_text(rule.flush_ns),
+    }
+
+
+_FOR = {
+    "region": "the region",
+    "owner": "the owner",
+    "shared": "the region or the owner",
+    "both": "the region and the owner together",
+}
+
+
+def _words(policy: Policy) -> list[str]:
+    """Return a policy as lines for a person."""
+    told = describe(policy)
+    lines = [
+        f"policy {policy.name} version {policy.version} for {policy.region}",
+        f"in force until {told['not_after']}; what is not listed here is not kept",
+    ]
+    for rule in told["rules"]:
+        lines += ["", f"{rule['id']}: {rule['category']}, for {rule['purpose']}"]
+        lines.append(f"  why     {rule['necessity']} ({rule['basis']})")
+        if rule["frames"]:
+            lines.append(f"  frames  {', '.join(rule['frames'])}, raw, every one")
+        if rule["signals"]:
+            lines.append(f"  signals {', '.join(map(_signal_words, rule['signals']))}")
+            lines.append(f"  when    {_when(rule['every'])}")
+        lines.append(f"  opens   {_FOR[rule['recipients']]}")
+        lines.append(f"  kept    up to {rule['keep']} in the car, stamps to {_stamps(rule)}")
+    if not told["rules"]:
+        lines += ["", "no rules: nothing is kept"]
+    return lines
+
+
+def _signal_words(signal: dict[str, str]) -> str:
+    unit = f" [{signal['unit']}]" if signal["unit"] else ""
+    bus = "" if signal["channel"] == "*" else f" on {signal['channel']}"
+    return f"{signal['message']}.{signal['signal']}{unit}{bus}"
+
+
+def _when(every: str) -> str:
+    plain = {"change": "when the value changes", "sample": "every sample"}
+    return plain.get(every, f"one sample every {every}")
+
+
+def _stamps(rule: dict[str, Any]) -> str:
+    return f"{rule['timestamp_resolution']}" + (", in arrival order" if rule["order"] else "")
+
+
+def _date(policy: Policy) -> str:
+    moment = datetime.datetime.fromtimestamp(policy.not_after_ns // 10**9, datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _configured(
+    config: Path | None, state: Path | None, region_card: Path | None
+) -> tuple[Path, Path]:
+    """Return the state folder and region card, from agent.toml where they are not given."""
+    if config is None:
+        raise ConfigError("no configuration is named", todo="give --config agent.toml, or --state "
+                          "and --region-card")  # fmt: skip
+    from agent.config import load_config
+
+    loaded = load_config(config)
+    return state or loaded.state, region_card or loaded.region_card
+
+
+def _read(path: Path) -> bytes:
+    from agent.policy.model import MAX_BYTES
+
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the policy: {error.strerror}", where=str(path),
+            todo="`inland policy build` makes one",
+        ) from None  # fmt: skip
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file so that it is there as a whole or not at all."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fresh.write_bytes(data)
+        fresh.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise ConfigError(f"cannot write: {error.strerror}", where=str(path)) from None

@@ -1,0 +1,163 @@
+"""A policy as plain values, and its limits. What every other part of the engine works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from agent.pb import policy_pb2
+
+MAX_STANDARD: Final = 0x7FF
+MAX_EXTENDED: Final = 0x1FFF_FFFF
+
+# Limits. A policy beyond them is refused, so that no policy costs the car more than is foreseen.
+MAX_BYTES: Final = 256 * 1024  # compiled
+MAX_RULES: Final = 1024
+MAX_SIGNALS: Final = 65_535  # a signal's number is a u16
+MAX_MUX_DEPTH: Final = 8
+MAX_MUX_RANGES: Final = 256  # of one multiplexer
+MAX_CHOICES: Final = 1024  # labels of one signal
+MAX_TEXT: Final = 500  # characters of a necessity; names, units and labels are held to it too
+MIN_FLUSH_NS: Final = 100 * 10**6
+MAX_FLUSH_NS: Final = 4 * 10**9
+MAX_RESOLUTION_NS: Final = 10**9
+MIN_EVERY_NS: Final = 10**6
+MAX_EVERY_NS: Final = 86_400 * 10**9
+MIN_KEEP_S: Final = 60
+
+UNSIGNED: Final = int(policy_pb2.Signal.UNSIGNED)
+SIGNED: Final = int(policy_pb2.Signal.SIGNED)
+FLOAT32: Final = int(policy_pb2.Signal.FLOAT32)
+FLOAT64: Final = int(policy_pb2.Signal.FLOAT64)
+KINDS: Final = (UNSIGNED, SIGNED, FLOAT32, FLOAT64)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSelector:
+    """Frames of a channel ("*": of all) by id.
+
+    Attributes:
+        channel: bus name or "*".
+        first_id: lowest id.
+        last_id: highest id, inclusive.
+        extended: the ids have 29 bits.
+        every_id: every frame of the channel, 11 and 29 bits and error frames; the ids say nothing.
+    """
+
+    channel: str
+    first_id: int
+    last_id: int
+    extended: bool
+    every_id: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SignalSelector:
+    """A signal (its number in the dictionary) on a channel ("*": on all)."""
+
+    channel: str
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class MuxLayout:
+    """A multiplexer: the signal is present if its unsigned value lies in one of the ranges."""
+
+    start: int
+    bits: int
+    big_endian: bool
+    ranges: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SignalLayout:
+    """Where a signal stands in a frame.
+
+    Attributes:
+        arbitration_id: of the frame.
+        extended: the id has 29 bits.
+        start: start bit as DBC counts: least significant bit, or most significant if big endian.
+        bits: 1 to 64.
+        big_endian: Motorola byte order.
+        kind: UNSIGNED, SIGNED, FLOAT32 or FLOAT64.
+        mux: all must hold.
+    """
+
+    arbitration_id: int
+    extended: bool
+    start: int
+    bits: int
+    big_endian: bool
+    kind: int
+    mux: tuple[MuxLayout, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SignalInfo:
+    """What a reader needs to turn a raw value into a physical one: raw * factor + offset."""
+
+    name: str
+    message: str
+    unit: str
+    factor: float
+    offset: float
+    kind: int
+    choices: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One [[collect]]: what is kept, why, for whom, how long. Fields as in policy.proto."""
+
+    id: str
+    category: str
+    purpose: str
+    basis: str
+    necessity: str
+    recipients: int
+    lane: int
+    keep_s: int
+    frames: tuple[FrameSelector, ...]
+    signals: tuple[SignalSelector, ...]
+    every_ns: int
+    on_change: bool
+    resolution_ns: int
+    order: bool
+    flush_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy that passed the door.
+
+    Attributes:
+        name: of the policy.
+        version: only rises.
+        region: urn:inland:region:<id>.
+        not_after_ns: ns since 1970; from then on it decides nothing.
+        dictionary: Dictionary bytes as stored; their SHA-256 names them in segments.
+        signals: the dictionary, by number.
+        layouts: where each of them stands, by number.
+        rules: in the order of the text.
+        digest: SHA-256 of the compiled policy.
+    """
+
+    name: str
+    version: int
+    region: str
+    not_after_ns: int
+    dictionary: bytes
+    signals: tuple[SignalInfo, ...]
+    layouts: tuple[SignalLayout, ...]
+    rules: tuple[Rule, ...]
+    digest: bytes
+
+
+def last_bit(start: int, bits: int, *, big_endian: bool) -> int:
+    """Return how many bits of a frame, counted in sending order, a field needs.
+
+    A big-endian start bit counts from the least significant bit of its byte, but the field goes on
+    towards lower bits and then later bytes; in sending order both kinds are contiguous.
+    """
+    first = 8 * (start // 8) + 7 - start % 8 if big_endian else start
+    return first + bits
