@@ -44,10 +44,23 @@ LAST_DELAY_S: Final = 30.0
 log = logging.getLogger(__name__)
 
 
+class ClosingSocket(ssl.SSLSocket):
+    """A TLS socket that closes when its handshake fails: paho would leave it open."""
+
+    def do_handshake(self, block: bool = False) -> None:  # as the library's
+        """Shake hands, or close."""
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 class NamedContext(ssl.SSLContext):
     """A TLS context that checks for one name, whatever address was dialled."""
 
     host: str
+    sslsocket_class = ClosingSocket
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
         """Wrap as ever, but for our host name."""
