@@ -49,7 +49,7 @@ class Moment(_message.Message):
     def __init__(self, unix_ns: _Optional[int] = ..., boottime_ns: _Optional[int] = ..., quality: _Optional[_Union[ClockQuality, str]] = ...) -> None: ...
 
 class FrameColumns(_message.Message):
-    __slots__ = ("origin_ns", "resolution_ns", "channels", "channel", "id", "flags", "length", "rows", "stamp_width", "stamps", "data", "order")
+    __slots__ = ("origin_ns", "resolution_ns", "channels", "channel", "id", "flags", "length", "rows", "period", "stamp_width", "stamps", "data", "order")
     ORIGIN_NS_FIELD_NUMBER: _ClassVar[int]
     RESOLUTION_NS_FIELD_NUMBER: _ClassVar[int]
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +58,7 @@ class FrameColumns(_message.Message):
     FLAGS_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
     STAMP_WIDTH_FIELD_NUMBER: _ClassVar[int]
     STAMPS_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
@@ -70,20 +71,22 @@ class FrameColumns(_message.Message):
     flags: _containers.RepeatedScalarFieldContainer[int]
     length: _containers.RepeatedScalarFieldContainer[int]
     rows: _containers.RepeatedScalarFieldContainer[int]
+    period: _containers.RepeatedScalarFieldContainer[int]
     stamp_width: int
     stamps: bytes
     data: bytes
     order: bytes
-    def __init__(self, origin_ns: _Optional[int] = ..., resolution_ns: _Optional[int] = ..., channels: _Optional[_Iterable[str]] = ..., channel: _Optional[_Iterable[int]] = ..., id: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., length: _Optional[_Iterable[int]] = ..., rows: _Optional[_Iterable[int]] = ..., stamp_width: _Optional[int] = ..., stamps: _Optional[bytes] = ..., data: _Optional[bytes] = ..., order: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, origin_ns: _Optional[int] = ..., resolution_ns: _Optional[int] = ..., channels: _Optional[_Iterable[str]] = ..., channel: _Optional[_Iterable[int]] = ..., id: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., length: _Optional[_Iterable[int]] = ..., rows: _Optional[_Iterable[int]] = ..., period: _Optional[_Iterable[int]] = ..., stamp_width: _Optional[int] = ..., stamps: _Optional[bytes] = ..., data: _Optional[bytes] = ..., order: _Optional[bytes] = ...) -> None: ...
 
 class SignalColumns(_message.Message):
-    __slots__ = ("origin_ns", "resolution_ns", "channels", "channel", "signal", "rows", "stamp_width", "stamps", "value_width", "values", "order")
+    __slots__ = ("origin_ns", "resolution_ns", "channels", "channel", "signal", "rows", "period", "stamp_width", "stamps", "value_width", "values", "order")
     ORIGIN_NS_FIELD_NUMBER: _ClassVar[int]
     RESOLUTION_NS_FIELD_NUMBER: _ClassVar[int]
     CHANNELS_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
     STAMP_WIDTH_FIELD_NUMBER: _ClassVar[int]
     STAMPS_FIELD_NUMBER: _ClassVar[int]
     VALUE_WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -95,9 +98,10 @@ class SignalColumns(_message.Message):
     channel: _containers.RepeatedScalarFieldContainer[int]
     signal: _containers.RepeatedScalarFieldContainer[int]
     rows: _containers.RepeatedScalarFieldContainer[int]
+    period: _containers.RepeatedScalarFieldContainer[int]
     stamp_width: int
     stamps: bytes
     value_width: int
     values: bytes
     order: bytes
-    def __init__(self, origin_ns: _Optional[int] = ..., resolution_ns: _Optional[int] = ..., channels: _Optional[_Iterable[str]] = ..., channel: _Optional[_Iterable[int]] = ..., signal: _Optional[_Iterable[int]] = ..., rows: _Optional[_Iterable[int]] = ..., stamp_width: _Optional[int] = ..., stamps: _Optional[bytes] = ..., value_width: _Optional[int] = ..., values: _Optional[bytes] = ..., order: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, origin_ns: _Optional[int] = ..., resolution_ns: _Optional[int] = ..., channels: _Optional[_Iterable[str]] = ..., channel: _Optional[_Iterable[int]] = ..., signal: _Optional[_Iterable[int]] = ..., rows: _Optional[_Iterable[int]] = ..., period: _Optional[_Iterable[int]] = ..., stamp_width: _Optional[int] = ..., stamps: _Optional[bytes] = ..., value_width: _Optional[int] = ..., values: _Optional[bytes] = ..., order: _Optional[bytes] = ...) -> None: ...

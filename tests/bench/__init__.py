@@ -1,0 +1,1 @@
+"""Measurements behind the bars of the design: sizes and speed, side by side in one run."""
