@@ -1,0 +1,268 @@
+"""What leaves through the hatch and what comes back: used by the hatch's thread alone.
+
+- `take` costs O(count + skip) however long the backlog is. The hash of each body is checked before
+  it is handed out: bit rot is reported, never uploaded as truth.
+- `receipt` confirms only what the region signed for, leaf by leaf. What is turned away, and what is
+  rotten, is left in `found` for the sealer to write into the ledger: one thread appends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+from threading import Lock
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from agent.errors import SealError
+from agent.pb import delivery_pb2, hatch_pb2, ledger_pb2
+from agent.vault import checkpoint, tree
+from agent.vault.identity import Identity
+from agent.vault.log import set_meta
+from agent.vault.receipts import RefusedReceiptError, verify_receipt
+from agent.vault.shelves import TOPIC, WAITING, Shelf, confirmed_shelf
+from agent.vault.spool import Spool, Transaction
+from agent.vault.timekeeper import Timekeeper
+
+MAX_ROTTEN: Final = 1024  # known at once; the sealer clears them every second
+MAX_CODES: Final = 64
+
+Skip = Mapping[bytes, Collection[int]]
+
+
+class Found:
+    """What the hatch's thread found and the sealer's thread shall write down."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._refused: dict[str, int] = {}
+        self.rotten: set[int] = set()
+
+    def refuse(self, code: str) -> None:
+        """Count a receipt that was turned away."""
+        with self._lock:
+            if code in self._refused or len(self._refused) < MAX_CODES:
+                self._refused[code] = self._refused.get(code, 0) + 1
+
+    def refused(self) -> dict[str, int]:
+        """Return and forget the counts by code."""
+        with self._lock:
+            counts, self._refused = self._refused, {}
+        return counts
+
+
+def body_hash(entry: ledger_pb2.Entry) -> bytes:
+    """Return the SHA-256 that an entry names for its body; empty if it names none."""
+    which = entry.WhichOneof("what")
+    return bytes(getattr(getattr(entry, which), "body", b"")) if which else b""
+
+
+class Outbound:
+    """The hatch's view of one spool."""
+
+    def __init__(
+        self, spool: Spool, log: bytes, identity: Identity, time: Timekeeper, found: Found
+    ) -> None:
+        self._spool, self._log = spool, log
+        self._identity, self._time, self._found = identity, time, found
+        self.confirmed = 0  # since the start
+
+    def take(self, count: int, max_bytes: int, skip: Skip) -> tuple[list[hatch_pb2.Outgoing], int]:
+        """Return the most urgent entries that are neither confirmed nor in `skip`, and how many
+        wait in all.
+
+        Args:
+            count: at most so many.
+            max_bytes: of entries and bodies, unless the first alone is larger.
+            skip: indices under way, by log.
+
+        Raises:
+            SpoolError: see `spool.translate`.
+        """
+        out: list[hatch_pb2.Outgoing] = []
+        left = max_bytes
+        for outgoing in self._waiting(skip) if count > 0 else ():
+            size = len(outgoing.upload.entry) + len(outgoing.upload.body)
+            if out and size > left:
+                break
+            out.append(outgoing)
+            left -= size
+            if len(out) >= count:
+                break
+        return out, self._spool.tally.waiting()
+
+    def _waiting(self, skip: Skip) -> Iterator[hatch_pb2.Outgoing]:
+        tally = self._spool.tally
+        for shelf in WAITING:
+            if tally.salvaged:
+                yield from self._salvaged(shelf, skip)
+            if tally.entries[shelf]:
+                yield from self._own(shelf, skip.get(self._log, ()))
+
+    def _own(self, shelf: Shelf, skip: Collection[int]) -> Iterator[hatch_pb2.Outgoing]:
+        skip = frozenset(skip)
+        # Read in small pages, so that no cursor stays open while the sealer writes.
+        last, page = -1, 64
+        while True:
+            rows = self._spool.rows(
+                "SELECT i FROM item WHERE shelf=? AND i>? ORDER BY i LIMIT ?",
+                (int(shelf), last, page),
+            )
+            for (i,) in rows:
+                if i in skip:
+                    continue
+                if (outgoing := self._outgoing(shelf, i)) is not None:
+                    yield outgoing
+            if len(rows) < page:
+                return
+            last = rows[-1][0]
+
+    def _outgoing(self, shelf: Shelf, i: int) -> hatch_pb2.Outgoing | None:
+        stored = self._spool.one("SELECT entry FROM ledger WHERE i=?", (i,))
+        body = b""
+        if shelf not in (Shelf.RECORDER, Shelf.HOLLOW):
+            body = self._spool.one("SELECT blob FROM body WHERE i=?", (i,)) or b""
+        if stored is None:  # confirmed or evicted since the page was read
+            return None
+        if body and i in self._found.rotten:
+            return None
+        if body and not is_intact(stored, body):
+            if len(self._found.rotten) < MAX_ROTTEN:
+                self._found.rotten.add(i)
+            return None
+        return _pack(shelf, self._log, i, stored, body)
+
+    def _salvaged(self, shelf: Shelf, skip: Skip) -> Iterator[hatch_pb2.Outgoing]:
+        last, page = -1, 64
+        while True:
+            rows = self._spool.rows(
+                "SELECT n, log, i FROM salvage WHERE shelf=? AND n>? ORDER BY n LIMIT ?",
+                (int(shelf), last, page),
+            )
+            for n, log, i in rows:
+                if i in skip.get(log, ()):
+                    continue
+                for entry, blob in self._spool.rows(
+                    "SELECT entry, blob FROM salvage WHERE n=?", (n,)
+                ):
+                    body = blob if blob and is_intact(entry, blob) else b""
+                    yield _pack(shelf, log, i, entry, body)
+            if len(rows) < page:
+                return
+            last = rows[-1][0]
+
+    def receipt(self, payload: bytes) -> tuple[int, bool]:
+        """Take a SignedReceipt; returns (entries that it confirmed, whether it was one).
+
+        Raises:
+            SpoolError: see `spool.translate`; nothing was confirmed.
+        """
+        try:
+            receipt = verify_receipt(
+                payload, receipt_keys=self._identity.receipt_keys, vehicle=self._identity.vehicle
+            )
+        except RefusedReceiptError as refused:
+            self._found.refuse(refused.code)
+            return 0, False
+        learnt = self._time.learn(receipt.region_unix_ns)
+        wrong = confirmed = 0
+        with self._spool.write() as transaction:
+            for i, leaf in zip(receipt.index, receipt.leaf, strict=True):
+                done = self._confirm(transaction, receipt.log, i, leaf)
+                confirmed += done is True
+                wrong += done is None
+            if learnt and (floor := self._time.floor_ns()) is not None:
+                set_meta(transaction, "floor", floor.to_bytes(8, "big"))
+            if receipt.cosigned:
+                self._cosigned(transaction, receipt.cosigned)
+        for _ in range(wrong):
+            self._found.refuse("leaf")
+        self.confirmed += confirmed
+        return confirmed, wrong == 0
+
+    def _confirm(self, transaction: Transaction, log: bytes, i: int, leaf: bytes) -> bool | None:
+        """Return True if confirmed now, False if it was before, None if it is not our entry."""
+        if i >= 2**63:
+            return None
+        if log != self._log:
+            return self._confirm_salvaged(transaction, log, i, leaf)
+        row = transaction.run("SELECT entry FROM ledger WHERE i=?", (i,)).fetchone()
+        if row is None or tree.leaf_hash(row[0]) != leaf:
+            return None
+        for shelf in WAITING:
+            item = transaction.run(
+                "SELECT bytes, session, keep FROM item WHERE shelf=? AND i=?", (int(shelf), i)
+            ).fetchone()
+            if item is not None:
+                transaction.take_off(shelf, i, item[0])
+                if item[0]:
+                    transaction.place(confirmed_shelf(shelf), i, *item)
+                return True
+        return False
+
+    def _confirm_salvaged(
+        self, transaction: Transaction, log: bytes, i: int, leaf: bytes
+    ) -> bool | None:
+        row = transaction.run(
+            "SELECT n, entry FROM salvage WHERE log=? AND i=?", (log, i)
+        ).fetchone()
+        if row is None:
+            return False  # confirmed before, or lost with the quarantined file: nothing to delete
+        if tree.leaf_hash(row[1]) != leaf:
+            return None
+        transaction.run("DELETE FROM salvage WHERE n=?", (row[0],))
+        transaction.salvaged -= 1
+        return True
+
+    def _cosigned(self, transaction: Transaction, text: str) -> None:
+        try:
+            note = checkpoint.parse(text)
+            times = [checkpoint.verify(note, key) for key in self._identity.witnesses()]
+        except SealError:
+            self._found.refuse("cosignature")
+            return
+        row = transaction.run(
+            "SELECT note FROM checkpoint WHERE size=?", (note.checkpoint.size,)
+        ).fetchone()
+        if row is None:
+            return  # replaced by a newer one meanwhile
+        # Only a signature over the very head that we signed is a witness of ours.
+        if not any(times) or not row[0].startswith(note.checkpoint.body() + "\n"):
+            self._found.refuse("cosignature")
+            return
+        transaction.run(
+            "UPDATE checkpoint SET cosigned=? WHERE size=?", (text, note.checkpoint.size)
+        )
+
+    def checkpoint(self) -> delivery_pb2.CheckpointUpload | None:
+        """Return the newest signed head and its proof from the last co-signed one; None if the
+        region has seen it.
+
+        Raises:
+            SpoolError: see `spool.translate`.
+        """
+        rows = self._spool.rows(
+            "SELECT size, note, cosigned IS NOT NULL FROM checkpoint ORDER BY size DESC LIMIT 1"
+        )
+        if not rows or rows[0][2]:
+            return None
+        size, note, _ = rows[0]
+        old = self._spool.one("SELECT max(size) FROM checkpoint WHERE cosigned IS NOT NULL") or 0
+        proof = tree.consistency_proof(old, size, self._spool.node)
+        return delivery_pb2.CheckpointUpload(log=self._log, note=note, from_size=old, proof=proof)
+
+
+def is_intact(stored: bytes, body: bytes) -> bool:
+    """Return whether a body is the one that its stored entry names."""
+    entry = ledger_pb2.Entry()
+    try:
+        entry.ParseFromString(stored)
+    except DecodeError:
+        return False
+    return hashlib.sha256(body).digest() == body_hash(entry)
+
+
+def _pack(shelf: Shelf, log: bytes, i: int, entry: bytes, body: bytes) -> hatch_pb2.Outgoing:
+    upload = delivery_pb2.Upload(log=log, index=i, entry=entry, body=body)
+    return hatch_pb2.Outgoing(lane=TOPIC[shelf], upload=upload)

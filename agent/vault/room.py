@@ -1,0 +1,113 @@
+"""Room in the spool: who must go when something comes in, and what to do when the disk is full.
+
+- Bodies go, entries stay. Least urgent shelf first, oldest first, and nothing goes for something
+  less urgent than itself. Unconfirmed incidents go only past their share of the quota, and only
+  for another incident or an entry of the ledger.
+- Evictions come in groups, in the transaction that needed the room; the caller writes their drop
+  entries into the same transaction.
+- A disk that somebody else filled: the ballast file is given up, which lets the WAL be copied back
+  and reused; the file stops growing and evicts inside itself until the disk has room again.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from agent.errors import SpoolError
+from agent.pb import ledger_pb2
+from agent.vault.shelves import Shelf, evictable_for, ranges, reason_for
+from agent.vault.spool import OVERFLOW_BYTES, Spool, SpoolFullError, Transaction
+
+INCIDENT_SHARE: Final = 0.3  # of the file: DESIGN section 8
+_CHUNK: Final = 16  # bodies deleted between two looks at the free pages
+_ENTRY_PAGES: Final = 8  # a transaction's ledger, item and tile pages, splits included
+_BATCH_PAGES: Final = 256  # evicted beyond what is needed: one drop entry for a MiB
+
+Dropped = dict[ledger_pb2.Drop.Reason, list[int]]
+
+
+def make_room(transaction: Transaction, spool: Spool, size: int, shelf: Shelf) -> Dropped:
+    """Evict until a transaction of `size` bytes for a shelf fits; returns what went.
+
+    Raises:
+        SpoolFullError: nothing less urgent is left to go.
+    """
+    most = spool.size.max_pages
+    reserve = max(_ENTRY_PAGES, min(64, most // 32))  # receipts and the ledger never wait for room
+    need = size // OVERFLOW_BYTES + _ENTRY_PAGES
+    if shelf not in (Shelf.SESSION, Shelf.INCIDENT):
+        need += reserve
+    dropped: Dropped = {}
+    if (free := transaction.free_pages()) >= need:
+        return dropped
+    want = need + min(_BATCH_PAGES, most // 32)
+    for victim in evictable_for(shelf):
+        while free < want and (rows := _oldest(transaction, victim)):
+            if victim == Shelf.INCIDENT and not _past_share(transaction, spool):
+                break
+            for i, body_bytes in rows:
+                transaction.drop_body(victim, i, body_bytes)
+                dropped.setdefault(reason_for(victim), []).append(i)
+            free = transaction.free_pages()
+    if free < need:
+        raise SpoolFullError(f"no room for {size} bytes", where=str(spool.path))
+    return dropped
+
+
+def _oldest(transaction: Transaction, shelf: Shelf) -> list[tuple[int, int]]:
+    return transaction.run(
+        "SELECT i, bytes FROM item WHERE shelf=? ORDER BY i LIMIT ?", (int(shelf), _CHUNK)
+    ).fetchall()
+
+
+def _past_share(transaction: Transaction, spool: Spool) -> bool:
+    held = spool.tally.bytes[Shelf.INCIDENT]
+    held += sum(size for shelf, _, size in transaction.moves if shelf == Shelf.INCIDENT)
+    return held > INCIDENT_SHARE * spool.size.max_pages * 4096
+
+
+def drop_entries(dropped: Dropped) -> list[ledger_pb2.Drop]:
+    """Return the ledger entries that explain what went."""
+    return [
+        ledger_pb2.Drop(range=ranges(indices), reason=reason)
+        for reason, indices in sorted(dropped.items())
+    ]
+
+
+class Ballast:
+    """A file of nothing that is given up when the disk is full, and taken back afterwards."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path, self.size = path, size
+        self.is_held = False
+
+    def hold(self) -> bool:
+        """Take the room if the disk has four times as much; returns whether it is held."""
+        if not self.is_held:
+            try:
+                free = os.statvfs(self.path.parent)
+                if free.f_bavail * free.f_frsize < 4 * self.size:
+                    return False
+                handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    os.posix_fallocate(handle, 0, self.size)
+                finally:
+                    os.close(handle)
+            except OSError:
+                return False  # no room is an answer here, not a failure
+            self.is_held = True
+        return True
+
+    def release(self) -> None:
+        """Give the room back to the disk.
+
+        Raises:
+            SpoolError: the file cannot be removed.
+        """
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise SpoolError(f"cannot give up the ballast: {error.strerror}") from None
+        self.is_held = False

@@ -1,0 +1,92 @@
+"""The spool's tables, created and migrated with sqlite-utils: `python -m agent.vault.schema PATH`.
+
+It runs in a process of its own: sqlite-utils costs 20 MiB and 300 ms that the daemon would carry
+for ever. The daemon looks at `user_version` and only calls this if it differs.
+
+- Migrations only ever append. Every step is one transaction and may be repeated after a crash;
+  `user_version` is written last.
+- Page size and WAL are set here once, because they are properties of the file.
+- Nothing in the file is readable: bodies are sealed, entries say what happened and not what was
+  measured. So secure_delete would protect nothing, and is off where rows are deleted.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from agent.errors import SpoolError
+
+VERSION: Final = 1
+PAGE_BYTES: Final = 4096
+_TIMEOUT_S: Final = 60  # a worn eMMC under load; normally half a second
+
+# `item` is clustered by (shelf, i): the next to upload and the oldest to evict are neighbours, and
+# no second index is written with every segment.
+_CLUSTERED: Final = """
+CREATE TABLE item(
+  shelf INTEGER NOT NULL, i INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  session INTEGER NOT NULL, keep INTEGER NOT NULL, PRIMARY KEY(shelf, i)) WITHOUT ROWID;
+CREATE TABLE tile(
+  level INTEGER NOT NULL, n INTEGER NOT NULL, hash BLOB NOT NULL,
+  PRIMARY KEY(level, n)) WITHOUT ROWID;
+"""
+
+
+def migrate(path: Path) -> None:
+    """Create or migrate the spool file. Run this in a process of its own."""
+    import sqlite_utils  # noqa: PLC0415 - the import is the cost that this file keeps out
+    from sqlite_utils import Migrations  # noqa: PLC0415
+
+    migrations = Migrations("inland.spool")
+
+    @migrations()
+    def begin(db: sqlite_utils.Database) -> None:
+        db.table("ledger").create({"i": int, "entry": bytes}, pk="i", not_null={"entry"})
+        db.table("body").create({"i": int, "blob": bytes}, pk="i", not_null={"blob"})
+        db.table("checkpoint").create(
+            {"size": int, "note": str, "cosigned": str}, pk="size", not_null={"note"}
+        )
+        db.table("meta").create({"k": str, "v": bytes}, pk="k")
+        db.table("salvage").create(
+            {"n": int, "log": bytes, "i": int, "shelf": int, "entry": bytes, "blob": bytes},
+            pk="n", not_null={"log", "i", "shelf", "entry"},
+        )  # fmt: skip
+        db.table("salvage").create_index(["log", "i"], unique=True)
+        db.table("salvage").create_index(["shelf"])
+        for statement in _CLUSTERED.split(";"):
+            if statement.strip():
+                db.execute(statement)
+
+    db = sqlite_utils.Database(str(path))
+    db.execute(f"PRAGMA page_size={PAGE_BYTES}")
+    db.execute("PRAGMA journal_mode=WAL").fetchone()
+    migrations.apply(db)
+    db.execute(f"PRAGMA user_version={VERSION}")
+    db.conn.commit()
+    db.close()
+
+
+def migrate_apart(path: Path) -> None:
+    """Create or migrate the spool file in a short-lived process.
+
+    Raises:
+        SpoolError: it did not end well; the last line of what it said is in the message.
+    """
+    root = str(Path(__file__).resolve().parents[2])
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "agent.vault.schema", str(path)],
+            cwd=root, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SpoolError(f"cannot prepare the spool: {error}", where=str(path)) from None
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise SpoolError(f"cannot prepare the spool: {last}", where=str(path))
+
+
+if __name__ == "__main__":
+    migrate(Path(sys.argv[1]))

@@ -1,0 +1,101 @@
+"""Where an entry stands on its way through the spool. Pure.
+
+A row of `item` says: entry `i` stands on shelf `shelf`, with `bytes` of body still in the car.
+
+| shelf | entry | body | leaves it by |
+|---|---|---|---|
+| SESSION | to upload, first | sessions and policies; others have none | receipt |
+| INCIDENT, EVENT, ROUTINE | to upload | to upload | receipt, eviction, expiry |
+| RECORDER | to upload, without its body | stays in the car | receipt, eviction, expiry |
+| HOLLOW | to upload, last | gone, and a drop entry says why | receipt |
+| HELD | confirmed | recorder's, stays in the car | eviction, expiry |
+| CONFIRMED | confirmed | confirmed, kept while there is room | eviction, expiry |
+| PINNED | confirmed | sessions and policies, kept while something needs them | sweep |
+
+Up to HOLLOW an entry waits for the region; a body that nobody waits for is above it. An entry that
+is confirmed and has no body stands nowhere: the ledger alone has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Final
+
+from agent.pb import ledger_pb2, sealed_pb2
+
+
+class Shelf(IntEnum):
+    """The numbers are in the database: append only."""
+
+    SESSION = 0
+    INCIDENT = 1
+    EVENT = 2
+    ROUTINE = 3
+    RECORDER = 4
+    HOLLOW = 5
+    HELD = 8
+    CONFIRMED = 9
+    PINNED = 10
+
+
+WAITING: Final = (
+    Shelf.SESSION, Shelf.INCIDENT, Shelf.EVENT, Shelf.ROUTINE, Shelf.RECORDER, Shelf.HOLLOW,
+)  # fmt: skip
+
+BY_LANE: Final = {
+    sealed_pb2.INCIDENT: Shelf.INCIDENT,
+    sealed_pb2.EVENT: Shelf.EVENT,
+    sealed_pb2.ROUTINE: Shelf.ROUTINE,
+    sealed_pb2.RECORDER: Shelf.RECORDER,
+}
+
+# The last level of the topic. Entries without a body that are no loss or boot go with routine data:
+# an hour of them must not stand before an incident.
+TOPIC: Final = {
+    Shelf.SESSION: "session",
+    Shelf.INCIDENT: "incident",
+    Shelf.EVENT: "event",
+    Shelf.ROUTINE: "routine",
+    Shelf.RECORDER: "routine",
+    Shelf.HOLLOW: "routine",
+}
+
+# Least urgent first; what comes in evicts nothing that is more urgent than itself.
+_EVICTION: Final = (
+    Shelf.CONFIRMED, Shelf.HELD, Shelf.RECORDER, Shelf.ROUTINE, Shelf.EVENT, Shelf.INCIDENT,
+)  # fmt: skip
+
+
+def evictable_for(shelf: Shelf) -> tuple[Shelf, ...]:
+    """Return which shelves may lose bodies for one that comes in, in order.
+
+    Entries of the ledger (SESSION) may take from all: the ledger always goes on.
+    """
+    last = Shelf.INCIDENT if shelf == Shelf.SESSION else shelf
+    return _EVICTION[: _EVICTION.index(last) + 1]
+
+
+def confirmed_shelf(shelf: Shelf) -> Shelf:
+    """Return where a body goes once the region has confirmed its entry."""
+    if shelf == Shelf.SESSION:
+        return Shelf.PINNED
+    return Shelf.HELD if shelf == Shelf.RECORDER else Shelf.CONFIRMED
+
+
+def reason_for(shelf: Shelf) -> ledger_pb2.Drop.Reason:
+    """Return why a body of this shelf is evicted when room is needed."""
+    if shelf in (Shelf.CONFIRMED, Shelf.PINNED):
+        return ledger_pb2.Drop.CONFIRMED
+    return ledger_pb2.Drop.QUOTA
+
+
+def ranges(indices: Iterable[int]) -> list[ledger_pb2.Range]:
+    """Return indices as inclusive ranges, ascending."""
+    out: list[ledger_pb2.Range] = []
+    for i in sorted(set(indices)):
+        if out and out[-1].last == i - 1:
+            out[-1].last = i
+        else:
+            out.append(ledger_pb2.Range(first=i, last=i))
+    return out
