@@ -1,0 +1,211 @@
+"""From MQTT messages to committed entries and signed receipts; knows nothing of MQTT's client.
+
+`Receiver.offer` takes one message and never raises for what is in it: what is not an enrolled
+car's sound upload is counted, and logged the first time. `Receiver.flush` commits what was offered
+in one transaction and returns the receipts to send: never before the commit, again for duplicates.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agent.pb import delivery_pb2
+from agent.station.authority import RegionFolder
+from agent.station.examine import (
+    CHECKPOINT,
+    Arrival,
+    RefusedError,
+    Vehicle,
+    examine,
+    parse_topic,
+)
+from agent.station.store import RECEIPTED, Outcome, Store
+from agent.station.witness import Witness
+from agent.vault import keys
+
+BATCH: Final = 64  # messages in one transaction, and entries in one receipt
+RECEIPT_DOMAIN: Final = b"inland/receipt/1\0"
+MAX_VEHICLES: Final = 10_000  # enrolled vehicles kept in memory
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a receiver has done since it was made."""
+
+    stored: int = 0
+    duplicates: int = 0
+    waiting: int = 0
+    conflicts: int = 0
+    refused: int = 0
+    receipts: int = 0
+    cosigned: int = 0
+    body_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Receiver:
+    """One region's receiving end, for one thread.
+
+    Attributes:
+        region: whose.
+        store: where entries go.
+        now_ns: the station's clock, ns since the Unix epoch.
+        counters: since the start.
+    """
+
+    region: RegionFolder
+    store: Store
+    now_ns: Callable[[], int]
+    counters: Counters = field(default_factory=Counters)
+    _arrivals: list[Arrival] = field(default_factory=list)
+    _checkpoints: list[tuple[Vehicle, bytes]] = field(default_factory=list)
+    _vehicles: OrderedDict[str, Vehicle] = field(default_factory=OrderedDict)
+    _signer: Signer = field(init=False)
+    _witness: Witness = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._signer = Signer.of(self.region)
+        self._witness = Witness(self.region.cosign_name, self.region.signing_key("cosign"))
+
+    @property
+    def pending(self) -> int:
+        """Messages that were offered and are not committed."""
+        return len(self._arrivals) + len(self._checkpoints)
+
+    def offer(self, topic: str, payload: bytes) -> None:
+        """Take one message.
+
+        Raises:
+            SpoolError: the store failed; nothing may be acknowledged.
+        """
+        vehicle = topic.split("/")[4][:40] if topic.count("/") >= 4 else "(none)"
+        try:
+            vehicle, lane = parse_topic(topic, self.region.region_id)
+            enrolled = self._vehicle(vehicle)
+            if lane == CHECKPOINT:
+                self._checkpoints.append((enrolled, payload))
+            else:
+                self._arrivals.append(examine(payload, enrolled, self.region.card.region))
+        except RefusedError as error:
+            self._refuse(vehicle, error)
+
+    def flush(self) -> list[tuple[str, bytes]]:
+        """Commit what was offered; return (topic, payload) of each receipt, ready to send.
+
+        Raises:
+            SpoolError: the store failed; nothing of the batch was stored or receipted.
+        """
+        now_ns = self.now_ns()
+        receipts: list[tuple[str, bytes]] = []
+        if self._arrivals:
+            arrivals, self._arrivals = self._arrivals, []
+            outcomes = self.store.commit(arrivals, now_ns)
+            receipts += self._receipts(arrivals, outcomes, now_ns)
+        checkpoints, self._checkpoints = self._checkpoints, []
+        for vehicle, payload in checkpoints:  # after the entries: they may be what it covers
+            try:
+                log_id, note = self._witness.cosign(self.store, vehicle, payload, now_ns)
+            except RefusedError as error:
+                self._refuse(vehicle.name, error)
+                continue
+            self.counters.cosigned += 1
+            receipts.append(self._signer.receipt(vehicle.name, log_id, (), now_ns, cosigned=note))
+        self.counters.receipts += len(receipts)
+        return receipts
+
+    def _vehicle(self, name: str) -> Vehicle:
+        known = self._vehicles.get(name)
+        if known is None:
+            known = self.store.vehicle(name)
+            if known is None:
+                raise RefusedError("unknown-vehicle", name)
+            if len(self._vehicles) >= MAX_VEHICLES:
+                self._vehicles.popitem(last=False)
+            self._vehicles[name] = known
+        return known
+
+    def _receipts(
+        self, arrivals: list[Arrival], outcomes: list[Outcome], now_ns: int
+    ) -> list[tuple[str, bytes]]:
+        groups: dict[tuple[str, bytes], dict[int, bytes]] = {}
+        for arrival, outcome in zip(arrivals, outcomes, strict=True):
+            self._count(arrival, outcome)
+            if outcome in RECEIPTED:
+                # By index: the same entry twice in one batch is receipted once.
+                leaves = groups.setdefault((arrival.vehicle, arrival.log), {})
+                leaves[arrival.index] = arrival.leaf
+        return [
+            self._signer.receipt(vehicle, log_id, tuple(leaves.items()), now_ns)
+            for (vehicle, log_id), leaves in groups.items()
+        ]
+
+    def _count(self, arrival: Arrival, outcome: Outcome) -> None:
+        counters = self.counters
+        if outcome is Outcome.STORED:
+            counters.stored += 1
+            counters.body_bytes += len(arrival.body or b"")
+        elif outcome is Outcome.DUPLICATE:
+            counters.duplicates += 1
+        elif outcome is Outcome.CONFLICT:
+            counters.conflicts += 1
+            detail = f"log {arrival.log.hex()} entry {arrival.index}"
+            self._refuse(arrival.vehicle, RefusedError("conflict", detail))
+        else:
+            counters.waiting += 1
+
+    def _refuse(self, vehicle: str, error: RefusedError) -> None:
+        self.counters.refused += 1
+        if self.store.count_refusal(vehicle, error.code, error.detail[:200], self.now_ns()):
+            level = logging.ERROR if error.code in ("conflict", "fork") else logging.WARNING
+            log.log(level, "refused %s from %s: %s", error.code, vehicle, error.detail[:200])
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Signs receipts with the region's receipt key."""
+
+    base: str
+    key: Ed25519PrivateKey
+    kid: bytes
+
+    @classmethod
+    def of(cls, region: RegionFolder) -> Signer:
+        """Return the signer of a region.
+
+        Raises:
+            ConfigError: its receipt key cannot be read.
+        """
+        key = region.signing_key("receipt")
+        base = f"inland/1/{region.region_id}/down"
+        return cls(base, key, keys.kid(key.public_key().public_bytes_raw()))
+
+    def receipt(
+        self,
+        vehicle: str,
+        log_id: bytes,
+        leaves: tuple[tuple[int, bytes], ...],
+        now_ns: int,
+        *,
+        cosigned: str = "",
+    ) -> tuple[str, bytes]:
+        """Return (topic, SignedReceipt bytes) for entries that are committed."""
+        receipt = delivery_pb2.Receipt(
+            vehicle=vehicle,
+            log=log_id,
+            index=[index for index, _ in leaves],
+            leaf=[leaf for _, leaf in leaves],
+            region_unix_ns=now_ns,
+            cosigned=cosigned,
+        ).SerializeToString()
+        signed = delivery_pb2.SignedReceipt(
+            receipt=receipt, kid=self.kid, signature=self.key.sign(RECEIPT_DOMAIN + receipt)
+        )
+        return f"{self.base}/{vehicle}/receipt", signed.SerializeToString()

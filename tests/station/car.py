@@ -1,0 +1,118 @@
+"""A car's ledger made by hand: right hashes and headers, opaque bodies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agent.pb import delivery_pb2, ledger_pb2, sealed_pb2
+from agent.vault import checkpoint, keys, tree
+
+START_NS = 1_795_000_000 * 10**9
+
+
+@dataclass
+class Car:
+    vehicle: str
+    region: str
+    ledger_key: Ed25519PrivateKey
+    log: bytes = field(default_factory=lambda: os.urandom(16))
+    entries: list[bytes] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    session: bytes = b""
+
+    @classmethod
+    def load(cls, bundle: Path, vehicle: str, region: str) -> Car:
+        return cls(vehicle, region, keys.load_ledger_key(bundle / "ledger.key"))
+
+    def add(self, body: bytes = b"", **what: Any) -> int:
+        index = len(self.entries)
+        entry = ledger_pb2.Entry(index=index, **what)
+        entry.at.unix_ns = START_NS + index * 10**9
+        self.entries.append(entry.SerializeToString())
+        self.bodies.append(body)
+        return index
+
+    def genesis(self) -> int:
+        return self.add(
+            genesis=ledger_pb2.Genesis(
+                region=self.region, vehicle=self.vehicle, log=self.log,
+                ledger_key=self.ledger_key.public_key().public_bytes_raw(),
+            )
+        )  # fmt: skip
+
+    def begin(self) -> int:
+        self.session = os.urandom(16)
+        header = sealed_pb2.SessionHeader(
+            kem=1, aead=1, region=self.region, vehicle=self.vehicle, log=self.log,
+            index=len(self.entries), session=self.session, epoch=1, recipients=1,
+        ).SerializeToString()  # fmt: skip
+        body = b"iSE1" + len(header).to_bytes(2, "big") + header + b"wraps"
+        return self.add(
+            body,
+            session=ledger_pb2.SessionBegun(
+                body=hashlib.sha256(body).digest(), session=self.session, recipients=1
+            ),
+        )
+
+    def segment(self, payload: bytes = b"x" * 100, lane: int = 2) -> int:
+        header = sealed_pb2.SegmentHeader(
+            log=self.log, index=len(self.entries), session=self.session, epoch=1, lane=lane
+        ).SerializeToString()
+        body = b"iSG1" + len(header).to_bytes(2, "big") + header + payload
+        return self.add(
+            body,
+            segment=ledger_pb2.SegmentSealed(
+                body=hashlib.sha256(body).digest(), session=self.session, lane=lane,
+                bytes=len(body),
+            ),
+        )  # fmt: skip
+
+    def loss(self) -> int:
+        return self.add(loss=ledger_pb2.Loss(channel="can0", count=3, cause=1))
+
+    def drop(self, first: int, last: int) -> int:
+        return self.add(
+            drop=ledger_pb2.Drop(range=[ledger_pb2.Range(first=first, last=last)], reason=2)
+        )
+
+    def upload(self, index: int, *, body: bytes | None = None) -> bytes:
+        return delivery_pb2.Upload(
+            log=self.log, index=index, entry=self.entries[index],
+            body=self.bodies[index] if body is None else body,
+        ).SerializeToString()  # fmt: skip
+
+    def leaf(self, index: int) -> bytes:
+        return tree.leaf_hash(self.entries[index])
+
+    def root(self, size: int) -> bytes:
+        grown = tree.CompactRange()
+        for index in range(size):
+            grown, _ = grown.append(self.leaf(index))
+        return grown.root()
+
+    def node(self, height: int, index: int) -> bytes:
+        if height == 0:
+            return self.leaf(index)
+        return tree.node_hash(
+            self.node(height - 1, 2 * index), self.node(height - 1, 2 * index + 1)
+        )
+
+    def checkpoint(self, size: int | None = None, from_size: int = 0) -> bytes:
+        size = len(self.entries) if size is None else size
+        origin = checkpoint.origin_of(self.vehicle, self.log)
+        note = checkpoint.sign(
+            checkpoint.Checkpoint(origin, size, self.root(size)), self.ledger_key
+        )
+        return delivery_pb2.CheckpointUpload(
+            log=self.log, note=note, from_size=from_size,
+            proof=tree.consistency_proof(from_size, size, self.node),
+        ).SerializeToString()  # fmt: skip
+
+    def topic(self, lane: str = "routine") -> str:
+        return f"inland/1/{self.region.rpartition(':')[2]}/up/{self.vehicle}/{lane}"

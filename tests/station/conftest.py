@@ -1,0 +1,60 @@
+"""A region on this machine, an enrolled car, and uploads made by hand."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agent.station.authority import RegionFolder, create_region
+from agent.station.enrolment import enrol_vehicle
+from agent.station.store import Store
+from tests.station.car import Car
+
+NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
+VEHICLE = "v-0123456789"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def make_region(folder: Path, region_id: str = "cn", port: int = 8883) -> RegionFolder:
+    return create_region(
+        folder, region_id=region_id, host="broker.cn.test", port=port,
+        prefixes=("127.0.0.0/8",), now=dt.datetime.now(dt.UTC),
+    )  # fmt: skip
+
+
+def enrol(region: RegionFolder, bundle: Path, vehicle: str = VEHICLE) -> Car:
+    store = Store(region.path / "station.db")
+    try:
+        enrol_vehicle(
+            region, store, bundle, vehicle=vehicle, now=dt.datetime.now(dt.UTC), rng=os.urandom
+        )
+    finally:
+        store.close()
+    return Car.load(bundle, vehicle, region.card.region)
+
+
+@dataclass
+class Place:
+    region: RegionFolder
+    store: Store
+    car: Car
+    bundle: Path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    region = make_region(tmp_path / "cn", port=free_port())
+    car = enrol(region, tmp_path / "car")
+    store = Store(region.path / "station.db")
+    yield Place(region, store, car, tmp_path / "car")
+    store.close()
