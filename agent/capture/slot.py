@@ -13,7 +13,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.errors import PolicyError
+from agent.errors import InlandError
 from agent.policy import store
 from agent.policy.compiled import load_policy
 from agent.policy.model import Policy
@@ -85,7 +85,7 @@ class PolicySlot:
                     continue
                 found = True
                 policy = load_policy(data, region=self._region, now_ns=now_ns)
-            except PolicyError as error:
+            except InlandError as error:
                 found = True
                 log.error("policy: %s", error)
                 continue

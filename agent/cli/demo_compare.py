@@ -56,14 +56,9 @@ def compare(region: Path, vehicle: str, sent: Path, folder: Path) -> dict[str, A
 
 
 def _open(region: Path, vehicle: str, what: str, out: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "agent.cli", "station", "open", str(region)]
-        + ["--vehicle", vehicle, "--reason", "demo", what, str(out)],
-        capture_output=True,
-        text=True,
-        timeout=OPEN_S,
-        check=False,
-    )
+    command = [sys.executable, "-m", "agent.cli", "station", "open", str(region)]
+    command += ["--vehicle", vehicle, "--reason", "demo", what, str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=OPEN_S, check=False)
     if done.returncode:
         raise InlandError(f"the region cannot open its copy: {done.stderr.strip()}")
 
