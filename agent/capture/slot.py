@@ -13,9 +13,10 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.errors import PolicyError
-from agent.policy.compiled import Policy, load_policy
-from agent.policy.store import ACTIVE, PREVIOUS
+from agent.errors import InlandError
+from agent.policy import store
+from agent.policy.compiled import load_policy
+from agent.policy.model import Policy
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class PolicySlot:
 
     def _look(self, now_ns: int) -> Change | None:
         first = self._in_force is None
-        seen = _identity(self._folder / ACTIVE)
+        seen = _identity(self._folder / store.ACTIVE)
         if first or seen != self._seen:
             self._seen = seen
             return self._read(first=first, now_ns=now_ns)
@@ -76,22 +77,17 @@ class PolicySlot:
         return None
 
     def _read(self, *, first: bool, now_ns: int) -> Change | None:
-        names = (ACTIVE, PREVIOUS) if first else (ACTIVE,)
         found = False
-        for name in names:
+        for read in (store.active, store.previous) if first else (store.active,):
             try:
-                data = (self._folder / name).read_bytes()
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                log.error("policy %s: %s", name, error)
+                data = read(self._folder)
+                if data is None:
+                    continue
                 found = True
-                continue
-            found = True
-            try:
                 policy = load_policy(data, region=self._region, now_ns=now_ns)
-            except PolicyError as error:
-                log.error("policy %s: %s", name, error)
+            except InlandError as error:
+                found = True
+                log.error("policy: %s", error)
                 continue
             return Change(policy, data, "started" if first else "installed")
         if not found:

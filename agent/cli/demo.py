@@ -8,7 +8,9 @@ compared with it.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -31,8 +33,9 @@ from agent.hatch import HatchClient
 from agent.policy.build import build_policy
 from agent.policy.store import install
 from agent.station.authority import create_region
-from agent.station.broker import start_broker
-from agent.station.enrolment import enroll_vehicle
+from agent.station.broker import Kind, start_broker
+from agent.station.enrolment import enrol_vehicle
+from agent.station.store import Store
 
 POLICY: Final = """\
 policy = "demo"
@@ -85,10 +88,17 @@ SETTLED_S: Final = 2.5  # nothing open and nothing pending for so long: all has 
 )
 @click.option("--seed", default=7, show_default=True, help="Of the simulated car.")
 @click.option(
+    "--broker",
+    type=click.Choice(["auto", "mosquitto", "iotcore"]),
+    default="auto",
+    show_default=True,
+    help="Which broker; auto: Mosquitto if it is installed.",
+)
+@click.option(
     "--keep", type=click.Path(path_type=Path), help="Work in this new folder and keep it."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object, last.")
-def command(seconds: float, seed: int, keep: Path | None, *, as_json: bool) -> None:
+def command(seconds: float, seed: int, broker: Kind, keep: Path | None, *, as_json: bool) -> None:
     """See the whole thing run: no root, no configuration.
 
     A simulated car drives and brakes hard half-way; its agent keeps, seals and uploads what its
@@ -102,10 +112,10 @@ def command(seconds: float, seed: int, keep: Path | None, *, as_json: bool) -> N
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     if keep is not None:
         keep.mkdir(parents=True)
-        result = Demo(keep, seconds, seed, quiet=as_json).run()
+        result = Demo(keep, seconds, seed, broker=broker, quiet=as_json).run()
     else:
         with tempfile.TemporaryDirectory(prefix="inland-demo-") as folder:
-            result = Demo(Path(folder), seconds, seed, quiet=as_json).run()
+            result = Demo(Path(folder), seconds, seed, broker=broker, quiet=as_json).run()
     if as_json:
         print_json(result)
     else:
@@ -116,10 +126,13 @@ def command(seconds: float, seed: int, keep: Path | None, *, as_json: bool) -> N
 class Demo:
     """One run in one folder."""
 
-    def __init__(self, folder: Path, seconds: float, seed: int, *, quiet: bool) -> None:
+    def __init__(
+        self, folder: Path, seconds: float, seed: int, *, broker: Kind, quiet: bool
+    ) -> None:
         self._folder, self._seconds, self._seed = folder, seconds, seed
         self._region, self._car = folder / "region", folder / "car"
         self._sent = folder / "sent.log"
+        self._broker = broker
         self._view = View(quiet=quiet)
         self._processes = Processes(folder / "logs")
         self._config = self._car / "agent.toml"
@@ -134,14 +147,14 @@ class Demo:
         """
         began_s = time.monotonic()
         self._prepare()
-        with start_broker(self._region) as broker:
+        with start_broker(self._region, kind=self._broker) as broker:
             self._view.step(f"broker     {broker.describe()}")
             try:
                 self._start()
                 status = self._drive()
             finally:
                 self._processes.stop()
-            result = compare(self._region, self._sent, self._folder / "opened")
+            result = compare(self._region, self._vehicle, self._sent, self._folder / "opened")
         result |= {
             "frames_kept": status["frames"]["kept"],
             "segments": status["segments"],
@@ -163,12 +176,18 @@ class Demo:
             prefixes=("127.0.0.0/8", "::1/128"),
             now=datetime.now(UTC),
         )
-        self._vehicle = enroll_vehicle(region, self._car)
+        with contextlib.closing(Store(self._region / "station.db")) as store:
+            self._vehicle = enrol_vehicle(
+                region, store, self._car, vehicle=None, now=datetime.now(UTC), rng=os.urandom
+            )
         self._view.step(f"region     {region.card.region}: authority, broker and receipt keys made")
         self._view.step(f"vehicle    {self._vehicle}: enrolled, knows its region by the card alone")
         with self._config.open("a", encoding="utf-8") as config:
             config.write(BUS.format(pty=self._folder / "can0"))
-        dbc = Path(find_spec("firmware_sim").origin).with_name("car.dbc")
+        simulator = find_spec("firmware_sim")
+        if simulator is None or simulator.origin is None:
+            raise InlandError("the simulated car is not installed", todo="install inland anew")
+        dbc = Path(simulator.origin).with_name("car.dbc")
         path = self._folder / "policy.toml"
         path.write_text(POLICY.format(dbc=dbc), encoding="utf-8")
         install(self._car / "state" / "policy", build_policy(path))

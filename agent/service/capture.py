@@ -45,14 +45,15 @@ def run_capture(config: Config, *, once: bool = False) -> None:
 
 def _open_early(config: Config) -> dict[str, socket.socket]:
     """Bind the SocketCAN sockets: from here on the kernel stamps and buffers every frame."""
-    from agent.capture.early import open_early
+    from agent.capture.early import open_socket
     from agent.errors import BusError
 
     sockets: dict[str, socket.socket] = {}
     for bus in config.buses:
         if bus.settings["interface"] == "socketcan":
             try:
-                sockets[bus.name] = open_early(bus.settings)
+                fd = bool(bus.settings.get("fd", False))
+                sockets[bus.name] = open_socket(str(bus.settings["channel"]), fd)
             except BusError as error:  # it may appear later: the reader tries again
                 log.warning("bus %s: %s", bus.name, error)
     return sockets
@@ -67,11 +68,12 @@ class CaptureProcess:
         from agent.capture.reader import Reader
         from agent.capture.sealer import Sealer
         from agent.capture.slot import PolicySlot
-        from agent.clock import boot_id
+        from agent.clock import boot_id, read_clocks
         from agent.frames import ChannelTable
         from agent.region import load_region_card
+        from agent.vault.identity import Identity
         from agent.vault.keys import load_ledger_key
-        from agent.vault.vault import Identity, Vault
+        from agent.vault.vault import Vault
 
         card = load_region_card(config.region_card)
         self._config, self._region = config, card.region
@@ -87,6 +89,7 @@ class CaptureProcess:
         self.vault = Vault.open(
             config.state,
             identity=identity,
+            now=read_clocks,
             rng=os.urandom,
             boot_id=boot_id(),
             version=__version__,

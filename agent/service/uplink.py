@@ -29,7 +29,7 @@ def run_uplink(config: Config) -> None:
         config.vehicle.certificate,
         config.vehicle.key,
         HatchClient(config.hatch),
-        rng=random.SystemRandom(),
+        rng=random.SystemRandom().random,
         spread_s=config.spread_s,
     )
     uplink.run(crew.stop)
