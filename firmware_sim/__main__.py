@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -166,8 +167,10 @@ def command(**given: Any) -> None:
         signal.signal(number, lambda *_: stop.set())
     options = _options(given)
     record = Record(_channel(given["channel"]), given["sent_log"])
-    output = _output(given, record, stop)
-    try:
+    with ExitStack() as cleanup:
+        cleanup.callback(record.close)
+        output = _output(given, record, stop)
+        cleanup.callback(output.close)
         seconds = drive(
             Car(options),
             output,
@@ -177,9 +180,6 @@ def command(**given: Any) -> None:
             stop=stop,
         )
         output.finish(FINISH_S)
-    finally:
-        output.close()
-        record.close()
     _report(given, options, record, seconds)
 
 
