@@ -81,9 +81,9 @@ def read_log(
     reporter = Reporter(path, strict, on_broken)
     stream = open_stream(path, progress)
     if kind == "candump":
-        return _closing(stream, candump.read(stream, channels, reporter))
+        return _closing(stream, candump.read(stream, channels, reporter), path)
     if kind in DIALECTS:
-        return _closing(stream, _read_lines(kind, stream, channels, reporter))
+        return _closing(stream, _read_lines(kind, stream, channels, reporter), path)
     # Imported where needed: most logs do without python-can.
     from agent.capture.logs import library  # noqa: PLC0415
 
@@ -93,12 +93,17 @@ def read_log(
         batches = library.read_text(
             kind, stream, channels, reporter, first_channel=first_channel(kind, _head(path))
         )
-    return _closing(stream, batches)
+    return _closing(stream, batches, path)
 
 
-def _closing(stream: BinaryIO, batches: Iterator[FrameBatch]) -> Iterator[FrameBatch]:
+def _closing(
+    stream: BinaryIO, batches: Iterator[FrameBatch], path: Path
+) -> Iterator[FrameBatch]:
     with stream:
-        yield from batches
+        try:
+            yield from batches
+        except ValueError as error:  # from the channel table: lines that are wrong were named
+            raise LogError(str(error), where=str(path)) from error
 
 
 def _read_lines(
