@@ -6,6 +6,7 @@ readers of our own, `log` plays a recorded log, any other interface goes through
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
@@ -54,13 +55,16 @@ class BatchBus(Protocol):
         """Close the bus. Safe to call twice."""
 
 
-def open_bus(settings: Mapping[str, Any], channels: ChannelTable) -> BatchBus:
+def open_bus(
+    settings: Mapping[str, Any], channels: ChannelTable, *, early: socket.socket | None = None
+) -> BatchBus:
     """Open a bus, listen-only where its driver can.
 
     Args:
         settings: python-can's keys (`interface`, `channel`, `bitrate`, `fd`, `can_filters`, ...)
             plus `name`, which defaults to the channel; for a log `speed`, `map`, `loop`, `strict`.
         channels: numbers the channels.
+        early: the socket of a SocketCAN bus, if `early.open_socket` has bound it already.
 
     Raises:
         ConfigError: a key is missing, unknown or of the wrong type.
@@ -73,15 +77,17 @@ def open_bus(settings: Mapping[str, Any], channels: ChannelTable) -> BatchBus:
     if settings.get("channel") in (None, "") and interface in ("socketcan", "slcan", "log"):
         raise ConfigError(f"[[bus]] with interface {interface} needs `channel`")
     # Imported where chosen: only what is used is paid for (python-can alone is 13 MiB).
-    bus = _open(interface, dict(settings), channels)
+    bus = _open(interface, dict(settings), channels, early)
     if settings.get("can_filters") is not None:
         bus.set_filters(settings["can_filters"])
     return bus
 
 
-def _open(interface: str, settings: dict[str, Any], channels: ChannelTable) -> BatchBus:
+def _open(
+    interface: str, settings: dict[str, Any], channels: ChannelTable, early: socket.socket | None
+) -> BatchBus:
     if interface == "socketcan":
-        return _open_socketcan(settings, channels)
+        return _open_socketcan(settings, channels, early)
     if interface == "slcan":
         from agent.capture.slcan import open_slcan  # noqa: PLC0415 - see open_bus
 
@@ -95,7 +101,9 @@ def _open(interface: str, settings: dict[str, Any], channels: ChannelTable) -> B
     return open_general(settings, channels)
 
 
-def _open_socketcan(settings: dict[str, Any], channels: ChannelTable) -> BatchBus:
+def _open_socketcan(
+    settings: dict[str, Any], channels: ChannelTable, early: socket.socket | None
+) -> BatchBus:
     from agent.capture.early import open_socket  # noqa: PLC0415 - see open_bus
     from agent.capture.socketcan import DEFAULT_BITRATE, SocketcanBus  # noqa: PLC0415 - see open_bus
 
@@ -106,7 +114,7 @@ def _open_socketcan(settings: dict[str, Any], channels: ChannelTable) -> BatchBu
             todo="it takes " + ", ".join(SOCKETCAN_KEYS),
         )
     channel = str(settings["channel"])
-    sock = open_socket(
+    sock = early or open_socket(
         channel,
         bool(settings.get("fd", False)),
         receive_own_messages=bool(settings.get("receive_own_messages", False)),

@@ -15,6 +15,7 @@ import time
 from typing import Any, Final
 
 from agent.config import Bus, Config
+from agent.pb.segment_pb2 import Moment
 from agent.service.crew import Crew
 from agent.service.notify import notify, watchdog_period_s
 
@@ -59,6 +60,10 @@ def _open_early(config: Config) -> dict[str, socket.socket]:
     return sockets
 
 
+def _read_clocks() -> Moment:
+    return Moment(unix_ns=time.time_ns(), boottime_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+
+
 class CaptureProcess:
     """The parts of a running capture process, built bottom up."""
 
@@ -68,7 +73,7 @@ class CaptureProcess:
         from agent.capture.reader import Reader
         from agent.capture.sealer import Sealer
         from agent.capture.slot import PolicySlot
-        from agent.clock import boot_id, read_clocks
+        from agent.clock import boot_id
         from agent.frames import ChannelTable
         from agent.region import load_region_card
         from agent.vault.identity import Identity
@@ -89,7 +94,7 @@ class CaptureProcess:
         self.vault = Vault.open(
             config.state,
             identity=identity,
-            now=read_clocks,
+            now=_read_clocks,
             rng=os.urandom,
             boot_id=boot_id(),
             version=__version__,

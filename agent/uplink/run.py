@@ -142,7 +142,12 @@ class Uplink:
             return trusted_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME) - begun_ns
 
         return PinnedContext(
-            self._card, self._certificate, self._key, now_ns, self._timing, self._clock
+            self._card,
+            self._certificate,
+            self._key,
+            now_ns=now_ns,
+            timing=self._timing,
+            clock=self._clock,
         )
 
     def _dial(self, trusted_ns: int) -> Link:

@@ -355,6 +355,10 @@ class Vault:
         """Return (ns since the Unix epoch, clock quality) as far as it can be trusted."""
         return self._time.trusted()
 
+    def moment(self) -> Moment:
+        """Return now by every clock."""
+        return self._time.moment()
+
     def close(self, clean: bool = True) -> None:
         """End in order: what is counted is written, a checkpoint signed, every chain dropped.
 

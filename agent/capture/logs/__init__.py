@@ -96,9 +96,7 @@ def read_log(
     return _closing(stream, batches, path)
 
 
-def _closing(
-    stream: BinaryIO, batches: Iterator[FrameBatch], path: Path
-) -> Iterator[FrameBatch]:
+def _closing(stream: BinaryIO, batches: Iterator[FrameBatch], path: Path) -> Iterator[FrameBatch]:
     with stream:
         try:
             yield from batches
