@@ -224,7 +224,13 @@ def _broker(config: Config, card: RegionCard) -> Finding:
     from agent.uplink.tls import PinnedContext
 
     address = resolve(card, random.SystemRandom().random)[0]
-    context = PinnedContext(card, config.vehicle.certificate, config.vehicle.key, _now_ns, Timing())
+    context = PinnedContext(
+        card,
+        config.vehicle.certificate,
+        config.vehicle.key,
+        now_ns=_now_ns,
+        timing=Timing(),
+    )
     with socket.create_connection((address, card.port), timeout=10) as plain:
         context.wrap_socket(plain).close()
     return Finding("broker", "ok", f"{address}:{card.port} has proved that it is {card.region}")
