@@ -1,0 +1,152 @@
+"""What it costs to read frames: SocketCAN and SLCAN, ours against python-can's own.
+
+Where the kernel has no CAN, UDP on loopback with kernel stamps stands in: the same system calls,
+the same records of 16 bytes. The sender is a process of its own, so only reading is counted.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import socket
+import subprocess
+import sys
+import time
+import tty
+from collections.abc import Callable
+
+import numpy as np
+from can.interfaces.slcan import slcanBus
+from can.interfaces.socketcan.socketcan import capture_message
+
+from agent.capture.early import prepare
+from agent.capture.slcan import DescriptorSource, SlcanBus
+from agent.capture.socketcan import SocketcanBus
+from agent.frames import ChannelTable
+from tests.bench.measure import Figure, faster
+from tests.bench.synth import synth
+
+ROUND = 2_000  # frames that fit into a receive buffer of a machine that raises no limit
+ROUNDS = 10
+LINES = 40_000
+
+
+def records(frames: int) -> list[bytes]:
+    """struct can_frame for synthetic frames (linux/can.h)."""
+    batch = synth(frames, seed=5)
+    found = np.zeros(frames, [("id", "<u4"), ("len", "u1"), ("pad", "u1", 3), ("data", "u1", 8)])
+    found["id"], found["len"], found["data"] = (
+        batch["arbitration_id"],
+        batch["length"],
+        batch["data"],
+    )
+    return [row.tobytes() for row in found]
+
+
+def _spent(read: Callable[[int], int], fill: Callable[[], None]) -> float:
+    """CPU seconds a frame of reading what `fill` has put there."""
+    spent, frames = 0.0, 0
+    for _ in range(ROUNDS):
+        fill()
+        start = time.process_time()
+        frames += read(ROUND)
+        spent += time.process_time() - start
+    assert frames == ROUND * ROUNDS, f"{frames} of {ROUND * ROUNDS}: the stand-in lost frames"
+    return spent / frames
+
+
+def socketcan() -> Figure:
+    """recvmmsg into a batch, against select, recvmsg and a Message a frame."""
+    data = records(ROUND)
+
+    def pair() -> tuple[socket.socket, Callable[[], None]]:
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        receiver.bind(("127.0.0.1", 0))
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sender.connect(receiver.getsockname())
+        return receiver, lambda: [sender.send(record) for record in data] and None
+
+    mine, fill = pair()
+    prepare(mine)
+    bus = SocketcanBus(mine, "can0", ChannelTable())
+    ours = _spent(lambda count: _drain(bus, count), fill)
+    bus.close()
+
+    theirs_socket, fill = pair()
+    prepare(theirs_socket)
+    theirs_socket.setsockopt(socket.SOL_SOCKET, 40, 0)  # python-can asserts one ancillary item
+
+    def read(count: int) -> int:
+        for _ in range(count):
+            select.select([theirs_socket], [], [], 1)
+            capture_message(theirs_socket)
+        return count
+
+    theirs = _spent(read, fill)
+    theirs_socket.close()
+    return faster(
+        "reading SocketCAN frames", ours * 1e6, "python-can recv", theirs * 1e6,
+        unit="us CPU a frame", bar=10, note="UDP loopback with kernel stamps stands in for AF_CAN",
+    )  # fmt: skip
+
+
+def _drain(bus: SocketcanBus | SlcanBus, count: int) -> int:
+    got, deadline = 0, time.monotonic() + 30
+    while got < count and time.monotonic() < deadline:
+        got += len(bus.recv_batch(1.0))
+    return got
+
+
+def slcan() -> Figure:
+    """Bulk reads of a serial line, against one byte a system call."""
+    rows = synth(LINES, seed=6)
+    text = b"".join(
+        b"t%03X%d%s\r" % (r["arbitration_id"], r["length"], r["data"][: r["length"]].tobytes().hex().encode())
+        for r in rows
+    )  # fmt: skip
+
+    def line() -> tuple[int, int, str]:
+        master, slave = pty.openpty()
+        tty.setraw(slave)
+        os.set_blocking(slave, False)
+        return master, slave, os.ttyname(slave)
+
+    def sender(master: int, part: bytes) -> subprocess.Popen[bytes]:
+        code = "import os,sys\nd=sys.stdin.buffer.read()\nwhile d: d=d[os.write(%d,d[:2048]):]" % master
+        child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, pass_fds=[master])
+        assert child.stdin is not None
+        child.stdin.write(part)
+        child.stdin.close()
+        return child
+
+    master, slave, _ = line()
+    bus = SlcanBus(DescriptorSource(slave), "can0", ChannelTable())
+    child = sender(master, text)
+    start = time.process_time()
+    got = _drain(bus, LINES)
+    ours = (time.process_time() - start) / got
+    child.wait()
+    assert got == LINES
+    os.close(master)
+
+    few = LINES // 10
+    part = b"\r".join(text.split(b"\r")[:few]) + b"\r"
+    master, slave, name = line()
+    theirs_bus = slcanBus(name, sleep_after_open=0, timeout=1)
+    child = sender(master, part)
+    start = time.process_time()
+    got = sum(theirs_bus.recv(5) is not None for _ in range(few))
+    theirs = (time.process_time() - start) / got
+    child.wait()
+    theirs_bus.shutdown()
+    os.close(master)
+    return faster(
+        "SLCAN serial input", ours * 1e6, "python-can slcan", theirs * 1e6,
+        unit="us CPU a frame", bar=50, note="over a pty",
+    )  # fmt: skip
+
+
+def figures() -> list[Figure]:
+    """All of this file."""
+    return [socketcan(), slcan()]
