@@ -35,6 +35,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final, NamedTuple
 
+from firmware_sim.acceptance import DO_NOT_CARE, accepts
 from firmware_sim.frames import EXTENDED_LIMIT, FD_CODES, FD_LENGTHS, STANDARD_LIMIT, Frame
 
 OK: Final = b"\r"
@@ -150,7 +151,7 @@ class Device:
         self.bus_bitrate = bus_bitrate
         self._fd = fd
         self._flags = 0
-        self._code, self._mask = 0, 0xFFFFFFFF  # the mask's ones are "do not care"
+        self._code, self._mask = 0, DO_NOT_CARE
         self._line = bytearray()
         self._overlong = False
         self._events: list[Event] = []
@@ -292,7 +293,9 @@ class Device:
         """
         if self.state is State.CLOSED or self.bitrate != self.bus_bitrate:
             return b""
-        if (frame.fd and not self._fd) or (self._mask != 0xFFFFFFFF and not self._accepts(frame)):
+        if frame.fd and not self._fd:
+            return b""
+        if self._mask != DO_NOT_CARE and not accepts(frame, self._code, self._mask):
             return b""
         length = frame.length
         key = (frame.arbitration_id, frame.extended, frame.fd, frame.brs, length)
@@ -307,19 +310,6 @@ class Device:
     def overrun(self) -> None:
         """Note that frames were lost because the host did not read: `F` shows it."""
         self._flags |= FLAG_OVERRUN
-
-    def _accepts(self, frame: Frame) -> bool:
-        """Apply the dual filter: 12 bits (id, remote) or the upper 16 of a 29-bit id, twice.
-
-        The data nibble of the first filter is not compared.
-        """
-        if frame.extended:
-            seen, used = frame.arbitration_id >> 13, 0xFFFF
-        else:
-            seen, used = frame.arbitration_id << 5 | frame.remote << 4, 0xFFF0
-        return any(
-            not (seen ^ self._code >> shift) & ~(self._mask >> shift) & used for shift in (16, 0)
-        )
 
 
 def _number(text: str) -> int:

@@ -116,7 +116,19 @@ def test_log_is_what_candump_writes_and_repeats(tmp_path, capsys, in_process):
 
 
 def test_log_on_standard_output_keeps_the_summary_apart():
-    done = run(*["--log", "-", "--seconds", "0.1", "--start", "2027-01-02T03:04:05Z", "--json", "--channel", "vcan7"])
+    done = run(
+        *[
+            "--log",
+            "-",
+            "--seconds",
+            "0.1",
+            "--start",
+            "2027-01-02T03:04:05Z",
+            "--json",
+            "--channel",
+            "vcan7",
+        ]
+    )
     lines = done.stdout.splitlines()
     assert lines[0].startswith("(1798859045.0")
     assert all(line.split()[1] == "vcan7" for line in lines)
