@@ -42,18 +42,8 @@ OK: Final = b"\r"
 REFUSED: Final = b"\a"
 MAX_LINE: Final = 138  # B, 8 digits of id, 1 of length, 64 bytes in hex
 
-BITRATES: Final = {
-    "0": 10_000,
-    "1": 20_000,
-    "2": 50_000,
-    "3": 100_000,
-    "4": 125_000,
-    "5": 250_000,
-    "6": 500_000,
-    "7": 800_000,
-    "8": 1_000_000,
-    "9": 83_300,
-}
+_BY_NUMBER: Final = (10, 20, 50, 100, 125, 250, 500, 800, 1000, 83.3)  # kbit/s of S0 to S9
+BITRATES: Final = {str(number): round(rate * 1000) for number, rate in enumerate(_BY_NUMBER)}
 DATA_BITRATES: Final = {"1": 1_000_000, "2": 2_000_000, "4": 4_000_000, "5": 5_000_000}
 
 FLAG_OVERRUN: Final = 0x08  # SJA1000: data overrun
@@ -257,11 +247,8 @@ class Device:
         self.timestamps = rest == "1"
         return OK
 
-    def _version(self, _letter: str, _rest: str) -> bytes:
-        return b"V1013\r"
-
-    def _serial(self, _letter: str, _rest: str) -> bytes:
-        return b"NSIM1\r"
+    def _identify(self, letter: str, _rest: str) -> bytes:
+        return b"V1013\r" if letter == "V" else b"NSIM1\r"
 
     def _transmit(self, letter: str, rest: str) -> bytes:
         """A frame for the bus: t T r R d D b B."""
@@ -352,6 +339,6 @@ COMMANDS: Final[dict[str, Command]] = {
     "M": Command(Device._filter, _CLOSED, 8, 8),
     "m": Command(Device._filter, _CLOSED, 8, 8),
     "Z": Command(Device._stamps, _CLOSED, 1, 1),
-    "V": Command(Device._version, _ANY, 0, 0),
-    "N": Command(Device._serial, _ANY, 0, 0),
+    "V": Command(Device._identify, _ANY, 0, 0),
+    "N": Command(Device._identify, _ANY, 0, 0),
 }

@@ -213,7 +213,7 @@ class SticksAfterOverlong(Device):
 
 
 def fuzz(make, phases=tuple(Phase)) -> None:
-    @settings(max_examples=120, deadline=None, database=None, phases=phases)
+    @settings(max_examples=80, deadline=None, database=None, phases=phases)
     @given(st.lists(COMMAND_TEXT, max_size=12), st.lists(st.integers(0, 400), max_size=6))
     def check(lines, cuts):
         wire = b"".join(line + b"\r" for line in lines)
