@@ -212,8 +212,8 @@ class SticksAfterOverlong(Device):
         return outcome
 
 
-def fuzz(make, phases=tuple(Phase)) -> None:
-    @settings(max_examples=80, deadline=None, database=None, phases=phases)
+def fuzz(make, *, examples=80, phases=tuple(Phase)) -> None:
+    @settings(max_examples=examples, deadline=None, database=None, phases=phases)
     @given(st.lists(COMMAND_TEXT, max_size=12), st.lists(st.integers(0, 400), max_size=6))
     def check(lines, cuts):
         wire = b"".join(line + b"\r" for line in lines)
@@ -239,4 +239,4 @@ def test_any_bytes_cut_anywhere_give_the_same_answers():
 
 def test_fuzzing_finds_a_planted_bug():
     with pytest.raises(AssertionError):
-        fuzz(SticksAfterOverlong, phases=(Phase.generate,))
+        fuzz(SticksAfterOverlong, examples=1000, phases=(Phase.generate,))
