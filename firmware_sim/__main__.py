@@ -166,11 +166,13 @@ def command(**given: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     options = _options(given)
-    record = Record(_channel(given["channel"]), given["sent_log"])
+    record = Record(_channel(given["channel"]))
     with ExitStack() as cleanup:
         cleanup.callback(record.close)
         output = _output(given, record, stop)
         cleanup.callback(output.close)
+        if given["sent_log"] is not None:
+            record.log_to(given["sent_log"])
         seconds = drive(
             Car(options),
             output,

@@ -18,26 +18,28 @@ class Record:
     """The account of one drive. A frame is in exactly one of: sent, lost, unheard.
 
     Args:
-        channel: bus name for the lines of the log.
-        log: file for the frames that were sent; None for no log.
+        channel: bus name for the lines of a log.
 
     Attributes:
         lost: frames that nobody took in time.
         unheard: frames for which no host had the channel open (or it filters them).
         host_frames: frames that the host sent to the bus.
         unread_bytes: bytes that the host had not read when the drive was over.
-
-    Raises:
-        SimError: the log cannot be created.
     """
 
-    def __init__(self, channel: str, log: Path | None = None) -> None:
+    def __init__(self, channel: str) -> None:
         self.channel = channel
         self.lost = self.unheard = self.host_frames = self.unread_bytes = 0
         self._log: TextIO | None = None
         self._by_id: Counter[tuple[bool, int]] = Counter()
-        if log is not None:
-            self._log = open_text(log)
+
+    def log_to(self, path: Path) -> None:
+        """Write the frames that are sent from now on to a new file.
+
+        Raises:
+            SimError: it cannot be created.
+        """
+        self._log = open_text(path)
 
     def sent(self, frames: Sequence[Frame]) -> None:
         """Note frames that were handed over.

@@ -35,24 +35,15 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final, NamedTuple
 
+from firmware_sim.acceptance import DO_NOT_CARE, accepts
 from firmware_sim.frames import EXTENDED_LIMIT, FD_CODES, FD_LENGTHS, STANDARD_LIMIT, Frame
 
 OK: Final = b"\r"
 REFUSED: Final = b"\a"
 MAX_LINE: Final = 138  # B, 8 digits of id, 1 of length, 64 bytes in hex
 
-BITRATES: Final = {
-    "0": 10_000,
-    "1": 20_000,
-    "2": 50_000,
-    "3": 100_000,
-    "4": 125_000,
-    "5": 250_000,
-    "6": 500_000,
-    "7": 800_000,
-    "8": 1_000_000,
-    "9": 83_300,
-}
+_BY_NUMBER: Final = (10, 20, 50, 100, 125, 250, 500, 800, 1000, 83.3)  # kbit/s of S0 to S9
+BITRATES: Final = {str(number): round(rate * 1000) for number, rate in enumerate(_BY_NUMBER)}
 DATA_BITRATES: Final = {"1": 1_000_000, "2": 2_000_000, "4": 4_000_000, "5": 5_000_000}
 
 FLAG_OVERRUN: Final = 0x08  # SJA1000: data overrun
@@ -150,7 +141,7 @@ class Device:
         self.bus_bitrate = bus_bitrate
         self._fd = fd
         self._flags = 0
-        self._code, self._mask = 0, 0xFFFFFFFF  # the mask's ones are "do not care"
+        self._code, self._mask = 0, DO_NOT_CARE
         self._line = bytearray()
         self._overlong = False
         self._events: list[Event] = []
@@ -256,11 +247,8 @@ class Device:
         self.timestamps = rest == "1"
         return OK
 
-    def _version(self, _letter: str, _rest: str) -> bytes:
-        return b"V1013\r"
-
-    def _serial(self, _letter: str, _rest: str) -> bytes:
-        return b"NSIM1\r"
+    def _identify(self, letter: str, _rest: str) -> bytes:
+        return b"V1013\r" if letter == "V" else b"NSIM1\r"
 
     def _transmit(self, letter: str, rest: str) -> bytes:
         """A frame for the bus: t T r R d D b B."""
@@ -292,7 +280,9 @@ class Device:
         """
         if self.state is State.CLOSED or self.bitrate != self.bus_bitrate:
             return b""
-        if (frame.fd and not self._fd) or (self._mask != 0xFFFFFFFF and not self._accepts(frame)):
+        if frame.fd and not self._fd:
+            return b""
+        if self._mask != DO_NOT_CARE and not accepts(frame, self._code, self._mask):
             return b""
         length = frame.length
         key = (frame.arbitration_id, frame.extended, frame.fd, frame.brs, length)
@@ -307,19 +297,6 @@ class Device:
     def overrun(self) -> None:
         """Note that frames were lost because the host did not read: `F` shows it."""
         self._flags |= FLAG_OVERRUN
-
-    def _accepts(self, frame: Frame) -> bool:
-        """Apply the dual filter: 12 bits (id, remote) or the upper 16 of a 29-bit id, twice.
-
-        The data nibble of the first filter is not compared.
-        """
-        if frame.extended:
-            seen, used = frame.arbitration_id >> 13, 0xFFFF
-        else:
-            seen, used = frame.arbitration_id << 5 | frame.remote << 4, 0xFFF0
-        return any(
-            not (seen ^ self._code >> shift) & ~(self._mask >> shift) & used for shift in (16, 0)
-        )
 
 
 def _number(text: str) -> int:
@@ -362,6 +339,6 @@ COMMANDS: Final[dict[str, Command]] = {
     "M": Command(Device._filter, _CLOSED, 8, 8),
     "m": Command(Device._filter, _CLOSED, 8, 8),
     "Z": Command(Device._stamps, _CLOSED, 1, 1),
-    "V": Command(Device._version, _ANY, 0, 0),
-    "N": Command(Device._serial, _ANY, 0, 0),
+    "V": Command(Device._identify, _ANY, 0, 0),
+    "N": Command(Device._identify, _ANY, 0, 0),
 }

@@ -39,7 +39,8 @@ class Adapter:
         self.seen: list[Frame] = []
         self.stop = threading.Event()
         self.device = Device(**device)
-        self.record = Record("can0", tmp_path / "sent.log")
+        self.record = Record("can0")
+        self.record.log_to(tmp_path / "sent.log")
         self.output = PtyOutput(
             self.device,
             self.record,
@@ -147,18 +148,19 @@ def test_version_and_serial_number_are_readable(adapter):
         server.join()
 
 
-def test_drive_reaches_the_host_complete_and_as_recorded(adapter, tmp_path):
+@pytest.mark.parametrize(("seconds", "speed"), [(1.0, 5.0), (5.0, None)])
+def test_drive_reaches_the_host_complete_and_as_recorded(adapter, tmp_path, seconds, speed):
     """What the host reads is what the log says and what the car sent, frame by frame."""
     options = Options("hard-brake", seed=7)
     port = serial.serial_for_url(str(tmp_path / "tty"), timeout=1)
     runner = threading.Thread(
         target=drive,
         args=(Car(options), adapter.output),
-        kwargs={"seconds": 1.0, "speed": 5.0, "wait_open": True, "stop": adapter.stop},
+        kwargs={"seconds": seconds, "speed": speed, "wait_open": True, "stop": adapter.stop},
     )
     port.write(b"S6\rO\r")
     runner.start()
-    expected = list(Car(options).frames_until(1_000_000_000))
+    expected = list(Car(options).frames_until(int(seconds * 1e9)))
     text = b""
     while text.count(b"\r") < len(expected) + 2:
         text += port.read(max(1, port.in_waiting))

@@ -99,7 +99,7 @@ def check_values(oracle) -> None:
                     assert value == count % 4
                 elif not name.endswith("Checksum"):
                     step = theirs.get_signal_by_name(name).scale
-                    assert value == pytest.approx(values[name], abs=step * 0.501), name
+                    assert value == pytest.approx(float(values[name]), abs=step * 0.501), name
         assert seen == {signal.name for signal in message.signals}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from random import Random
 
 import cantools
@@ -15,6 +16,7 @@ from firmware_sim.vehicle import FRICTION, GRAVITY, Vehicle
 from tests.firmware_sim.test_car import DBC
 
 
+@cache
 def trip(name: str, *, seconds: float, brake_at_s: float = 10, seed: int = 7) -> list[tuple]:
     """Return (time, speed, acceleration, pedal, accelerator, soc, voltage, ...) for each step."""
     car = Vehicle(SCENARIOS[name], brake_at_s=brake_at_s, rng=Random(seed))
@@ -29,11 +31,10 @@ def trip(name: str, *, seconds: float, brake_at_s: float = 10, seed: int = 7) ->
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-@pytest.mark.parametrize("seed", [0, 7, 8])
-def test_car_stays_within_physics(name, seed):
+def test_car_stays_within_physics(name):
     grip = FRICTION * GRAVITY
     for now, speed, acceleration, brake, throttle, soc, volt, amp, lateral, rate in trip(
-        name, seconds=200, seed=seed
+        name, seconds=200
     ):
         assert 0 <= speed < 140 / 3.6, now
         assert -grip - 1.8 <= acceleration <= 4, now
@@ -127,10 +128,10 @@ def test_commute_triggers_dash_cam_clips_alone():
     oracle = cantools.database.load_file(DBC).get_message_by_name("CameraTrigger")
     reasons = [
         oracle.decode(f.data)["TriggerReason"]
-        for f in car.frames_until(65_000_000_000)
+        for f in car.frames_until(31_000_000_000)
         if f.arbitration_id == oracle.frame_id
     ]
-    assert reasons == ["dashcam"] * 5
+    assert reasons == ["dashcam"] * 3
 
 
 def test_short_dip_does_not_trigger_and_a_running_clip_is_not_doubled():

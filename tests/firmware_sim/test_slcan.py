@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from firmware_sim.frames import Frame
@@ -212,8 +212,8 @@ class SticksAfterOverlong(Device):
         return outcome
 
 
-def fuzz(make) -> None:
-    @settings(max_examples=120, deadline=None, database=None)
+def fuzz(make, *, examples=80, phases=tuple(Phase)) -> None:
+    @settings(max_examples=examples, deadline=None, database=None, phases=phases)
     @given(st.lists(COMMAND_TEXT, max_size=12), st.lists(st.integers(0, 400), max_size=6))
     def check(lines, cuts):
         wire = b"".join(line + b"\r" for line in lines)
@@ -239,4 +239,4 @@ def test_any_bytes_cut_anywhere_give_the_same_answers():
 
 def test_fuzzing_finds_a_planted_bug():
     with pytest.raises(AssertionError):
-        fuzz(SticksAfterOverlong)
+        fuzz(SticksAfterOverlong, examples=1000, phases=(Phase.generate,))
