@@ -25,7 +25,7 @@ from agent.capture.logs.source import (
     blocks,
     open_stream,
 )
-from agent.capture.messages import Rows
+from agent.capture.rows import Rows
 from agent.errors import LogError
 from agent.frames import ChannelTable, FrameBatch
 
@@ -96,9 +96,7 @@ def read_log(
     return _closing(stream, batches, path)
 
 
-def _closing(
-    stream: BinaryIO, batches: Iterator[FrameBatch], path: Path
-) -> Iterator[FrameBatch]:
+def _closing(stream: BinaryIO, batches: Iterator[FrameBatch], path: Path) -> Iterator[FrameBatch]:
     with stream:
         try:
             yield from batches

@@ -23,7 +23,8 @@ from typing import Any, BinaryIO, Final
 import can
 
 from agent.capture.logs.source import DAMAGED, Reporter, is_compressed
-from agent.capture.messages import Rows, add_message, stamp_ns
+from agent.capture.messages import add_message, stamp_ns
+from agent.capture.rows import Rows
 from agent.errors import LogError
 from agent.frames import ChannelTable, FrameBatch
 
