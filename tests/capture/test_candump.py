@@ -49,10 +49,14 @@ def damaged(draw) -> str:
     at = draw(st.integers(0, len(line)))
     return draw(
         st.sampled_from(
-            [line[:at], line[at:], line[:at] + "#" + line[at:], line[:at] + "G" + line[at + 1 :]]
-            + [line[:at] + "\t" + line[at:], line[:at] + "é" + line[at:], line.replace("(", "")]
-            + ["", "# a note", "(1.000000) can0 800#", "(1.000000) can0 FFFFFFFF#"]
-            + ["(99999999999.000000) can0 1F0#00", "(1.000000) can0 123#112", "()", "(1.0)"]
+            [
+                line[:at],
+                line[at:],
+                line[:at] + draw(st.sampled_from("#G\té _.(")) + line[at:],
+                line.replace("(", ""),
+                *("", "# a note", "(1.000000) can0 800#", "(1.000000) can0 FFFFFFFF#"),
+                *("(99999999999.000000) can0 1F0#00", "(1.000000) can0 123#112", "()", "(1.0)"),
+            ]
         )
     )
 
@@ -119,10 +123,10 @@ def test_column_check_catches_planted_bugs(monkeypatch, victim) -> None:
 
 def test_forms_of_can_utils() -> None:
     text = (
-        "(1.5) can0 123#R\n1 (2.000000001) can0 12345678#R8_C\n(3.0) can0 123##F112233 T\n"
-        "(4.000000) can0 20000080#0000000000000000\r\n(5.000000) can0 7FF#11.22.33\n"
-        "(6.000000) can0 100#1122334455667788_F\n(7.000000) can1 100##2\n"
-    ).encode()
+        b"(1.5) can0 123#R\n1 (2.000000001) can0 12345678#R8_C\n(3.0) can0 123##F112233 T\n"
+        b"(4.000000) can0 20000080#0000000000000000\r\n(5.000000) can0 7FF#11.22.33\n"
+        b"(6.000000) can0 100#1122334455667788_F\n(7.000000) can1 100##2\n"
+    )
     named = Named()
     names = ChannelTable()
     batch = parse_block(text, 1, names, named.reporter())

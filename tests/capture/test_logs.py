@@ -41,6 +41,11 @@ def content(batch) -> np.ndarray:
     return batch[["arbitration_id", "length", "data"]]
 
 
+BUSMASTER = (
+    "***BUSMASTER Ver 3.2.2***\n***START DATE AND TIME 2:1:1970 0:0:1:000***\n"
+    "***DEC***\n***SYSTEM MODE***\n"
+)
+MICROCHIP = "//---\nMicrochip Technology Inc.\nCAN BUS Analyzer\n//---\n"
 GVRET = "Time Stamp,ID,Extended,Bus,LEN,D1,D2,D3,D4,D5,D6,D7,D8\n"
 
 
@@ -50,7 +55,7 @@ GVRET = "Time Stamp,ID,Extended,Bus,LEN,D1,D2,D3,D4,D5,D6,D7,D8\n"
         (GVRET + "1500000,0000021A,false,1,2,FE,36,00\n", "gvret", "can1", 1_500_000_000, 0),
         (GVRET + "-5,1ABCDE00,true,0,2,FE,36,\n", "gvret", "can0", -5000, EXTENDED),
         (
-            "Time Stamp,ID,Extended,Dir,Bus,LEN,D1,D2,D3,D4,D5,D6,D7,D8\r\n7,21A,false,Rx,2,2,FE,36\r\n",
+            GVRET.replace("Bus", "Dir,Bus").replace("\n", "\r\n") + "7,21A,false,Rx,2,2,FE,36\r\n",
             "gvret",
             "can2",
             7000,
@@ -66,15 +71,14 @@ GVRET = "Time Stamp,ID,Extended,Bus,LEN,D1,D2,D3,D4,D5,D6,D7,D8\n"
             0,
         ),
         (
-            "***BUSMASTER Ver 3.2.2***\n***START DATE AND TIME 2:1:1970 0:0:1:000***\n"
-            "***DEC***\n***SYSTEM MODE***\n00:00:01:5000 Tx 1 538 s 2 254 054\n",
+            BUSMASTER + "00:00:01:5000 Tx 1 538 s 2 254 054\n",
             "busmaster",
             "can1",
             (86_400 + 1) * 10**9 + 500_000_000,
             0,
         ),
         (
-            "//---\nMicrochip Technology Inc.\nCAN BUS Analyzer\n//---\n1500;RX;0x0000021A;2;0xFE;0x36;\n",
+            MICROCHIP + "1500;RX;0x0000021A;2;0xFE;0x36;\n",
             "microchip",
             "can0",
             1_500_000_000,
@@ -146,7 +150,8 @@ def test_damaged_lines_are_rows_none_or_value_errors(kind, data) -> None:
     try:
         row = parse(line)
     except ValueError as error:
-        assert "\n" not in str(error)[:20]
+        row = error
+    if isinstance(row, ValueError):
         return
     if row is not None:
         assert row.arbitration_id <= 0x1FFFFFFF
@@ -171,6 +176,12 @@ def test_broken_lines_are_named_and_the_rest_is_read(tmp_path, kind) -> None:
         read(path, strict=True)
 
 
+@functools.cache
+def random_log(frames: int) -> bytes:
+    rng = np.random.default_rng(5)
+    return "".join(f"(16.{n:06d}) can0 123#{rng.bytes(8).hex()}\n" for n in range(frames)).encode()
+
+
 @pytest.mark.parametrize(
     ("suffix", "pack"),
     [
@@ -180,12 +191,11 @@ def test_broken_lines_are_named_and_the_rest_is_read(tmp_path, kind) -> None:
     ],
 )
 def test_compressed_logs_and_their_cut_ends(tmp_path, suffix, pack) -> None:
-    rng = np.random.default_rng(5)
-    text = "".join(f"(16.{n:06d}) can0 123#{rng.bytes(8).hex()}\n" for n in range(20_000)).encode()
+    text = random_log(40_000)
     path = tmp_path / f"a.log{suffix}"
     whole = pack(text)
     path.write_bytes(whole)
-    assert len(read(path, strict=True)[0]) == 20_000
+    assert len(read(path, strict=True)[0]) == 40_000
     path.write_bytes(whole[: len(whole) * 3 // 4])
     batch, _, broken = read(path)
     assert suffix == ".bz2" or len(batch) > 0
@@ -336,7 +346,7 @@ def manifest() -> list[tuple[Path, int]]:
     return [
         (DATA / row[0], int(row[4] or 0))
         for row in rows
-        if row[0].startswith("can_logs/") and "/" in row[0]
+        if row[0].startswith("can_logs/") and (DATA / row[0]).is_file()
     ]
 
 

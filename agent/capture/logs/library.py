@@ -65,7 +65,7 @@ class _Whole:
         self._stream = stream
         self.is_cut = False
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         data = self._stream.read(size)
         at_end = not data and size == _BLF_OBJECT_HEADER
         if len(data) < size and size > 3 and not at_end:  # up to 3: padding, often left out
@@ -177,6 +177,7 @@ def read_binary(
     if kind == "mf4" and importlib.util.find_spec("asammdf") is None:
         raise LogError("MF4 logs need asammdf", where=str(path), todo="pip install 'inland[mf4]'")
     rows, count, whole = Rows(), 0, _Whole(stream)
+    errors: tuple[type[BaseException], ...] = (*_UNREADABLE, *_mf4_errors(kind))
     with ExitStack() as stack:
         stack.enter_context(stream)
         try:
@@ -187,7 +188,7 @@ def read_binary(
                     yield rows.take()
             if whole.is_cut:
                 raise EOFError("the file ends inside a record")
-        except (*_UNREADABLE, *_mf4_errors(kind)) as error:
+        except errors as error:
             if len(rows):
                 yield rows.take()
             reporter.at(f"{path}: after frame {count}", _say(error))

@@ -148,7 +148,7 @@ def head(stream: BinaryIO, size: int = HEAD_BYTES) -> bytes:
 
 
 def _pieces(stream: BinaryIO, size: int) -> Iterator[bytes]:
-    """Yield pieces of `size` bytes; before the error of a damaged file, all that comes before it."""
+    """Yield pieces of `size` bytes; of a damaged file first all that comes before the damage."""
     one_read = cast("io.BufferedReader", stream).read1  # every stream of open_stream has it
     gathered = bytearray()
     while True:
