@@ -14,7 +14,8 @@ from typing import Any, Final
 import can
 
 from agent.capture.filters import Filters, SoftwareFilter
-from agent.capture.messages import Rows, add_message, stamp_ns
+from agent.capture.messages import add_message, stamp_ns
+from agent.capture.rows import Rows
 from agent.errors import BusError, ConfigError
 from agent.frames import ChannelTable, FrameBatch
 

@@ -64,7 +64,7 @@ class LogBus:
         speed: 1.0 as recorded; None as fast as batches are taken.
         loop: rounds; 0 without end.
         strict: a broken line is an error.
-        clock: monotonic seconds.
+        clock_ns: monotonic, ns.
     """
 
     def __init__(
@@ -76,17 +76,17 @@ class LogBus:
         speed: float | None = 1.0,
         loop: int = 1,
         strict: bool = False,
-        clock: Callable[[], float] = time.monotonic,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.name, self.ended = name, False
         self._path, self._channels, self._strict = path, channels, strict
-        self._speed, self._rounds, self._clock = speed, loop, clock
+        self._speed, self._rounds, self._clock_ns = speed, loop, clock_ns
         self._broken = self._named = 0
         self._filter = SoftwareFilter(None)
         self._pause = select.poll()  # nothing registered: polling it just takes its time
         self._batch: FrameBatch = np.zeros(0, FRAME)
         self._due: Stamps = np.zeros(0, np.int64)
-        self._start: float | None = None
+        self._start: int | None = None
         find_format(path)  # a log that cannot be read is known at once
         self._pieces: Iterator[tuple[FrameBatch, Stamps]] | None = self._play()
 
@@ -128,11 +128,11 @@ class LogBus:
         if self._speed is None:
             return self._take(len(self._batch))
         if self._start is None:
-            self._start = self._clock()
-        wait_s = self._start + int(self._due[0]) / 1e9 - self._clock()
+            self._start = self._clock_ns()
+        wait_s = (self._start + int(self._due[0]) - self._clock_ns()) / 1e9
         if wait_s > 0:
             self._pause.poll(max(0.0, min(wait_s, timeout_s)) * 1000)
-        passed_ns = int((self._clock() - self._start) * 1e9)
+        passed_ns = self._clock_ns() - self._start
         return self._take(int(np.searchsorted(self._due, passed_ns, side="right")))
 
     def _next_piece(self) -> bool:

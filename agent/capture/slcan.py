@@ -215,6 +215,8 @@ def open_slcan(settings: dict[str, Any], channels: ChannelTable) -> SlcanBus:
     try:
         bus = can.Bus(interface="slcan", **settings)
     except (can.CanError, OSError, serial.SerialException) as error:
+        if isinstance(error.__cause__, ValueError):  # python-can wraps wrong values too
+            raise ConfigError(str(error), where=name) from error
         raise BusError(f"cannot open the SLCAN adapter: {error}", where=name) from error
     except (TypeError, ValueError) as error:
         raise ConfigError(str(error), where=name) from error

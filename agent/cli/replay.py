@@ -118,16 +118,20 @@ class Player:
         Raises:
             BusError: a bus fails, or takes nothing for 5 s.
         """
+        from agent.capture.messages import to_message
         from agent.capture.pace import Pace
 
-        pace = Pace(speed or 1.0)
-        start = self._clock()
+        pace, start = Pace(speed or 1.0), None
         for batch in batches:
+            start = self._clock() if start is None else start  # the log is open by now
             due = pace.deadlines(batch["timestamp_ns"]) if speed else None
             for index, row in enumerate(batch):
                 if due is not None:
                     self._wait(start + int(due[index]) / 1e9)
-                self._one(row, channels.names[int(row["channel"])])
+                bus = self._bus_for(row, channels.names[int(row["channel"])])
+                if bus is not None:
+                    self._send(bus, to_message(row))
+                    self._summary.sent += 1
 
     def _wait(self, deadline: float) -> None:
         remaining_s = deadline - self._clock()
@@ -135,8 +139,8 @@ class Player:
             self._pause.poll(remaining_s * 1000)
         self._summary.note_late((self._clock() - deadline) * 1e6)
 
-    def _one(self, row: np.void, name: str) -> None:
-        from agent.capture.messages import to_message
+    def _bus_for(self, row: np.void, name: str) -> can.BusABC | None:
+        """Return the bus that takes this frame; None if it is skipped, which is counted."""
         from agent.frames import ERROR, FD
 
         bus = self._buses.get(name, self._buses.get(""))
@@ -148,8 +152,8 @@ class Player:
         elif flags & FD and not self._fd:
             self._summary.skipped["CAN FD frames, sent with --fd"] += 1
         else:
-            self._send(bus, to_message(row))
-            self._summary.sent += 1
+            return bus
+        return None
 
     def _send(self, bus: can.BusABC, message: can.Message) -> None:
         import can

@@ -36,9 +36,7 @@ def control(rows: list[list[tuple[int, int, int]]]) -> tuple[np.ndarray, np.ndar
 
 
 def simple(rows: list[list[tuple[int, int, int]]]) -> tuple[list[int], list[int]]:
-    stamps = [
-        next((s * 10**9 + ns for kind, s, ns in items if kind == STAMP), 0) for items in rows
-    ]
+    stamps = [next((s * 10**9 + ns for kind, s, ns in items if kind == STAMP), 0) for items in rows]
     drops = [next((count for kind, count, _ in items if kind == DROPS), -1) for items in rows]
     return stamps, drops
 

@@ -43,9 +43,7 @@ def check(make, filters, frames) -> None:
     oracle._filters = filters
     wanted = [
         bool(filters)
-        and oracle._matches_filters(
-            can.Message(arbitration_id=identifier, is_extended_id=extended)
-        )
+        and oracle._matches_filters(can.Message(arbitration_id=identifier, is_extended_id=extended))
         for identifier, extended in frames
     ]
     passed = make(filters)(batch_of(frames))

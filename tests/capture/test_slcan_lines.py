@@ -21,7 +21,7 @@ def frame_lines(draw) -> bytes:
         size = FD_LENGTHS[code]
         text += draw(st.binary(min_size=size, max_size=size)).hex()
     text += draw(st.sampled_from(["", "", "03E8"]))
-    return (text.upper() if draw(st.booleans()) and kind != "x" else text).encode()
+    return (kind + (text[1:].upper() if draw(st.booleans()) else text[1:])).encode()
 
 
 GARBAGE = st.one_of(
@@ -65,10 +65,14 @@ def test_cutting_the_stream_anywhere_changes_nothing(stream, cuts) -> None:
     for size in [*cuts, len(stream)]:
         part = parse(stream[at : at + size], rest)
         at += size
-        frames += part.frames.tolist() if not len(part.frames) else [
-            (int(r["arbitration_id"]), int(r["flags"]), r["data"][: int(r["length"])].tobytes())
-            for r in part.frames
-        ]
+        frames += (
+            part.frames.tolist()
+            if not len(part.frames)
+            else [
+                (int(r["arbitration_id"]), int(r["flags"]), r["data"][: int(r["length"])].tobytes())
+                for r in part.frames
+            ]
+        )
         broken, rest = broken + part.broken, part.rest
     assert frames == [
         (int(r["arbitration_id"]), int(r["flags"]), r["data"][: int(r["length"])].tobytes())

@@ -19,13 +19,13 @@ from agent.capture.logs.detect import KNOWN, detect, first_channel
 from agent.capture.logs.dialects import DIALECTS
 from agent.capture.logs.source import (
     DAMAGED,
-    HEAD_BYTES,
     Broken,
     Reporter,
     blocks,
+    head,
     open_stream,
 )
-from agent.capture.messages import Rows
+from agent.capture.rows import Rows
 from agent.errors import LogError
 from agent.frames import ChannelTable, FrameBatch
 
@@ -49,7 +49,7 @@ def find_format(path: Path) -> str:
 def _head(path: Path) -> bytes:
     with open_stream(path) as stream:
         try:
-            return stream.read(HEAD_BYTES)
+            return head(stream)
         except DAMAGED as error:
             raise LogError(f"cannot decompress: {error}", where=str(path)) from error
 

@@ -36,7 +36,7 @@ from agent.capture.columns import (
     narrow,
     rows_below,
 )
-from agent.capture.logs.row import FD_LENGTHS, Row, decimal_ns
+from agent.capture.logs.row import FD_LENGTHS, MAX_STAMP_NS, Row, decimal_ns
 from agent.capture.logs.source import Reporter, blocks
 from agent.frames import BRS, ERROR, ESI, EXTENDED, FD, FRAME_FD, REMOTE, ChannelTable, FrameBatch
 
@@ -235,7 +235,10 @@ def _fill(
     good &= rows_below(nibbles, 16)
     if digits.shape[1] > 18:
         good &= digits[:, 0] < 9  # 9.2e18 ns is the end of time
-    stamps = decimal_number(digits) * 10 ** (9 - fraction)
+    units = 10 ** (9 - fraction)
+    stamps = decimal_number(digits)
+    good &= stamps <= MAX_STAMP_NS // units
+    stamps *= units
     # An odd id (error frame, out of range) takes the long way, which knows what to say of it.
     good &= numbers <= (0x1FFFFFFF if id_digits == 8 else 0x7FF)
     flags = np.full(len(table), EXTENDED if id_digits == 8 else 0, np.uint8)

@@ -27,11 +27,14 @@ _TEXT: Final = (
     (re.compile(rb"//-+\s*\nMicrochip Technology Inc\."), "microchip"),
     (re.compile(rb";\$FILEVERSION=|;#{10}|;-{10}|;\s+\S+\.trc\b", re.IGNORECASE), "trc"),
 )
-_ANYWHERE: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
+# A format whose lines all look alike: half of them at least, so that a text that only quotes some
+# lines is no log, and a log with some broken lines is one.
+_MOSTLY: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
     (re.compile(rb"^\s*(?:\d+[ \t]+)?\(\d+\.\d+\)[ \t]+\S+[ \t]+[0-9A-Fa-f]+#", re.M), "candump"),
     (re.compile(rb"^\d+\.\d+[ \t]+\d*(?:[RT](?:11|29)[ \t]+[0-9A-Fa-f]|CXX|CEV)", re.M), "crtd"),
-    (re.compile(rb"^(?:date\s+\w+\s|base\s+(?:hex|dec)\b)", re.M | re.I), "asc"),
 )
+_ASC: Final = re.compile(rb"^(?:date\s+\w+\s|base\s+(?:hex|dec)\b)", re.M | re.I)
+_LINE: Final = re.compile(rb"^[ \t]*[^#\s].*$", re.M)
 _EXTENSIONS: Final = {
     ".asc": "asc",
     ".blf": "blf",
@@ -57,13 +60,21 @@ def detect(head: bytes, name: str) -> str | None:
     for pattern, kind in _TEXT:
         if pattern.match(start):
             return kind
-    for pattern, kind in _ANYWHERE:
-        if pattern.search(head):
+    for pattern, kind in _MOSTLY:
+        if _is_most(pattern, head):
             return kind
+    if _ASC.search(head):
+        return "asc"
     suffix = extension(name)
     if not head.strip() and suffix in _EMPTY_IS_FINE:
         return "candump"  # a recording in which nothing came
     return _EXTENSIONS.get(suffix)
+
+
+def _is_most(pattern: re.Pattern[bytes], head: bytes) -> bool:
+    """Return whether at least half of the lines match, comments and blank lines aside."""
+    found = len(pattern.findall(head))
+    return found > 0 and 2 * found >= len(_LINE.findall(head))
 
 
 def extension(name: str) -> str:

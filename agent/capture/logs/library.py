@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
 import shutil
 import sqlite3
 import struct
@@ -21,12 +22,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import can
+from can.io.blf import BLFParseError
 
 from agent.capture.logs.source import DAMAGED, Reporter, is_compressed
-from agent.capture.messages import Rows, add_message, stamp_ns
+from agent.capture.messages import add_message, stamp_ns
+from agent.capture.rows import Rows
 from agent.errors import LogError
 from agent.frames import ChannelTable, FrameBatch
 
+_ASC_EVENT: Final = re.compile(r"\s*\d+\.\d+\s")
+_BLF_OBJECT_HEADER: Final = 16  # bytes; python-can reads one at a time
 _BATCH_ROWS: Final = 4096
 _HEADER_LINES: Final = 200
 _MAX_RESTARTS: Final = 10_000
@@ -35,6 +40,7 @@ _MAX_RESTARTS: Final = 10_000
 _UNREADABLE: Final = (
     *DAMAGED,
     can.CanError,
+    BLFParseError,
     struct.error,
     zlib.error,
     sqlite3.Error,
@@ -52,14 +58,33 @@ _TEXT: Final[dict[str, Callable[..., Any]]] = {
 }
 
 
+class _Whole:
+    """A binary file that notices if it ends inside a record; python-can's BLF reader does not."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.is_cut = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        at_end = not data and size == _BLF_OBJECT_HEADER
+        if len(data) < size and size > 3 and not at_end:  # up to 3: padding, often left out
+            self.is_cut = True
+        return data
+
+    def close(self) -> None:
+        self._stream.close()
+
+
 class _Lines:
     """The lines of a text for a reader: the header first (again), then on from where it was.
 
     It has what python-can's text readers use of a file: iteration, readline, close.
     """
 
-    def __init__(self, text: io.TextIOWrapper) -> None:
-        self._text = text
+    def __init__(self, text: io.TextIOWrapper, *, is_asc: bool) -> None:
+        self._text, self._is_asc = text, is_asc
+        self._ended_header = not is_asc
         self._again: list[str] = []
         self.header: list[str] = []
         self.in_header = True
@@ -67,7 +92,7 @@ class _Lines:
 
     def restart(self) -> None:
         self._again = list(self.header)
-        self.in_header = False
+        self.in_header, self._ended_header = False, not self._is_asc
 
     def __iter__(self) -> _Lines:
         return self
@@ -80,12 +105,23 @@ class _Lines:
 
     def readline(self) -> str:
         if self._again:
-            return self._again.pop(0)
+            return self._end_header(self._again.pop(0))
         line = self._text.readline()
         self.number += bool(line)
         if self.in_header and len(self.header) < _HEADER_LINES:
             self.header.append(line)
-        return line
+        return self._end_header(line)
+
+    def _end_header(self, line: str) -> str:
+        """Say that the header is over before the first event of an ASC that does not say it.
+
+        python-can's reader takes the line after such a header for its end, and loses that frame.
+        """
+        if self._ended_header or not _ASC_EVENT.match(line):
+            return line
+        self._ended_header = True
+        self._again.insert(0, line)
+        return "no internal events logged\n"
 
     def read(self, size: int = -1) -> str:
         return self._text.read(size)
@@ -112,7 +148,7 @@ def read_text(
         first_channel: python-can's number of what is to be "can0".
     """
     with io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape") as text:
-        lines = _Lines(text)
+        lines = _Lines(text, is_asc=kind == "asc")
         rows = Rows()
         for _ in range(_MAX_RESTARTS):
             try:
@@ -140,16 +176,19 @@ def read_binary(
     """Yield the frames of a BLF, MF4 or SQLite log in order."""
     if kind == "mf4" and importlib.util.find_spec("asammdf") is None:
         raise LogError("MF4 logs need asammdf", where=str(path), todo="pip install 'inland[mf4]'")
-    rows, count = Rows(), 0
+    rows, count, whole = Rows(), 0, _Whole(stream)
+    errors: tuple[type[BaseException], ...] = (*_UNREADABLE, *_mf4_errors(kind))
     with ExitStack() as stack:
         stack.enter_context(stream)
         try:
-            for message in _binary_reader(kind, path, stream, stack):
+            for message in _binary_reader(kind, path, whole, stack):
                 _add(rows, message, channels)
                 count += 1
                 if len(rows) >= _BATCH_ROWS:
                     yield rows.take()
-        except _UNREADABLE as error:
+            if whole.is_cut:
+                raise EOFError("the file ends inside a record")
+        except errors as error:
             if len(rows):
                 yield rows.take()
             reporter.at(f"{path}: after frame {count}", _say(error))
@@ -157,14 +196,22 @@ def read_binary(
             yield rows.take()
 
 
-def _binary_reader(kind: str, path: Path, stream: BinaryIO, stack: ExitStack) -> Any:
+def _mf4_errors(kind: str) -> tuple[type[Exception], ...]:
+    if kind != "mf4":
+        return ()
+    from asammdf.blocks.utils import MdfException  # noqa: PLC0415 - only for these logs: it is slow
+
+    return (MdfException,)
+
+
+def _binary_reader(kind: str, path: Path, whole: _Whole, stack: ExitStack) -> Any:
     if kind == "blf":
-        return can.BLFReader(stream)
+        return can.BLFReader(whole)  # type: ignore[arg-type]  # it only reads and closes
     if is_compressed(path):  # these readers need a file that they can seek in
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="inland-log-"))
         path = Path(folder) / f"log.{kind}"
         with path.open("wb") as spare:
-            shutil.copyfileobj(stream, spare)
+            shutil.copyfileobj(whole, spare)
     reader: Any = can.MF4Reader(path) if kind == "mf4" else can.SqliteReader(path)
     stack.callback(reader.stop)
     return reader

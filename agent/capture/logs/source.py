@@ -77,6 +77,30 @@ class _Counted(io.RawIOBase):
         super().close()
 
 
+class _Gzip(gzip.GzipFile):
+    """Closes the file below it too."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        super().__init__(fileobj=raw)
+        self._below = raw
+
+    def close(self) -> None:
+        super().close()
+        self._below.close()
+
+
+class _Bzip2(bz2.BZ2File):
+    """Closes the file below it too."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        super().__init__(raw)
+        self._below = raw
+
+    def close(self) -> None:
+        super().close()
+        self._below.close()
+
+
 def open_stream(path: Path, progress: Callable[[int], None] | None = None) -> BinaryIO:
     """Open a log for reading, decompressed.
 
@@ -96,9 +120,9 @@ def open_stream(path: Path, progress: Callable[[int], None] | None = None) -> Bi
     if progress is not None:
         raw = cast("BinaryIO", io.BufferedReader(_Counted(raw, progress), BLOCK_BYTES))
     if magic[:2] == b"\x1f\x8b":
-        return cast("BinaryIO", gzip.GzipFile(fileobj=raw))
+        return cast("BinaryIO", _Gzip(raw))
     if magic[:3] == b"BZh":
-        return cast("BinaryIO", bz2.BZ2File(raw))
+        return cast("BinaryIO", _Bzip2(raw))
     if magic == b"\x28\xb5\x2f\xfd":
         reader = zstandard.ZstdDecompressor().stream_reader(
             raw, read_across_frames=True, closefd=True
@@ -114,6 +138,35 @@ def is_compressed(path: Path) -> bool:
     return magic[:2] == b"\x1f\x8b" or magic[:3] == b"BZh" or magic == b"\x28\xb5\x2f\xfd"
 
 
+def head(stream: BinaryIO, size: int = HEAD_BYTES) -> bytes:
+    """Return the first bytes of a log: what can be read of them if it is damaged.
+
+    Raises:
+        EOFError: not one byte can be read. Or another of DAMAGED.
+    """
+    return next(_pieces(stream, size), b"")
+
+
+def _pieces(stream: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yield pieces of `size` bytes; of a damaged file first all that comes before the damage."""
+    one_read = cast("io.BufferedReader", stream).read1  # every stream of open_stream has it
+    gathered = bytearray()
+    while True:
+        try:
+            piece = one_read(size - len(gathered))
+        except DAMAGED:
+            if gathered:
+                yield bytes(gathered)
+            raise
+        gathered += piece
+        if not piece or len(gathered) >= size:
+            if gathered:
+                yield bytes(gathered)
+            gathered.clear()
+        if not piece:
+            return
+
+
 def blocks(
     stream: BinaryIO, reporter: Reporter, separator: bytes = b"\n"
 ) -> Iterator[tuple[bytes, int]]:
@@ -122,9 +175,10 @@ def blocks(
     A damaged compressed file gives what could be read and is then named; so is an overlong line.
     """
     carry, line = b"", 1
+    pieces = _pieces(stream, BLOCK_BYTES)
     while True:
         try:
-            piece = stream.read(BLOCK_BYTES)
+            piece = next(pieces, b"")
         except DAMAGED as error:
             if carry:
                 yield carry, line

@@ -1,0 +1,124 @@
+"""An SLCAN adapter on a pty: opened by python-can, read in bulk."""
+
+import contextlib
+import os
+import pty
+import time
+import tty
+
+import numpy as np
+import pytest
+import serial
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.capture.bus import open_bus
+from agent.capture.slcan import PortSource, SlcanBus, spread
+from agent.errors import BusError, ConfigError
+from agent.frames import ChannelTable
+from agent.pb.ledger_pb2 import Loss
+
+
+@pytest.fixture
+def line():
+    """(adapter's end, path of the host's end)."""
+    adapter, host = pty.openpty()
+    tty.setraw(host)
+    path = os.ttyname(host)
+    yield adapter, path
+    for number in (adapter, host):
+        with contextlib.suppress(OSError):
+            os.close(number)
+
+
+def receive(bus, count: int) -> list:
+    rows: list = []
+    for _ in range(50):
+        rows += list(bus.recv_batch(0.2))
+        if len(rows) >= count:
+            break
+    return rows
+
+
+def test_adapter_is_opened_listen_only_and_read_in_bulk(line) -> None:
+    adapter, path = line
+    settings = {"interface": "slcan", "channel": path, "bitrate": 500_000, "name": "can1"}
+    bus = open_bus(settings, ChannelTable(("can0",)))
+    commands = os.read(adapter, 4096).split(b"\r")
+    assert b"S6" in commands
+    assert b"L" in commands
+    assert b"O" not in commands
+    before = time.time_ns()
+    os.write(adapter, b"z\rt1232AABB\r" + b"T18FEF1001FF\r" * 100 + b"t12")
+    rows = receive(bus, 101)
+    os.write(adapter, b"30\rgarbage\r")
+    rows += receive(bus, 1)
+    assert len(rows) == 102
+    assert int(rows[0]["arbitration_id"]) == 0x123
+    assert {int(row["channel"]) for row in rows} == {1}
+    stamps = np.array([row["timestamp_ns"] for row in rows])
+    assert (np.diff(stamps) >= 1000).all()
+    assert before - 1_000_000 < stamps[0] < time.time_ns()
+    assert bus.losses() == [("can1", 1, Loss.BROKEN)]
+    bus.set_filters([])
+    os.write(adapter, b"t1230\r")
+    assert len(bus.recv_batch(0.2)) == 0
+    os.set_blocking(adapter, False)
+    try:
+        sent = os.read(adapter, 4096)
+    except BlockingIOError:
+        sent = b""
+    assert sent == b""  # nothing was transmitted
+    bus.close()
+    bus.close()
+
+
+def test_adapter_that_is_pulled_out_is_a_bus_error(line) -> None:
+    adapter, path = line
+    bus = open_bus({"interface": "slcan", "channel": path}, ChannelTable())
+    os.close(adapter)
+    with pytest.raises(BusError, match="gone"):
+        bus.recv_batch(1)
+    bus.close()
+    with pytest.raises(BusError, match="closed"):
+        bus.recv_batch(0)
+
+
+def test_listen_only_can_be_refused(line) -> None:
+    adapter, path = line
+    settings = {"interface": "slcan", "channel": path, "listen_only": False, "ttyBaudrate": 9600}
+    bus = open_bus(settings, ChannelTable())
+    assert b"O\r" in os.read(adapter, 4096)
+    bus.close()
+
+
+def test_missing_device_and_wrong_bitrate_are_one_line(line) -> None:
+    with pytest.raises(BusError, match="cannot open"):
+        open_bus({"interface": "slcan", "channel": "/dev/does-not-exist"}, ChannelTable())
+    with pytest.raises(ConfigError, match="bitrate"):
+        open_bus({"interface": "slcan", "channel": line[1], "bitrate": 3}, ChannelTable())
+
+
+def test_port_without_a_descriptor_is_read_too() -> None:
+    with serial.serial_for_url("loop://", timeout=0) as port:
+        port.write(b"t1230\r")
+        bus = SlcanBus(PortSource(port), "can0", ChannelTable())
+        assert bus.recv_batch(0.1)["arbitration_id"].tolist() == [0x123]
+        assert len(bus.recv_batch(0.0)) == 0
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(-(10**6), 10**7)), max_size=20))
+@settings(max_examples=60, deadline=None)
+def test_stamps_rise_strictly_however_close_the_reads(reads) -> None:
+    now, last = 10**18, 0
+    for count, step in reads:
+        now += step
+        stamps = spread(count, now, last)
+        assert stamps[0] > last
+        assert (np.diff(stamps) == 1000).all()
+        last = int(stamps[-1])
+
+
+def test_stamps_follow_a_clock_that_was_set_back() -> None:
+    hour = 3600 * 10**9
+    assert spread(1, 10**18 - hour, 10**18)[0] == 10**18 - hour
