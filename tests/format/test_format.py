@@ -95,7 +95,7 @@ def test_a_changed_format_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: a codec without zigzag on either side round trips, but is another format."""
     monkeypatch.setattr(planes, "zigzag", lambda values: values)
     monkeypatch.setattr(planes, "unzigzag", lambda values: values)
-    vector = next(v for v in COLUMNS if v["name"].startswith("time runs back"))
+    vector = COLUMNS[0]
     data = columns.encode_frames(batch_of(vector), make_vectors.CHANNELS)
     rows, names = columns.decode_frames(data)
     assert [make_vectors.listed("frames", row, names) for row in rows] == vector["rows"]
