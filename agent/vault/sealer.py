@@ -185,12 +185,14 @@ class Sealer:
             SpoolError: the storage failed for another reason.
         """
         spool = self.log.spool
-        _log.warning("no room for the spool: it stops growing and evicts")
+        if self._is_due("full", REPEAT_NS):
+            _log.warning("no room for the spool: it stops growing and evicts")
         self._ballast.release()
         try:
             spool.checkpoint_wal()
         except SpoolFullError:
-            _log.warning("the disk has no room to copy the WAL back")
+            # The next transaction will say so too; what it loses is counted there.
+            _log.debug("the disk has no room to copy the WAL back")
         spool.limit(max(1, spool.pages()))
 
     def _restore(self) -> None:
