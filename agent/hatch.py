@@ -187,7 +187,7 @@ class HatchServer:
             else:  # POLLHUP or POLLERR, and nothing left to read
                 raise ConnectionResetError
             self._answer_next(client)
-        except (HatchError, DecodeError):
+        except HatchError:
             self.counts.junk += 1
             self._drop(fd)
         except OSError:  # the client went away: it asks again when it is back
@@ -199,10 +199,7 @@ class HatchServer:
             message = client.frames.take()
             if message is None:
                 break
-            request = HatchRequest.FromString(message)
-            if request.WhichOneof("what") is None:
-                raise HatchError("a request without a question")
-            client.reply = memoryview(self._reply(request))
+            client.reply = memoryview(self._reply(_request(message)))
             self.counts.answered += 1
             self._send(client)
         stuck = bool(client.reply) or client.frames.holds_part()
@@ -234,6 +231,16 @@ class HatchServer:
         client.sock.close()
 
 
+def _request(message: bytes) -> HatchRequest:
+    try:
+        request = HatchRequest.FromString(message)
+    except DecodeError:
+        raise HatchError("not a request") from None
+    if request.WhichOneof("what") is None:
+        raise HatchError("a request without a question")
+    return request
+
+
 def _bind(path: Path) -> tuple[socket.socket, int]:
     """Return a listening socket and the inode of its file."""
     _remove_stale(path)
@@ -244,7 +251,7 @@ def _bind(path: Path) -> tuple[socket.socket, int]:
         os.fchmod(sock.fileno(), 0o660)
         sock.bind(str(path))
         path.chmod(0o660)
-        sock.listen(MAX_CLIENTS)
+        sock.listen(32)  # of them, those beyond MAX_CLIENTS are crowded out at once
         sock.setblocking(False)
         return sock, path.lstat().st_ino
     except OSError as error:

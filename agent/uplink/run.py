@@ -38,7 +38,6 @@ from agent.uplink.tls import PinnedContext
 
 log: Final = logging.getLogger(__name__)
 
-FETCH_AT: Final = RECEIVE_MAXIMUM // 2  # free places in the window that are worth a question
 MAX_ERROR_CHARS: Final = 300
 
 
@@ -141,8 +140,9 @@ class Uplink:
         def now_ns() -> int:
             return trusted_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME) - begun_ns
 
+        own = (self._certificate, self._key)
         return PinnedContext(
-            self._card, self._certificate, self._key, now_ns, self._timing, self._clock
+            self._card, *own, now_ns=now_ns, timing=self._timing, clock=self._clock
         )
 
     def _dial(self, trusted_ns: int) -> Link:
@@ -198,8 +198,10 @@ class Uplink:
         )
 
     def _has_room(self) -> bool:
+        """Return whether a question to the hatch is worth it: half a window, or nothing to do."""
         count, _ = self._delivery.room()
-        return count >= FETCH_AT or (count > 0 and not self._delivery.in_flight)
+        enough = 2 * count >= self._delivery.window or not self._delivery.in_flight
+        return count > 0 and enough
 
     def _serve_hatch(self, link: Link, now_s: float) -> None:
         """Do all that needs capture; if it is not there, keep the link and try again later."""
@@ -220,9 +222,8 @@ class Uplink:
 
     def _hand_in(self, link: Link, now_s: float) -> None:
         while self._receipts:
-            payload = self._receipts[0]
+            payload = self._receipts.pop(0)  # whatever becomes of it: the region sends it again
             accepted = self._hatch.deliver(topics.RECEIPT, payload)
-            del self._receipts[0]
             self._forged += -1 if accepted.valid else 1
             if not accepted.valid:
                 if self._forged > MAX_FORGED:
