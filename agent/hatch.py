@@ -6,9 +6,8 @@ Rules:
   parser far more memory than it has bytes.
 - Capture serves, the uplink asks. One answer per question, in order; the next question of a client
   is not even read before the answer to the last one has left.
-- Capture trusts nobody behind the hatch. Mode 0660; SO_PEERCRED must name an allowed uid; at most
-  4 clients (the one that was silent longest makes room); a client that sends junk, or stops in the
-  middle of a message, is closed and counted.
+- Mode 0660; SO_PEERCRED must name an allowed uid; at most 4 clients (the one silent longest makes
+  room); one that sends junk, or stops in the middle of a message, is closed and counted.
 - The thread that serves spends at most 30 % of one core, whatever is asked of it.
 - A socket file that nobody answers on is replaced; one that somebody answers on is an error.
 - What `answer` raises besides InlandError ends the process.
@@ -60,11 +59,7 @@ class Frames:
         self._bytes += data
 
     def take(self) -> bytes | None:
-        """Return the next whole message, or None if there is none yet.
-
-        Raises:
-            HatchError: the announced length is over the limit; the stream is of no more use.
-        """
+        """Return the next whole message or None; HatchError if too large a one is announced."""
         if len(self._bytes) < _HEAD.size:
             return None
         (size,) = _HEAD.unpack_from(self._bytes)
@@ -90,7 +85,7 @@ def frame(message: bytes, limit: int) -> bytes:
 
 @dataclass(slots=True)
 class HatchCounts:
-    """Clients refused (by uid), closed (for junk, or stuck), crowded out; questions answered."""
+    """Clients refused by uid, closed for junk or for getting stuck, crowded out; and answers."""
 
     answered: int = 0
     refused: int = 0
@@ -134,10 +129,10 @@ class HatchServer:
         wall, cpu, debt_s = time.monotonic(), time.thread_time(), 0.0
         while not stop.is_set():
             for fd, events in self._poll.poll(TURN_S * 1000):
-                if fd == self._listener.fileno():
-                    self._accept()
-                elif fd in self._clients:
+                if fd in self._clients:
                     self._turn(fd, events)
+                elif fd == self._listener.fileno():
+                    self._accept()
             self._close_stuck(time.monotonic())
             now_wall, now_cpu = time.monotonic(), time.thread_time()
             debt_s = max(0.0, debt_s + (now_cpu - cpu) - CORE_SHARE * (now_wall - wall))
@@ -150,11 +145,8 @@ class HatchServer:
         for fd in list(self._clients):
             self._drop(fd)
         self._listener.close()
-        try:
-            if self.path.lstat().st_ino == self._inode:
-                self.path.unlink()
-        except FileNotFoundError:
-            return  # somebody tidied the run folder: nothing left to do
+        if self.path.exists() and self.path.lstat().st_ino == self._inode:
+            self.path.unlink(missing_ok=True)
 
     def _accept(self) -> None:
         try:
@@ -194,7 +186,7 @@ class HatchServer:
             self._drop(fd)
 
     def _answer_next(self, client: _Client) -> None:
-        """Answer the requests that are whole, until one reply does not leave at once."""
+        """Answer the whole requests, until a reply does not leave at once."""
         while not client.reply:
             message = client.frames.take()
             if message is None:
@@ -210,8 +202,7 @@ class HatchServer:
         try:
             return frame(self._answer(request).SerializeToString(), MAX_REPLY_BYTES)
         except InlandError as error:
-            said = HatchReply(error=str(error)[:1000])
-            return frame(said.SerializeToString(), MAX_REPLY_BYTES)
+            return frame(HatchReply(error=str(error)[:1000]).SerializeToString(), MAX_REPLY_BYTES)
 
     def _send(self, client: _Client) -> None:
         try:
@@ -235,9 +226,9 @@ def _request(message: bytes) -> HatchRequest:
     try:
         request = HatchRequest.FromString(message)
     except DecodeError:
-        raise HatchError("not a request") from None
+        request = HatchRequest()
     if request.WhichOneof("what") is None:
-        raise HatchError("a request without a question")
+        raise HatchError("not a request")
     return request
 
 
@@ -264,14 +255,13 @@ def _remove_stale(path: Path) -> None:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise HatchError("is not a socket", where=str(path), todo="move it away")
     except FileNotFoundError:
-        return
+        return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
+            return path.unlink(missing_ok=True)
         except OSError as error:
             raise HatchError(f"cannot tell who is there: {error}", where=str(path)) from None
     raise HatchError("another capture answers here", where=str(path), todo="stop it first")
@@ -309,8 +299,8 @@ class HatchClient:
 
     def deliver(self, kind: str, payload: bytes) -> hatch_pb2.Accepted:
         """Hand in what came from the region, e.g. a "receipt". Raises HatchError."""
-        what = hatch_pb2.Deliver(kind=kind, payload=payload)
-        return self._ask(HatchRequest(deliver=what), "accepted").accepted
+        request = HatchRequest(deliver=hatch_pb2.Deliver(kind=kind, payload=payload))
+        return self._ask(request, "accepted").accepted
 
     def report(self, report: hatch_pb2.LinkReport) -> None:
         """Tell how the link is. Raises HatchError."""

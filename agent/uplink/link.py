@@ -90,6 +90,7 @@ class Link:
             context.clock,
         )
         self._ended = ""
+        self._worked = False
         self._asked_s = self._heard_s = self._probed_s = 0.0
         self._asked_for = 0  # bytes that the broker was entitled to send
         self._acks: list[Ack] = []
@@ -168,6 +169,11 @@ class Link:
                 self._check(self._client.loop_write())
             self._check(self._client.loop_misc())
         self._supervise(self._clock())
+
+    @property
+    def was_hung_up(self) -> bool:
+        """Whether the broker closed a link that worked, and gave no reason."""
+        return self._worked and self._context.ended and not self._ended
 
     def take_acks(self) -> list[Ack]:
         """Return the PUBACKs since the last call."""
@@ -256,7 +262,7 @@ class Link:
             self._ended = f"the broker does not let us listen on {self._topic}"
             client.disconnect()
             return
-        self.ready = True
+        self.ready = self._worked = True
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: Any, _props: Any) -> None:
         self._heard_s = self._clock()

@@ -22,6 +22,10 @@ PARK_AFTER_TRIES: Final = 6  # 30 s doubling: about half an hour of the region's
 MAX_UNASKED_BYTES: Final = 4 * 1024 * 1024
 MAX_FORGED: Final = 64  # receipts that capture refuses, beyond the good ones, before we hang up
 LONG_WAIT_S: Final = 600.0  # after a refusal that a person has to mend: id taken over, not allowed
+# Working links that the broker closed without a word, within ten minutes. Some brokers (Mosquitto
+# 2.0.11) do not say that another client took the id over, and two cars would fight for ever.
+MAX_HANG_UPS: Final = 5
+HANG_UPS_WITHIN_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)

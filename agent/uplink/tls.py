@@ -60,6 +60,7 @@ class PinnedContext(ssl.SSLContext):
     """
 
     received: int  # bytes that came in, TLS removed
+    ended: bool  # the peer closed in good order
     fault: OSError | None  # why the socket ended; paho keeps no reason
 
     def __new__(cls, *_: object, **__: object) -> PinnedContext:
@@ -77,7 +78,7 @@ class PinnedContext(ssl.SSLContext):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.card, self.timing, self.now_ns, self.clock = card, timing, now_ns, clock
-        self.received, self.fault = 0, None
+        self.received, self.ended, self.fault = 0, False, None
         self.sslsocket_class = PinnedSocket
         self.minimum_version = self.maximum_version = ssl.TLSVersion.TLSv1_3
         self.verify_mode, self.check_hostname = ssl.CERT_REQUIRED, True
@@ -189,6 +190,7 @@ class PinnedSocket(ssl.SSLSocket):
             self.context.fault = error
             raise
         self.context.received += len(data)
+        self.context.ended = not data
         return data
 
 

@@ -245,24 +245,15 @@ def test_messages_for_other_topics_are_not_handed_in(
     assert capture.invalid == 1
 
 
-class Recorder:
-    """A random source that records each draw: one per wait."""
-
-    def __init__(self) -> None:
-        self.waits = 0
-
-    def __call__(self) -> float:
-        self.waits += 1
-        return 0.5
-
-
 def test_back_off_grows_through_connacks_and_ends_with_a_receipt(
     pki: Pki, good: object, capture: Capture, station: Station
 ) -> None:
     """A broker that accepts and drops everybody must not be stormed by those it accepted."""
     script = Script(close_after_connect=True)
     broker = HostileBroker(good, script)
-    uplink = make_uplink(pki, broker.port, capture, timing=quick(backoff_cap_s=0.2))
+    uplink = make_uplink(
+        pki, broker.port, capture, timing=quick(backoff_cap_s=0.2), rng=lambda: 0.5
+    )
     with broker, running(uplink):
         assert broker.wait(lambda: broker.handshakes >= 5)
         assert uplink._wait_s > 3 * QUICK.backoff_low_s
@@ -419,7 +410,7 @@ def test_no_bytes_of_a_broker_end_the_uplink(
     """Whatever paho makes of them, the loop goes on with a new client."""
     monkeypatch.setattr("agent.uplink.run.LONG_WAIT_S", 0.0)
     rng = random.Random(7)
-    noise = [mutate(rng, rng.choice(SEEDS)) for _ in range(40)]
+    noise = [mutate(rng, rng.choice(SEEDS)) for _ in range(25)]
     script = Script()
     broker = HostileBroker(good, script)
     timing = quick(backoff_low_s=0.001, backoff_cap_s=0.001, probe_s=0.04, silence_s=0.08)

@@ -159,8 +159,8 @@ def hatch_of(capture: Capture, path: Path) -> Iterator[HatchClient]:
 def test_killed_three_times_under_load_with_lost_and_forged_receipts(
     pki: Pki, broker: Mosquitto, tmp_path: Path
 ) -> None:
-    """Every entry arrives, once in effect; 10 % of receipts are lost, 10 % are followed by a lie."""
-    count, rng = 600, random.Random(3)
+    """Every entry arrives, once in effect; 10 % of receipts are lost, 10 % followed by lies."""
+    count, rng = 400, random.Random(3)
     station, liar = Station(), Ed25519PrivateKey.generate()
     capture = Capture(station)
     capture.add(count, size=2000)
@@ -182,7 +182,7 @@ def test_killed_three_times_under_load_with_lost_and_forged_receipts(
         running(make_uplink(pki, broker.port, capture, hatch=hatch)),
     ):
         for kill in range(1, 4):
-            assert eventually(lambda kill=kill: len(capture.confirmed) >= 150 * kill), (
+            assert eventually(lambda kill=kill: len(capture.confirmed) >= 100 * kill), (
                 capture.report
             )
             broker.kill()
@@ -229,12 +229,14 @@ def test_other_vehicles_receipts_and_topics_are_out_of_reach(pki: Pki, broker: M
     assert not station.stored
 
 
-def test_second_client_with_the_same_id_is_told_and_waits(pki: Pki, broker: Mosquitto) -> None:
-    first, second = Capture(Station()), Capture(Station())
-    with running(make_uplink(pki, broker.port, first)):
-        assert eventually(lambda: first.report.connected)
-        with running(make_uplink(pki, broker.port, second)):
-            assert eventually(lambda: second.report.connected)
-            assert eventually(lambda: "another client uses" in first.report.last_error)
-            pause(0.1)
-            assert second.report.connected, "the first one does not fight"
+def test_two_clients_with_one_id_do_not_fight_for_ever(pki: Pki, broker: Mosquitto) -> None:
+    """This Mosquitto closes the older link without saying why."""
+    captures = Capture(Station()), Capture(Station())
+    uplinks = [make_uplink(pki, broker.port, capture) for capture in captures]
+    with running(uplinks[0]), running(uplinks[1]):
+        said = lambda: [c for c in captures if "another client uses" in c.report.last_error]  # noqa: E731
+        assert eventually(said), captures[0].report
+        yielded = said()[0]
+        other = captures[yielded is captures[0]]
+        assert eventually(lambda: other.report.connected)
+        assert not yielded.report.connected
