@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-import stat
 import struct
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -30,7 +29,8 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from agent.errors import HatchError, InlandError
-from agent.pb import delivery_pb2, hatch_pb2
+from agent.pb import hatch_pb2 as pb
+from agent.pb.delivery_pb2 import CheckpointUpload
 from agent.pb.hatch_pb2 import HatchReply, HatchRequest
 
 MAX_REPLY_BYTES: Final = 1 << 20
@@ -167,33 +167,19 @@ class HatchServer:
 
     def _turn(self, fd: int, events: int) -> None:
         client = self._clients[fd]
+        move = self._send if events & select.POLLOUT else self._receive
         try:
-            if events & select.POLLOUT:
+            if not move(client):
+                self._drop(fd)  # the client went away: it asks again when it is back
+                return
+            while not client.reply and (message := client.frames.take()) is not None:
+                client.reply = memoryview(self._reply(_request(message)))
+                self.counts.answered += 1
                 self._send(client)
-            elif events & select.POLLIN:
-                data = client.sock.recv(_CHUNK)
-                if not data:
-                    raise ConnectionResetError
-                client.heard_s = time.monotonic()
-                client.frames.feed(data)
-            else:  # POLLHUP or POLLERR, and nothing left to read
-                raise ConnectionResetError
-            self._answer_next(client)
         except HatchError:
             self.counts.junk += 1
             self._drop(fd)
-        except OSError:  # the client went away: it asks again when it is back
-            self._drop(fd)
-
-    def _answer_next(self, client: _Client) -> None:
-        """Answer the whole requests, until a reply does not leave at once."""
-        while not client.reply:
-            message = client.frames.take()
-            if message is None:
-                break
-            client.reply = memoryview(self._reply(_request(message)))
-            self.counts.answered += 1
-            self._send(client)
+            return
         stuck = bool(client.reply) or client.frames.holds_part()
         client.stuck_since_s = time.monotonic() if stuck else None
         self._poll.modify(client.sock, select.POLLOUT if client.reply else select.POLLIN)
@@ -204,11 +190,25 @@ class HatchServer:
         except InlandError as error:
             return frame(HatchReply(error=str(error)[:1000]).SerializeToString(), MAX_REPLY_BYTES)
 
-    def _send(self, client: _Client) -> None:
+    def _send(self, client: _Client) -> bool:
+        """Send what leaves at once; return whether the client is still there."""
         try:
             client.reply = client.reply[client.sock.send(client.reply) :]
         except BlockingIOError:
-            return
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _receive(self, client: _Client) -> bool:
+        """Take what came; return whether the client is still there."""
+        try:
+            data = client.sock.recv(_CHUNK)
+        except OSError:
+            return False
+        client.frames.feed(data)
+        client.heard_s = time.monotonic()
+        return bool(data)
 
     def _close_stuck(self, now_s: float) -> None:
         for fd, client in list(self._clients.items()):
@@ -251,29 +251,24 @@ def _bind(path: Path) -> tuple[socket.socket, int]:
 
 
 def _remove_stale(path: Path) -> None:
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise HatchError("is not a socket", where=str(path), todo="move it away")
-    except FileNotFoundError:
-        return None
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise HatchError("is not a socket", where=str(path), todo="move it away")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
-            return path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            return
         except OSError as error:
             raise HatchError(f"cannot tell who is there: {error}", where=str(path)) from None
     raise HatchError("another capture answers here", where=str(path), todo="stop it first")
 
 
 class HatchClient:
-    """The uplink's side, for one thread. Connects when first asked, and again after any failure.
-
-    Args:
-        path: the socket file.
-        timeout_s: for connecting and for each answer.
-    """
+    """The uplink's side, for one thread. Connects when first asked, and again after any failure."""
 
     def __init__(self, path: Path, *, timeout_s: float = ANSWER_S) -> None:
         self.path = path
@@ -281,9 +276,7 @@ class HatchClient:
         self._sock: socket.socket | None = None
         self._frames = Frames(MAX_REPLY_BYTES)
 
-    def next(
-        self, count: int, max_bytes: int, skip: Mapping[bytes, Collection[int]]
-    ) -> hatch_pb2.Batch:
+    def next(self, count: int, max_bytes: int, skip: Mapping[bytes, Collection[int]]) -> pb.Batch:
         """Return the most urgent entries that are not confirmed. Raises HatchError.
 
         Args:
@@ -291,28 +284,26 @@ class HatchClient:
             max_bytes: at most so many bytes, unless the first entry alone is larger.
             skip: entries already under way, indices by log.
         """
-        under_way = [
-            hatch_pb2.Awaiting(log=log, index=sorted(indices)) for log, indices in skip.items()
-        ]
-        question = hatch_pb2.Next(count=count, bytes=max_bytes, skip=under_way)
+        under_way = [pb.Awaiting(log=log, index=sorted(indices)) for log, indices in skip.items()]
+        question = pb.Next(count=count, bytes=max_bytes, skip=under_way)
         return self._ask(HatchRequest(next=question), "batch").batch
 
-    def deliver(self, kind: str, payload: bytes) -> hatch_pb2.Accepted:
+    def deliver(self, kind: str, payload: bytes) -> pb.Accepted:
         """Hand in what came from the region, e.g. a "receipt". Raises HatchError."""
-        request = HatchRequest(deliver=hatch_pb2.Deliver(kind=kind, payload=payload))
+        request = HatchRequest(deliver=pb.Deliver(kind=kind, payload=payload))
         return self._ask(request, "accepted").accepted
 
-    def report(self, report: hatch_pb2.LinkReport) -> None:
+    def report(self, report: pb.LinkReport) -> None:
         """Tell how the link is. Raises HatchError."""
         self._ask(HatchRequest(report=report), "accepted")
 
     def status(self) -> bytes:
         """Return the agent's state as JSON. Raises HatchError."""
-        return self._ask(HatchRequest(status=hatch_pb2.StatusQuestion()), "status").status
+        return self._ask(HatchRequest(status=pb.StatusQuestion()), "status").status
 
-    def checkpoint(self) -> delivery_pb2.CheckpointUpload | None:
+    def checkpoint(self) -> CheckpointUpload | None:
         """Return the signed tree head to upload, or None if nothing is new. Raises HatchError."""
-        reply = self._ask(HatchRequest(checkpoint=hatch_pb2.CheckpointQuestion()), "checkpoint")
+        reply = self._ask(HatchRequest(checkpoint=pb.CheckpointQuestion()), "checkpoint")
         return reply.checkpoint if reply.checkpoint.note else None
 
     def close(self) -> None:

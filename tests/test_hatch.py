@@ -332,3 +332,27 @@ def test_wrong_kind_of_answer_is_an_error(tmp_path: Path) -> None:
         with pytest.raises(HatchError, match="instead of 'batch'"):
             client._ask(HatchRequest(status=StatusQuestion()), "batch")
         client.close()
+
+
+def test_unexpected_error_of_capture_ends_the_thread_that_serves(tmp_path: Path) -> None:
+    """A failing disk must end the process, not look like a client that went away."""
+
+    def fails(request: HatchRequest) -> HatchReply:
+        raise OSError("fsync failed")
+
+    server = HatchServer(tmp_path / "hatch", fails, allowed_uids=frozenset({os.getuid()}))
+    raised: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            server.serve(threading.Event())
+        except OSError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with raw(server.path) as sock:
+        sock.sendall(frame(ASK_STATUS, 100))
+        thread.join(10)
+    server.close()
+    assert [str(error) for error in raised] == ["fsync failed"]
