@@ -6,9 +6,8 @@ Rules:
   parser far more memory than it has bytes.
 - Capture serves, the uplink asks. One answer per question, in order; the next question of a client
   is not even read before the answer to the last one has left.
-- Capture trusts nobody behind the hatch. Mode 0660; SO_PEERCRED must name an allowed uid; at most
-  4 clients (the one that was silent longest makes room); a client that sends junk, or stops in the
-  middle of a message, is closed and counted.
+- Mode 0660; SO_PEERCRED must name an allowed uid; at most 4 clients (the one silent longest makes
+  room); one that sends junk, or stops in the middle of a message, is closed and counted.
 - The thread that serves spends at most 30 % of one core, whatever is asked of it.
 - A socket file that nobody answers on is replaced; one that somebody answers on is an error.
 - What `answer` raises besides InlandError ends the process.
@@ -19,7 +18,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-import stat
 import struct
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -31,7 +29,8 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from agent.errors import HatchError, InlandError
-from agent.pb import delivery_pb2, hatch_pb2
+from agent.pb import hatch_pb2 as pb
+from agent.pb.delivery_pb2 import CheckpointUpload
 from agent.pb.hatch_pb2 import HatchReply, HatchRequest
 
 MAX_REPLY_BYTES: Final = 1 << 20
@@ -60,11 +59,7 @@ class Frames:
         self._bytes += data
 
     def take(self) -> bytes | None:
-        """Return the next whole message, or None if there is none yet.
-
-        Raises:
-            HatchError: the announced length is over the limit; the stream is of no more use.
-        """
+        """Return the next whole message or None; HatchError if too large a one is announced."""
         if len(self._bytes) < _HEAD.size:
             return None
         (size,) = _HEAD.unpack_from(self._bytes)
@@ -90,7 +85,7 @@ def frame(message: bytes, limit: int) -> bytes:
 
 @dataclass(slots=True)
 class HatchCounts:
-    """Clients refused (by uid), closed (for junk, or stuck), crowded out; questions answered."""
+    """Clients refused by uid, closed for junk or for getting stuck, crowded out; and answers."""
 
     answered: int = 0
     refused: int = 0
@@ -134,10 +129,10 @@ class HatchServer:
         wall, cpu, debt_s = time.monotonic(), time.thread_time(), 0.0
         while not stop.is_set():
             for fd, events in self._poll.poll(TURN_S * 1000):
-                if fd == self._listener.fileno():
-                    self._accept()
-                elif fd in self._clients:
+                if fd in self._clients:
                     self._turn(fd, events)
+                elif fd == self._listener.fileno():
+                    self._accept()
             self._close_stuck(time.monotonic())
             now_wall, now_cpu = time.monotonic(), time.thread_time()
             debt_s = max(0.0, debt_s + (now_cpu - cpu) - CORE_SHARE * (now_wall - wall))
@@ -150,11 +145,8 @@ class HatchServer:
         for fd in list(self._clients):
             self._drop(fd)
         self._listener.close()
-        try:
-            if self.path.lstat().st_ino == self._inode:
-                self.path.unlink()
-        except FileNotFoundError:
-            return  # somebody tidied the run folder: nothing left to do
+        if self.path.exists() and self.path.lstat().st_ino == self._inode:
+            self.path.unlink(missing_ok=True)
 
     def _accept(self) -> None:
         try:
@@ -175,36 +167,19 @@ class HatchServer:
 
     def _turn(self, fd: int, events: int) -> None:
         client = self._clients[fd]
+        move = self._send if events & select.POLLOUT else self._receive
         try:
-            if events & select.POLLOUT:
+            if not move(client):
+                self._drop(fd)  # the client went away: it asks again when it is back
+                return
+            while not client.reply and (message := client.frames.take()) is not None:
+                client.reply = memoryview(self._reply(_request(message)))
+                self.counts.answered += 1
                 self._send(client)
-            elif events & select.POLLIN:
-                data = client.sock.recv(_CHUNK)
-                if not data:
-                    raise ConnectionResetError
-                client.heard_s = time.monotonic()
-                client.frames.feed(data)
-            else:  # POLLHUP or POLLERR, and nothing left to read
-                raise ConnectionResetError
-            self._answer_next(client)
-        except (HatchError, DecodeError):
+        except HatchError:
             self.counts.junk += 1
             self._drop(fd)
-        except OSError:  # the client went away: it asks again when it is back
-            self._drop(fd)
-
-    def _answer_next(self, client: _Client) -> None:
-        """Answer the requests that are whole, until one reply does not leave at once."""
-        while not client.reply:
-            message = client.frames.take()
-            if message is None:
-                break
-            request = HatchRequest.FromString(message)
-            if request.WhichOneof("what") is None:
-                raise HatchError("a request without a question")
-            client.reply = memoryview(self._reply(request))
-            self.counts.answered += 1
-            self._send(client)
+            return
         stuck = bool(client.reply) or client.frames.holds_part()
         client.stuck_since_s = time.monotonic() if stuck else None
         self._poll.modify(client.sock, select.POLLOUT if client.reply else select.POLLIN)
@@ -213,14 +188,27 @@ class HatchServer:
         try:
             return frame(self._answer(request).SerializeToString(), MAX_REPLY_BYTES)
         except InlandError as error:
-            said = HatchReply(error=str(error)[:1000])
-            return frame(said.SerializeToString(), MAX_REPLY_BYTES)
+            return frame(HatchReply(error=str(error)[:1000]).SerializeToString(), MAX_REPLY_BYTES)
 
-    def _send(self, client: _Client) -> None:
+    def _send(self, client: _Client) -> bool:
+        """Send what leaves at once; return whether the client is still there."""
         try:
             client.reply = client.reply[client.sock.send(client.reply) :]
         except BlockingIOError:
-            return
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _receive(self, client: _Client) -> bool:
+        """Take what came; return whether the client is still there."""
+        try:
+            data = client.sock.recv(_CHUNK)
+        except OSError:
+            return False
+        client.frames.feed(data)
+        client.heard_s = time.monotonic()
+        return bool(data)
 
     def _close_stuck(self, now_s: float) -> None:
         for fd, client in list(self._clients.items()):
@@ -234,6 +222,16 @@ class HatchServer:
         client.sock.close()
 
 
+def _request(message: bytes) -> HatchRequest:
+    try:
+        request = HatchRequest.FromString(message)
+    except DecodeError:
+        request = HatchRequest()
+    if request.WhichOneof("what") is None:
+        raise HatchError("not a request")
+    return request
+
+
 def _bind(path: Path) -> tuple[socket.socket, int]:
     """Return a listening socket and the inode of its file."""
     _remove_stale(path)
@@ -244,7 +242,7 @@ def _bind(path: Path) -> tuple[socket.socket, int]:
         os.fchmod(sock.fileno(), 0o660)
         sock.bind(str(path))
         path.chmod(0o660)
-        sock.listen(MAX_CLIENTS)
+        sock.listen(32)  # of them, those beyond MAX_CLIENTS are crowded out at once
         sock.setblocking(False)
         return sock, path.lstat().st_ino
     except OSError as error:
@@ -253,11 +251,10 @@ def _bind(path: Path) -> tuple[socket.socket, int]:
 
 
 def _remove_stale(path: Path) -> None:
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise HatchError("is not a socket", where=str(path), todo="move it away")
-    except FileNotFoundError:
+    if not path.exists():
         return
+    if not path.is_socket():
+        raise HatchError("is not a socket", where=str(path), todo="move it away")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
@@ -271,12 +268,7 @@ def _remove_stale(path: Path) -> None:
 
 
 class HatchClient:
-    """The uplink's side, for one thread. Connects when first asked, and again after any failure.
-
-    Args:
-        path: the socket file.
-        timeout_s: for connecting and for each answer.
-    """
+    """The uplink's side, for one thread. Connects when first asked, and again after any failure."""
 
     def __init__(self, path: Path, *, timeout_s: float = ANSWER_S) -> None:
         self.path = path
@@ -284,9 +276,7 @@ class HatchClient:
         self._sock: socket.socket | None = None
         self._frames = Frames(MAX_REPLY_BYTES)
 
-    def next(
-        self, count: int, max_bytes: int, skip: Mapping[bytes, Collection[int]]
-    ) -> hatch_pb2.Batch:
+    def next(self, count: int, max_bytes: int, skip: Mapping[bytes, Collection[int]]) -> pb.Batch:
         """Return the most urgent entries that are not confirmed. Raises HatchError.
 
         Args:
@@ -294,28 +284,26 @@ class HatchClient:
             max_bytes: at most so many bytes, unless the first entry alone is larger.
             skip: entries already under way, indices by log.
         """
-        under_way = [
-            hatch_pb2.Awaiting(log=log, index=sorted(indices)) for log, indices in skip.items()
-        ]
-        question = hatch_pb2.Next(count=count, bytes=max_bytes, skip=under_way)
+        under_way = [pb.Awaiting(log=log, index=sorted(indices)) for log, indices in skip.items()]
+        question = pb.Next(count=count, bytes=max_bytes, skip=under_way)
         return self._ask(HatchRequest(next=question), "batch").batch
 
-    def deliver(self, kind: str, payload: bytes) -> hatch_pb2.Accepted:
+    def deliver(self, kind: str, payload: bytes) -> pb.Accepted:
         """Hand in what came from the region, e.g. a "receipt". Raises HatchError."""
-        what = hatch_pb2.Deliver(kind=kind, payload=payload)
-        return self._ask(HatchRequest(deliver=what), "accepted").accepted
+        request = HatchRequest(deliver=pb.Deliver(kind=kind, payload=payload))
+        return self._ask(request, "accepted").accepted
 
-    def report(self, report: hatch_pb2.LinkReport) -> None:
+    def report(self, report: pb.LinkReport) -> None:
         """Tell how the link is. Raises HatchError."""
         self._ask(HatchRequest(report=report), "accepted")
 
     def status(self) -> bytes:
         """Return the agent's state as JSON. Raises HatchError."""
-        return self._ask(HatchRequest(status=hatch_pb2.StatusQuestion()), "status").status
+        return self._ask(HatchRequest(status=pb.StatusQuestion()), "status").status
 
-    def checkpoint(self) -> delivery_pb2.CheckpointUpload | None:
+    def checkpoint(self) -> CheckpointUpload | None:
         """Return the signed tree head to upload, or None if nothing is new. Raises HatchError."""
-        reply = self._ask(HatchRequest(checkpoint=hatch_pb2.CheckpointQuestion()), "checkpoint")
+        reply = self._ask(HatchRequest(checkpoint=pb.CheckpointQuestion()), "checkpoint")
         return reply.checkpoint if reply.checkpoint.note else None
 
     def close(self) -> None:

@@ -69,7 +69,7 @@ class Script:
     after_suback: bytes = b""
     on_publish: Callable[[str, bytes, int], bytes] = lambda topic, payload, mid: b""
     close_after_connect: bool = False
-    deaf: bool = False  # answers nothing at all from SUBACK on
+    deaf: bool = False  # answers nothing at all after the SUBACK
 
 
 @dataclass
@@ -87,6 +87,7 @@ class HostileBroker:
         self.received = bytearray()
         self.packets: list[tuple[int, bytes]] = []
         self.saw_hello = self.saw_client_certificate = False
+        self._subscribed = False
         self._stop = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0.05)
@@ -175,11 +176,13 @@ class HostileBroker:
     def _answer(self, command: int, body: bytes) -> bytes:
         script = self.script
         if command == CONNECT:
+            self._subscribed = False
             return script.connack or b""
-        if command == SUBSCRIBE and script.suback:
-            return packet(SUBACK, body[:2] + b"\0\x01") + script.after_suback
-        if script.deaf:
+        if script.deaf and self._subscribed:
             return b""
+        if command == SUBSCRIBE and script.suback:
+            self._subscribed = True
+            return packet(SUBACK, body[:2] + b"\0\x01") + script.after_suback
         if command & 0xF0 == PUBLISH:
             size = struct.unpack(">H", body[:2])[0]
             topic, mid = body[2 : 2 + size].decode(), body[2 + size : 4 + size]

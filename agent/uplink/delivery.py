@@ -61,7 +61,7 @@ class Delivery:
 
     def __init__(self, *, resend_s: float, resend_cap_s: float) -> None:
         self._resend_s, self._resend_cap_s = resend_s, resend_cap_s
-        self._window = 0
+        self.window = 0  # packets in flight that the broker takes; 0 without a connection
         self._flights: dict[int, _Flight] = {}
         self._awaiting: dict[Key, _Entry] = {}
         self._parked: dict[Key, float] = {}  # until
@@ -85,7 +85,7 @@ class Delivery:
     def connected(self, receive_maximum: int) -> None:
         """Begin a connection to a broker that takes so many packets at once."""
         self._flights.clear()
-        self._window = max(1, min(RECEIVE_MAXIMUM, receive_maximum))
+        self.window = max(1, min(RECEIVE_MAXIMUM, receive_maximum))
 
     def disconnected(self, now_s: float) -> None:
         """Forget what was in flight; what only lacks its receipt is due soon.
@@ -93,7 +93,7 @@ class Delivery:
         The first entry in flight is the one that the broker may have hung up on: after some such
         falls it is parked.
         """
-        flights, self._flights, self._window = self._flights, {}, 0
+        flights, self._flights, self.window = self._flights, {}, 0
         keys = [flight.key for flight in flights.values() if flight.key is not None]
         for key in keys:
             self._awaiting.pop(key, None)
@@ -108,7 +108,7 @@ class Delivery:
 
     def room(self) -> tuple[int, int]:
         """Return how many entries may be sent now, and how many bytes; (0, 0) if none."""
-        count = min(self._window - len(self._flights), MAX_AWAITING - len(self._awaiting))
+        count = min(self.window - len(self._flights), MAX_AWAITING - len(self._awaiting))
         in_flight = sum(flight.size for flight in self._flights.values())
         awaiting = sum(entry.size for entry in self._awaiting.values())
         size = min(WINDOW_BYTES - in_flight, MAX_AWAITING_BYTES - awaiting, MAX_PACKET_BYTES)

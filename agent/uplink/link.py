@@ -6,14 +6,17 @@ Rules:
 - Nothing is subscribed but the one topic of receipts. Messages for other topics are dropped.
 - Server references (0x9C, 0x9D) and the reasons of DISCONNECT are recorded and never followed.
 - The broker's Receive Maximum and Maximum Packet Size are respected.
-- A link without a sign of life for 28 s is dead (paho alone would take twice the keep-alive, which
-  the broker may set as it likes). CONNECT to SUBACK takes 15 s at most.
+- A link without a whole packet from the broker for 28 s is dead. After 20 s it is asked for one, by
+  subscribing again. paho's pings would not do: the broker may change their interval, and paho
+  counts any byte as a sign of life, such as those of a packet that never ends.
+- CONNECT to SUBACK takes 15 s at most.
 - What the broker sends unasked is bounded: paho keeps QoS 2 messages until they are released.
 - A client is used for one connection. Everything that ends one is a LinkError.
 """
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import struct
@@ -32,6 +35,7 @@ from agent.uplink.timing import MAX_PACKET_BYTES, MAX_UNASKED_BYTES, RECEIVE_MAX
 from agent.uplink.tls import PinnedContext
 
 mqtt: Any = paho_client  # the published type stubs describe paho 1.6, we need 2.x
+_properties: Any = Properties
 
 NOT_ALLOWED: Final = 0x87
 TAKEN_OVER: Final = 0x8E
@@ -86,7 +90,8 @@ class Link:
             context.clock,
         )
         self._ended = ""
-        self._asked_s = self._probed_s = 0.0
+        self._worked = False
+        self._asked_s = self._heard_s = self._probed_s = 0.0
         self._asked_for = 0  # bytes that the broker was entitled to send
         self._acks: list[Ack] = []
         self._messages: list[bytes] = []
@@ -115,7 +120,7 @@ class Link:
             RegionRefusedError: the peer is not the region's broker; no MQTT byte was sent.
             LinkError: no connection.
         """
-        wanted = Properties(PacketTypes.CONNECT)
+        wanted: Any = _properties(PacketTypes.CONNECT)
         wanted.MaximumPacketSize = MAX_PACKET_BYTES
         wanted.ReceiveMaximum = RECEIVE_MAXIMUM
         wanted.TopicAliasMaximum = 0
@@ -124,11 +129,11 @@ class Link:
             self._client.connect(
                 address,
                 self._context.card.port,
-                keepalive=self._timing.keepalive_s,
+                keepalive=math.ceil(1.5 * self._timing.probe_s),
                 clean_start=True,
                 properties=wanted,
             )
-        self._asked_s = self._clock()
+        self._asked_s = self._heard_s = self._clock()
 
     def fits(self, topic: str, payload: bytes) -> bool:
         """Return whether a message is small enough for both sides."""
@@ -164,6 +169,11 @@ class Link:
                 self._check(self._client.loop_write())
             self._check(self._client.loop_misc())
         self._supervise(self._clock())
+
+    @property
+    def was_hung_up(self) -> bool:
+        """Whether the broker closed a link that worked, and gave no reason."""
+        return self._worked and self._context.ended and not self._ended
 
     def take_acks(self) -> list[Ack]:
         """Return the PUBACKs since the last call."""
@@ -219,18 +229,14 @@ class Link:
             raise LinkError(f"the broker breaks MQTT: {error!r}"[:200], where=self.peer) from None
 
     def _supervise(self, now_s: float) -> None:
-        silent_s = now_s - self._context.heard_s
+        silent_s = now_s - self._heard_s
         if not self.ready and now_s - self._asked_s > self._timing.answer_s:
             raise LinkError(f"no answer in {self._timing.answer_s} s", where=self.peer)
         if silent_s > self._timing.silence_s:
             raise LinkError(f"dead: nothing heard for {silent_s:.0f} s", where=self.peer)
         if self._context.received > self._asked_for + MAX_UNASKED_BYTES:
             raise LinkError("the broker floods us", where=self.peer)
-        # The broker may set another keep-alive, even none, and paho obeys. A subscription that is
-        # there already is answered like a ping.
-        paho_pings = 0 < self._client.keepalive <= self._timing.keepalive_s
-        quiet_s = min(silent_s, now_s - self._probed_s)
-        if self.ready and not paho_pings and quiet_s > self._timing.keepalive_s:
+        if self.ready and min(silent_s, now_s - self._probed_s) > self._timing.probe_s:
             self._client.subscribe(self._topic, qos=1)
             self._probed_s = now_s
 
@@ -241,6 +247,7 @@ class Link:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
 
     def _on_connect(self, client: Any, _data: Any, _flags: Any, reason: Any, props: Any) -> None:
+        self._heard_s = self._clock()
         if reason.is_failure:
             self._record("the broker refuses us", reason, props)
             return
@@ -249,17 +256,20 @@ class Link:
         client.subscribe(self._topic, qos=1)
 
     def _on_subscribe(self, client: Any, _data: Any, _mid: int, reasons: Any, _props: Any) -> None:
+        self._heard_s = self._clock()
         if not reasons or reasons[0].is_failure:
             self.ended_by = NOT_ALLOWED
             self._ended = f"the broker does not let us listen on {self._topic}"
             client.disconnect()
             return
-        self.ready = True
+        self.ready = self._worked = True
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: Any, _props: Any) -> None:
+        self._heard_s = self._clock()
         self._acks.append(Ack(mid, reason.getName() if reason.is_failure else ""))
 
     def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
+        self._heard_s = self._clock()
         payload = bytes(message.payload)
         if message.topic != self._topic or len(payload) > MAX_RECEIPT_BYTES:
             return  # counted as unasked

@@ -33,12 +33,18 @@ from agent.uplink.backoff import next_wait_s
 from agent.uplink.delivery import Delivery
 from agent.uplink.link import MENDED_BY_HAND, Link
 from agent.uplink.resolve import GetAddresses, resolve
-from agent.uplink.timing import LONG_WAIT_S, MAX_FORGED, RECEIVE_MAXIMUM, Timing
+from agent.uplink.timing import (
+    HANG_UPS_WITHIN_S,
+    LONG_WAIT_S,
+    MAX_FORGED,
+    MAX_HANG_UPS,
+    RECEIVE_MAXIMUM,
+    Timing,
+)
 from agent.uplink.tls import PinnedContext
 
 log: Final = logging.getLogger(__name__)
 
-FETCH_AT: Final = RECEIVE_MAXIMUM // 2  # free places in the window that are worth a question
 MAX_ERROR_CHARS: Final = 300
 
 
@@ -92,16 +98,14 @@ class Uplink:
         self._idle_s = self._timing.idle_low_s
         self._receipts: list[bytes] = []
         self._forged = 0
+        self._hang_ups: list[float] = []
         self._context(0)
 
     def run(self, stop: Event) -> None:
         """Keep the link and drain the hatch until `stop` is set. Blocks."""
         self._pause(stop, self._spread_s * self._rng())
         while not stop.is_set():
-            try:
-                self._pause(stop, self._attempt(stop))
-            finally:
-                self._report.connected = False
+            self._pause(stop, self._attempt(stop))
         self._tell(self._clock(), at_once=True)
         self._hatch.close()
 
@@ -123,6 +127,7 @@ class Uplink:
         finally:
             if link is not None:
                 link.close()
+            self._report.connected = False
             self._delivery.disconnected(self._clock())
         return self._next_wait(link)
 
@@ -131,9 +136,27 @@ class Uplink:
         self._wait_s = next_wait_s(
             self._wait_s, low_s=timing.backoff_low_s, cap_s=timing.backoff_cap_s, rng=self._rng
         )
-        if link is not None and link.ended_by in MENDED_BY_HAND:
+        if link is not None and (link.ended_by in MENDED_BY_HAND or self._is_fought_over(link)):
             return LONG_WAIT_S * (1 + self._rng())
         return self._wait_s
+
+    def _is_fought_over(self, link: Link) -> bool:
+        """Return whether the broker keeps closing links as if another client had our id."""
+        if not link.was_hung_up:
+            return False
+        now_s = self._clock()
+        recent = [at_s for at_s in self._hang_ups if at_s > now_s - HANG_UPS_WITHIN_S]
+        self._hang_ups = [*recent, now_s]
+        if len(self._hang_ups) < MAX_HANG_UPS:
+            return False
+        self._hang_ups.clear()
+        self._note(
+            LinkError(
+                f"the broker closed {MAX_HANG_UPS} links without a reason", where=link.peer,
+                todo="look whether another client uses this vehicle's id",
+            )
+        )  # fmt: skip
+        return True
 
     def _context(self, trusted_ns: int) -> PinnedContext:
         begun_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -141,13 +164,9 @@ class Uplink:
         def now_ns() -> int:
             return trusted_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME) - begun_ns
 
+        own = (self._certificate, self._key)
         return PinnedContext(
-            self._card,
-            self._certificate,
-            self._key,
-            now_ns=now_ns,
-            timing=self._timing,
-            clock=self._clock,
+            self._card, *own, now_ns=now_ns, timing=self._timing, clock=self._clock
         )
 
     def _dial(self, trusted_ns: int) -> Link:
@@ -203,8 +222,10 @@ class Uplink:
         )
 
     def _has_room(self) -> bool:
+        """Return whether a question to the hatch is worth it: half a window, or nothing to do."""
         count, _ = self._delivery.room()
-        return count >= FETCH_AT or (count > 0 and not self._delivery.in_flight)
+        enough = 2 * count >= self._delivery.window or not self._delivery.in_flight
+        return count > 0 and enough
 
     def _serve_hatch(self, link: Link, now_s: float) -> None:
         """Do all that needs capture; if it is not there, keep the link and try again later."""
@@ -225,9 +246,8 @@ class Uplink:
 
     def _hand_in(self, link: Link, now_s: float) -> None:
         while self._receipts:
-            payload = self._receipts[0]
+            payload = self._receipts.pop(0)  # whatever becomes of it: the region sends it again
             accepted = self._hatch.deliver(topics.RECEIPT, payload)
-            del self._receipts[0]
             self._forged += -1 if accepted.valid else 1
             if not accepted.valid:
                 if self._forged > MAX_FORGED:

@@ -22,6 +22,10 @@ PARK_AFTER_TRIES: Final = 6  # 30 s doubling: about half an hour of the region's
 MAX_UNASKED_BYTES: Final = 4 * 1024 * 1024
 MAX_FORGED: Final = 64  # receipts that capture refuses, beyond the good ones, before we hang up
 LONG_WAIT_S: Final = 600.0  # after a refusal that a person has to mend: id taken over, not allowed
+# Working links that the broker closed without a word, within ten minutes. Some brokers (Mosquitto
+# 2.0.11) do not say that another client took the id over, and two cars would fight for ever.
+MAX_HANG_UPS: Final = 5
+HANG_UPS_WITHIN_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,8 @@ class Timing:
         connect_s: one TCP connection attempt.
         handshake_s: the whole TLS handshake, however slowly the peer drips.
         answer_s: CONNECT to SUBACK.
-        keepalive_s: silence after which a ping is sent (whole seconds: MQTT carries it).
+        probe_s: silence after which the broker is asked for a sign of life. MQTT's keep-alive,
+            by which the broker judges us, is half as long again.
         silence_s: silence after which the link is dead; less than 30 (openpilot: 21).
         puback_s: a PUBLISH that is not acknowledged for so long ends the link.
         resend_s: a published entry without a receipt is sent again, doubling up to resend_cap_s.
@@ -49,7 +54,7 @@ class Timing:
     connect_s: float = 10.0
     handshake_s: float = 20.0
     answer_s: float = 15.0
-    keepalive_s: int = 20
+    probe_s: float = 20.0
     silence_s: float = 28.0
     puback_s: float = 60.0
     resend_s: float = 30.0
@@ -64,7 +69,7 @@ class Timing:
 
     def __post_init__(self) -> None:
         """Raise ValueError for intervals that contradict each other."""
-        if not self.keepalive_s < self.silence_s:
-            raise ValueError("keepalive_s must be less than silence_s: the ping needs an answer")
+        if not self.probe_s < self.silence_s:
+            raise ValueError("probe_s must be less than silence_s: the probe needs an answer")
         if not 0 < self.backoff_low_s <= self.backoff_cap_s:
             raise ValueError("backoff_low_s must be above 0 and at most backoff_cap_s")

@@ -60,7 +60,7 @@ class PinnedContext(ssl.SSLContext):
     """
 
     received: int  # bytes that came in, TLS removed
-    heard_s: float  # by `clock`, when the last came
+    ended: bool  # the peer closed in good order
     fault: OSError | None  # why the socket ended; paho keeps no reason
 
     def __new__(cls, *_: object, **__: object) -> PinnedContext:
@@ -78,7 +78,7 @@ class PinnedContext(ssl.SSLContext):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.card, self.timing, self.now_ns, self.clock = card, timing, now_ns, clock
-        self.received, self.heard_s, self.fault = 0, 0.0, None
+        self.received, self.ended, self.fault = 0, False, None
         self.sslsocket_class = PinnedSocket
         self.minimum_version = self.maximum_version = ssl.TLSVersion.TLSv1_3
         self.verify_mode, self.check_hostname = ssl.CERT_REQUIRED, True
@@ -135,7 +135,6 @@ class PinnedSocket(ssl.SSLSocket):
             if raised is error:
                 raise
             raise raised from None
-        self.context.heard_s = self.context.clock()
 
     def _handshake(self) -> None:
         deadline_s = self.context.clock() + self.context.timing.handshake_s
@@ -191,7 +190,7 @@ class PinnedSocket(ssl.SSLSocket):
             self.context.fault = error
             raise
         self.context.received += len(data)
-        self.context.heard_s = self.context.clock()
+        self.context.ended = not data
         return data
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf.message import DecodeError
 
 from agent.errors import HatchError
 from agent.hatch import HatchClient
@@ -25,7 +26,7 @@ LOG = bytes(range(16))
 LANES = ("session", "incident", "event", "routine")
 RECEIPT_DOMAIN = b"inland/receipt/1\0"
 QUICK = Timing(
-    handshake_s=2, answer_s=2, keepalive_s=1, silence_s=1.6, puback_s=5, resend_s=0.4,
+    handshake_s=2, answer_s=2, probe_s=0.2, silence_s=0.5, puback_s=5, resend_s=0.4,
     resend_cap_s=1.0, backoff_low_s=0.02, backoff_cap_s=0.05, checkpoint_s=30, report_s=0.02,
     idle_low_s=0.01, idle_cap_s=0.02, hatch_s=0.02,
 )  # fmt: skip
@@ -118,7 +119,7 @@ class Capture:
         try:
             signed = SignedReceipt.FromString(request.deliver.payload)
             self.public.verify(signed.signature, RECEIPT_DOMAIN + signed.receipt)
-        except (InvalidSignature, ValueError):
+        except (InvalidSignature, DecodeError):
             self.invalid += 1
             return HatchReply(accepted=Accepted(valid=False))
         receipt, done = Receipt.FromString(signed.receipt), 0
