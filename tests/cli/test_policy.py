@@ -107,19 +107,28 @@ def test_another_region_is_refused_and_nothing_is_stored(compiled, tmp_path):
     assert active(tmp_path / "s" / "policy") is None
 
 
-def test_the_configuration_names_the_folders(compiled, card, tmp_path, monkeypatch):
+@pytest.fixture
+def configured(card, tmp_path, monkeypatch):
+    """A configuration that names a state folder and a region card."""
     config = types.ModuleType("agent.config")
-    paths = types.SimpleNamespace(state=tmp_path / "state", region_card=card)
-    config.load_config = lambda path: paths if path.name == "agent.toml" else None
+
+    def load_config(path: Path) -> types.SimpleNamespace:
+        assert path == Path("agent.toml")
+        return types.SimpleNamespace(state=tmp_path / "state", region_card=card)
+
+    config.load_config, config.DEFAULT_PATH = load_config, Path("agent.toml")
     monkeypatch.setitem(sys.modules, "agent.config", config)
-    assert "no policy is in force" in good("show", "--config", "agent.toml")
-    assert json.loads(good("show", "--config", "agent.toml", "--json")) == {"policy": None}
-    assert "is in force" in good("install", compiled, "--config", "agent.toml")
-    assert "cn-demo" in good("show", "--config", "agent.toml")
 
 
-def test_what_is_missing_is_said(compiled, tmp_path):
-    assert "give --config" in str(refused("install", compiled))
+@pytest.mark.parametrize("option", [(), ("--config", "agent.toml")])
+def test_the_configuration_names_the_folders(compiled, configured, option):
+    assert "no policy is in force" in good("show", *option)
+    assert json.loads(good("show", *option, "--json")) == {"policy": None}
+    assert "is in force" in good("install", compiled, *option)
+    assert "cn-demo" in good("show", *option)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
     assert "cannot read the policy" in str(refused("show", tmp_path / "none"))
 
 

@@ -14,8 +14,15 @@ from hypothesis import strategies as st
 from agent.frames import ERROR, EXTENDED, FRAME, FRAME_FD, REMOTE, SIGNAL, FrameBatch
 from agent.pb import policy_pb2, sealed_pb2
 from agent.policy.compiled import load_policy
-from agent.policy.engine import Kept, RuleSet, rule_set_of
-from agent.policy.model import SIGNED, FrameSelector, Policy, SignalLayout, last_bit
+from agent.policy.engine import Kept, RuleSet
+from agent.policy.model import (
+    SIGNED,
+    FrameSelector,
+    Policy,
+    SignalLayout,
+    last_bit,
+    rule_set_of,
+)
 
 REGION = "urn:inland:region:cn"
 EXAMPLES = Path(__file__).resolve().parents[2] / "agent" / "policy" / "examples"

@@ -190,6 +190,9 @@ BAD_POLICIES = {
     "differ in length": {"decode": []},
     "has signals that no rule names": {"collect": []},
     "two of this id": {"collect": [making.collect("a", signals=ONE)] * 2},
+    "more than 64 combinations": {
+        "collect": [making.collect(f"r{at}", signals=ONE, flush_ns=10**9 + at) for at in range(65)]
+    },
     "number of rules: 1025": {"collect": [making.collect("a", signals=ONE)] * 1025},
 }
 

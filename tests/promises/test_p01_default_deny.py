@@ -14,7 +14,8 @@ from agent.errors import PolicyError
 from agent.frames import ERROR, EXTENDED, REMOTE, ChannelTable
 from agent.policy import masks
 from agent.policy.compiled import load_policy, read_policy
-from agent.policy.engine import Engine, rule_set_of
+from agent.policy.engine import Engine
+from agent.policy.model import rule_set_of
 from agent.policy.store import active
 from tests.policy import making
 
