@@ -50,7 +50,7 @@ def build(toml: Path, output: Path | None) -> None:
 
 @command.command()
 @click.argument("file", type=_FILE)
-@click.option("--config", type=_FILE, help="The agent's configuration (agent.toml).")
+@click.option("--config", type=_FILE, help="agent.toml; the installed one if not given.")
 @click.option("--state", type=_PATH, help="State folder, in place of the configured one.")
 @click.option("--region-card", type=_FILE, help="Region card, in place of the configured one.")
 def install(file: Path, config: Path | None, state: Path | None, region_card: Path | None) -> None:
@@ -79,7 +79,7 @@ def install(file: Path, config: Path | None, state: Path | None, region_card: Pa
 
 @command.command()
 @click.argument("file", type=_FILE, required=False)
-@click.option("--config", type=_FILE, help="Show the policy in force of this agent.toml.")
+@click.option("--config", type=_FILE, help="Show the policy in force by this agent.toml.")
 @click.option("--state", type=_PATH, help="Show the policy in force of this state folder.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def show(file: Path | None, config: Path | None, state: Path | None, as_json: bool) -> None:
@@ -206,12 +206,9 @@ def _configured(
     config: Path | None, state: Path | None, region_card: Path | None
 ) -> tuple[Path, Path]:
     """Return the state folder and region card, from agent.toml where they are not given."""
-    if config is None:
-        raise ConfigError("no configuration is named", todo="give --config agent.toml, or --state "
-                          "and --region-card")  # fmt: skip
-    from agent.config import load_config
+    from agent.config import DEFAULT_PATH, load_config
 
-    loaded = load_config(config)
+    loaded = load_config(config or DEFAULT_PATH)
     return state or loaded.state, region_card or loaded.region_card
 
 

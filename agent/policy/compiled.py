@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError, Message
@@ -33,6 +33,7 @@ from agent.policy.model import (
     MAX_MUX_DEPTH,
     MAX_MUX_RANGES,
     MAX_RESOLUTION_NS,
+    MAX_RULE_SETS,
     MAX_RULES,
     MAX_SIGNALS,
     MAX_STANDARD,
@@ -48,6 +49,7 @@ from agent.policy.model import (
     SignalLayout,
     SignalSelector,
     last_bit,
+    rule_set_of,
 )
 from agent.policy.quantities import is_channel
 from agent.policy.vocabulary import objection
@@ -267,8 +269,13 @@ def _signals(wire: policy_pb2.SignalSelector, signals: int, where: str) -> Signa
     return SignalSelector(_channel(wire.channel, where), wire.signal)
 
 
-def _check_together(rules: Iterable[Rule], signals: int) -> None:
-    """Refuse two rules of one name, and signals that no rule names."""
+def _check_together(rules: Sequence[Rule], signals: int) -> None:
+    """Refuse two rules of one name, too many outputs, and signals that no rule names."""
+    if len({rule_set_of(rule) for rule in rules}) > MAX_RULE_SETS:
+        raise _refusal(
+            "rules", f"more than {MAX_RULE_SETS} combinations of recipients, keep, flush, "
+            "timestamp_resolution and order", "let rules share them",
+        )  # fmt: skip
     seen: set[str] = set()
     named: set[int] = set()
     for rule in rules:

@@ -11,6 +11,9 @@
 - How the stream is cut into batches makes no difference. Samples come in the order of the frames,
   and within a frame by number.
 
+A call costs about 0.3 ms however few frames it is given, and with thousands 0.4 us a frame:
+whoever calls it collects frames for 50 ms or more.
+
 The engine has no clock: whoever calls it stops at `expires_ns`. Pure but for what it remembers of
 the last samples. One thread.
 """
@@ -26,8 +29,10 @@ import numpy.typing as npt
 
 from agent.frames import ERROR, EXTENDED, REMOTE, SIGNAL, ChannelTable, FrameBatch, SignalBatch
 from agent.policy.masks import FrameMask, kernel_filters
-from agent.policy.model import MAX_STANDARD, Policy, Rule
+from agent.policy.model import MAX_STANDARD, Policy, RuleSet, rule_set_of
 from agent.policy.signals import Bools, Decoder, Ints, Rows, spread
+
+__all__ = ["Engine", "Kept", "RuleSet"]
 
 PAIRS_AT_ONCE: Final = 1 << 17  # (frame, wanted signal) pairs; bounds the memory of one pass
 ALWAYS: Final = 0
@@ -38,31 +43,12 @@ NO_CHANNEL: Final = -2  # a bus that is not open yet
 
 
 @dataclass(frozen=True, slots=True)
-class RuleSet:
-    """What rules that share an output have in common. Fields as in policy.proto."""
-
-    recipients: int
-    lane: int
-    resolution_ns: int
-    keep_order: bool
-    flush_ns: int
-    keep_s: int
-
-
-@dataclass(frozen=True, slots=True)
 class Kept:
     """What a rule set keeps of a batch, in arrival order; at least one of both is not empty."""
 
     rule_set: RuleSet
     frames: FrameBatch
     signals: SignalBatch
-
-
-def rule_set_of(rule: Rule) -> RuleSet:
-    """Return the set that a rule belongs to."""
-    return RuleSet(
-        rule.recipients, rule.lane, rule.resolution_ns, rule.order, rule.flush_ns, rule.keep_s
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ MAX_EXTENDED: Final = 0x1FFF_FFFF
 # Limits. A policy beyond them is refused, so that no policy costs the car more than is foreseen.
 MAX_BYTES: Final = 256 * 1024  # compiled
 MAX_RULES: Final = 1024
+MAX_RULE_SETS: Final = 64  # each makes segments and tables of its own
 MAX_SIGNALS: Final = 65_535  # a signal's number is a u16
 MAX_MUX_DEPTH: Final = 8
 MAX_MUX_RANGES: Final = 256  # of one multiplexer
@@ -127,6 +128,18 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleSet:
+    """What rules that share an output have in common. Fields as in policy.proto."""
+
+    recipients: int
+    lane: int
+    resolution_ns: int
+    keep_order: bool
+    flush_ns: int
+    keep_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A policy that passed the door.
 
@@ -151,6 +164,13 @@ class Policy:
     layouts: tuple[SignalLayout, ...]
     rules: tuple[Rule, ...]
     digest: bytes
+
+
+def rule_set_of(rule: Rule) -> RuleSet:
+    """Return the set that a rule belongs to."""
+    return RuleSet(
+        rule.recipients, rule.lane, rule.resolution_ns, rule.order, rule.flush_ns, rule.keep_s
+    )
 
 
 def last_bit(start: int, bits: int, *, big_endian: bool) -> int:

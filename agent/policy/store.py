@@ -43,9 +43,9 @@ def install(folder: Path, data: bytes) -> bool:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _alone(folder):
-            if active(folder) == data:
+            floor, in_force = _standing(folder)
+            if in_force == data:
                 return False
-            floor = _floor(folder)
             if policy.version <= floor:
                 raise PolicyError(
                     f"version {policy.version} is not newer than version {floor} in force",
@@ -86,15 +86,16 @@ def _read(path: Path) -> bytes | None:
     return data
 
 
-def _floor(folder: Path) -> int:
-    """Return the highest version that was in force, 0 if none can be read."""
-    floor = 0
-    for path in (folder / ACTIVE, folder / PREVIOUS):
+def _standing(folder: Path) -> tuple[int, bytes | None]:
+    """Return the highest version that was in force (0: none), and the bytes that are now."""
+    floor, in_force = 0, None
+    for path in (folder / PREVIOUS, folder / ACTIVE):
         # A damaged file must not keep a good policy out; the version of the other one still counts.
         with contextlib.suppress(PolicyError):
             if (data := _read(path)) is not None:
                 floor = max(floor, read_policy(data).version)
-    return floor
+                in_force = data if path.name == ACTIVE else None
+    return floor, in_force
 
 
 def _replace(folder: Path, data: bytes) -> None:

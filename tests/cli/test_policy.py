@@ -1,0 +1,137 @@
+"""The commands of `inland policy`, as a person or the OTA system uses them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from agent.cli.policy import command
+from agent.errors import ConfigError, InlandError, PolicyError
+from agent.policy.store import active
+from tests.policy import making
+
+EXAMPLE = making.EXAMPLES / "cn-demo.toml"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(one) for one in arguments])
+
+
+def good(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.exception
+    return result.output
+
+
+def refused(*arguments: object) -> InlandError:
+    error = run(*arguments).exception
+    assert isinstance(error, InlandError), error
+    return error
+
+
+@pytest.fixture
+def compiled(tmp_path) -> Path:
+    path = tmp_path / "x.policy"
+    good("build", EXAMPLE, "-o", path)
+    return path
+
+
+@pytest.fixture
+def card(tmp_path) -> Path:
+    return write_card(tmp_path / "region.toml", "cn")
+
+
+def write_card(path: Path, region: str) -> Path:
+    key = base64.b64encode(bytes(32)).decode()
+    path.write_text(
+        f'region = "urn:inland:region:{region}"\nhost = "broker"\nport = 8883\n'
+        f'prefixes = ["127.0.0.0/8"]\nissuing_ca = ["pem"]\nspki = ["{key}"]\n'
+        f'receipt_keys = ["{key}"]\ncosign_keys = ["x"]\n'
+        f'recipient_key = "{base64.b64encode(bytes(1216)).decode()}"\n'
+    )
+    return path
+
+
+def test_build_says_what_it_made(tmp_path):
+    output = good("build", EXAMPLE, "-o", tmp_path / "x.policy")
+    assert "cn-demo version 1, 4 rules, 5 signals" in output
+    assert [path.name for path in tmp_path.iterdir()] == ["x.policy"]
+
+
+def test_build_leaves_the_file_that_was_there_if_it_fails(tmp_path):
+    path = tmp_path / "x.policy"
+    path.write_bytes(b"old")
+    bad = tmp_path / "bad.toml"
+    bad.write_text("policy = 1")
+    assert isinstance(refused("build", bad, "-o", path), PolicyError)
+    assert path.read_bytes() == b"old"
+    assert isinstance(refused("build", EXAMPLE, "-o", tmp_path / "no" / "x"), ConfigError)
+
+
+def test_show_says_what_why_for_whom_how_long_until_when(compiled):
+    output = good("show", compiled)
+    for text in (
+        "in force until 2027-07-01T00:00:00Z", "*:*, raw", "one sample every 10s",
+        "when the value changes", "BrakeStatus.BrakePressure [bar] on can0",
+        "law:GB/T 32960", "the region or the owner", "up to 7d",
+    ):  # fmt: skip
+        assert text in output
+
+
+def test_show_json_is_for_programs(compiled):
+    told = json.loads(good("show", compiled, "--json"))
+    assert told["rules"][1]["every"] == "10s"
+    assert told["rules"][2]["signals"][0] == {
+        "channel": "can0", "message": "BrakeStatus", "signal": "BrakePedal", "unit": "",
+    }  # fmt: skip
+
+
+def test_install_puts_in_force_once(compiled, card, tmp_path):
+    where = ("--state", tmp_path / "state", "--region-card", card)
+    assert "version 1 is in force" in good("install", compiled, *where)
+    assert "was in force already" in good("install", compiled, *where)
+    assert active(tmp_path / "state" / "policy") == compiled.read_bytes()
+    assert "cn-demo version 1" in good("show", "--state", tmp_path / "state")
+
+
+def test_another_region_is_refused_and_nothing_is_stored(compiled, tmp_path):
+    card = write_card(tmp_path / "eu.toml", "eu")
+    error = refused("install", compiled, "--state", tmp_path / "s", "--region-card", card)
+    assert isinstance(error, PolicyError)
+    assert active(tmp_path / "s" / "policy") is None
+
+
+@pytest.fixture
+def configured(card, tmp_path, monkeypatch):
+    """A configuration that names a state folder and a region card."""
+    config = types.ModuleType("agent.config")
+
+    def load_config(path: Path) -> types.SimpleNamespace:
+        assert path == Path("agent.toml")
+        return types.SimpleNamespace(state=tmp_path / "state", region_card=card)
+
+    config.load_config, config.DEFAULT_PATH = load_config, Path("agent.toml")
+    monkeypatch.setitem(sys.modules, "agent.config", config)
+
+
+@pytest.mark.parametrize("option", [(), ("--config", "agent.toml")])
+def test_the_configuration_names_the_folders(compiled, configured, option):
+    assert "no policy is in force" in good("show", *option)
+    assert json.loads(good("show", *option, "--json")) == {"policy": None}
+    assert "is in force" in good("install", compiled, *option)
+    assert "cn-demo" in good("show", *option)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    assert "cannot read the policy" in str(refused("show", tmp_path / "none"))
+
+
+@pytest.mark.parametrize("name", ["build", "install", "show"])
+def test_help_has_an_example(name):
+    assert "inland policy" in good(name, "--help")
