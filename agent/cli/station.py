@@ -269,24 +269,16 @@ def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
 
 def _moment(text: str | None, option: str, default: int) -> int:
     """Return ns since the Unix epoch of ISO 8601 or Unix seconds."""
-    import datetime as dt
-    from decimal import Decimal, InvalidOperation
+    from agent.station.selection import moment_ns
 
     if text is None:
         return default
     try:
-        return int(Decimal(text) * 10**9)
-    except (InvalidOperation, ValueError, OverflowError):
-        pass  # not a number: a date
-    try:
-        when = dt.datetime.fromisoformat(text)
+        return moment_ns(text)
     except ValueError:
         raise ConfigError(
             f"'{text}' is no moment", where=option, todo="write 2026-11-22T08:00:00 or Unix seconds"
         ) from None
-    when = when if when.tzinfo else when.replace(tzinfo=dt.UTC)
-    past = when - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-    return (past.days * 86_400 + past.seconds) * 10**9 + past.microseconds * 1000
 
 
 def _catalogue_lines(found: dict[str, Any]) -> list[str]:

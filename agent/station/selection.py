@@ -6,6 +6,8 @@ after its rows came in. A gap counts if the entries around it could enclose the 
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -14,6 +16,25 @@ from agent.station.store import Store, translated
 
 AFTER_NS: Final = 120 * 10**9  # an entry is written at most this long after its rows came in
 FOREVER_NS: Final = (1 << 63) - 1
+
+
+def moment_ns(text: str) -> int:
+    """Return ns since the Unix epoch of ISO 8601 (UTC if it names no zone) or of Unix seconds.
+
+    Raises:
+        ValueError: neither, or before 1970 or after 2262.
+    """
+    number = re.fullmatch(r"([0-9]{1,10})(?:\.([0-9]{1,9}))?", text)
+    if number is not None:
+        found = int(number[1]) * 10**9 + int((number[2] or "").ljust(9, "0"))
+    else:
+        when = dt.datetime.fromisoformat(text)
+        when = when if when.tzinfo else when.replace(tzinfo=dt.UTC)
+        past = when - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+        found = (past.days * 86_400 + past.seconds) * 10**9 + past.microseconds * 1000
+    if not 0 <= found <= FOREVER_NS:
+        raise ValueError(f"{text} is out of range")
+    return found
 
 
 class Problem(NamedTuple):
