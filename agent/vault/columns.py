@@ -52,7 +52,7 @@ def encode_frames(
     """Return the batch as one zstd frame of FrameColumns.
 
     Args:
-        batch: rows in arrival order, 8 or 64 data bytes wide, at most 1 Mi.
+        batch: rows in arrival order, 8 or 64 data bytes wide, at most 262,144.
         channels: names of the channel numbers in the batch.
         resolution_ns: stamps are floored to whole multiples of this; 1: exact.
         keep_order: keep the arrival order where coarse stamps lose it.
@@ -73,7 +73,7 @@ def encode_signals(
     """Return the samples as one zstd frame of SignalColumns.
 
     Args:
-        batch: rows in arrival order, at most 1 Mi.
+        batch: rows in arrival order, at most 262,144.
         channels: as for `encode_frames`.
         resolution_ns: as for `encode_frames`.
         keep_order: as for `encode_frames`.
@@ -180,7 +180,7 @@ def decode_frames(data: bytes) -> tuple[FrameBatch, tuple[str, ...]]:
         data: what `encode_frames` returned.
 
     Raises:
-        SealError: anything else, or more than 1 Mi rows or 128 MiB.
+        SealError: anything else, or more than 262,144 rows or 32 MiB.
     """
     message = FrameColumns()
     groups = packing.parse(message, data, _FRAME_PLANES)
@@ -214,7 +214,7 @@ def decode_signals(data: bytes) -> tuple[SignalBatch, tuple[str, ...]]:
         data: what `encode_signals` returned.
 
     Raises:
-        SealError: anything else, or more than 1 Mi rows or 128 MiB.
+        SealError: anything else, or more than 262,144 rows or 32 MiB.
     """
     message = SignalColumns()
     groups = packing.parse(message, data, _SIGNAL_PLANES)
@@ -265,24 +265,33 @@ def _code_data(
     grown = data.copy()
     grown[1:] -= data[:-1]
     grown[groups.starts] = data[groups.starts]
-    planes = grown[:, :longest].T
+    planes = np.ascontiguousarray(grown[:, :longest].T)
     if bool(np.all(stored == longest)):
         return planes.tobytes(), [len(arrived)] * longest
-    held = np.repeat(stored, groups.rows) > np.arange(longest, dtype=np.uint8)[:, None]
-    return planes[held].tobytes(), held.sum(axis=1).tolist()
+    lengths = np.repeat(stored, groups.rows)
+    parts = [plane[lengths > place].tobytes() for place, plane in enumerate(planes)]
+    return b"".join(parts), [len(part) for part in parts]
 
 
 def _decode_data(planes: bytes, groups: p.Groups, stored: _Bytes, width: int) -> _Bytes:
     """Return the data of grouped rows, (rows, width), zero beyond their length."""
     if len(planes) != int(stored.astype(np.int64) @ groups.rows):
         raise p.damaged(f"{len(planes)} bytes of data do not fit the lengths")
-    grown = np.zeros((width, groups.total), np.uint8)
-    held = np.repeat(stored, groups.rows) > np.arange(width, dtype=np.uint8)[:, None]
-    grown[held] = np.frombuffer(planes, np.uint8)
-    total = np.cumsum(grown, axis=1, dtype=np.uint8)
-    before = total[:, groups.starts] - grown[:, groups.starts]
-    total -= np.repeat(before, groups.rows, axis=1)
-    return np.ascontiguousarray(total.T)
+    longest = int(stored.max()) if len(stored) else 0
+    grown = np.zeros((longest, groups.total), np.uint8)
+    source, used = np.frombuffer(planes, np.uint8), 0
+    for place, plane in enumerate(grown):
+        held = stored > place
+        size = int(groups.rows[held].sum())
+        where = slice(None) if held.all() else np.repeat(held, groups.rows)
+        plane[where] = source[used : used + size]
+        used += size
+    firsts = grown[:, groups.starts]
+    np.cumsum(grown, axis=1, dtype=np.uint8, out=grown)  # in place: it may be 64 MiB
+    grown -= np.repeat(grown[:, groups.starts] - firsts, groups.rows, axis=1)
+    cells = np.zeros((groups.total, width), np.uint8)
+    cells[:, :longest] = grown.T
+    return cells
 
 
 def _stored(flags: _Bytes, length: _Bytes) -> _Bytes:

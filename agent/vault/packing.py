@@ -22,8 +22,8 @@ from agent.frames import MAX_CHANNELS
 from agent.pb.segment_pb2 import FrameColumns, SignalColumns
 from agent.vault.planes import MAX_ROWS, Groups, damaged, numbers
 
-MAX_BYTES: Final = 128 << 20  # of a message before compression
-MAX_HEAD_BYTES: Final = 32 << 20  # of it outside the planes: 1 Mi groups of one row each
+MAX_BYTES: Final = 32 << 20  # of a message before compression
+MAX_HEAD_BYTES: Final = 8 << 20  # of it outside the planes: every row a group of its own
 MAX_FIELDS: Final = 1024  # on the wire: 255 channel names and a dozen columns, with room
 ZSTD_RATIO: Final = 32_768  # a block of 4 bytes yields at most 128 KiB (RFC 8878, 3.1.1.2)
 LEVEL: Final = 1  # level 9 saves 2 % and costs four times the time

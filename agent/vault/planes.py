@@ -25,7 +25,7 @@ from agent.errors import SealError
 U64 = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.int64]
 
-MAX_ROWS: Final = 1 << 20  # 64 times the largest segment
+MAX_ROWS: Final = 1 << 18  # 16 times the largest segment
 MAX_RESOLUTION_NS: Final = (1 << 32) - 1  # of the field; 4.29 s
 
 _ONE: Final = np.uint64(1)

@@ -76,7 +76,7 @@ def floored(stamps: np.ndarray, resolution_ns: int) -> list[int]:
     return [max(int(s) // resolution_ns * resolution_ns, lowest) for s in stamps]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(frame_batches())
 def test_frames_at_1_ns_come_back_exactly(batch: f.FrameBatch) -> None:
     check_exact(batch)
@@ -106,7 +106,7 @@ def test_coarse_stamps_without_order_give_the_same_rows_by_stamp(batch: f.FrameB
     assert rows(got) == rows(batch)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(signal_batches(), st.sampled_from([1, 1000, 10**6]))
 def test_signals_come_back_exactly(batch: f.SignalBatch, ns: int) -> None:
     data = columns.encode_signals(batch, NAMES, resolution_ns=ns, keep_order=True)
@@ -339,9 +339,10 @@ HOSTILE = {
     # magic, single segment with 8 bytes of content size, an RLE block of 128 KiB
     "a size of exabytes": bytes.fromhex("28b52ffde0ffffffffffffff0f020010002a"),
     "a size of gigabytes": bytes.fromhex("28b52ffde00000004000000000020010002a"),
+    "a window of terabytes": bytes.fromhex("28b52ffd40ff0000090000") + b"\x10",
     "a bomb": zstandard.compress(bytes(packing.MAX_BYTES + 1)),
-    "a bomb of fields": zstandard.compress(b"\x08\x00" * (8 << 20)),
-    "a bomb of groups": zstandard.compress(b"\x4a\x80\x80\x80\x18" + bytes(48 << 20)),
+    "a bomb of fields": zstandard.compress(b"\x08\x00" * (1 << 20)),
+    "a bomb of groups": zstandard.compress(b"\x4a\x80\x80\x80\x06" + bytes(12 << 20)),
     "an old wire type": zstandard.compress(b"\x0b\x0c"),
     "an endless number": zstandard.compress(b"\xff" * 40),
 }  # fmt: skip

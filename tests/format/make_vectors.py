@@ -1,0 +1,233 @@
+"""Write tests/format/vectors: `python -m tests.format.make_vectors`. Only when the format changes.
+
+A change of these files is a change of the format: stored data of cars in the field must still open.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from agent import frames as f
+from agent.pb.segment_pb2 import CLOCK_REGION, Moment
+from agent.vault import columns
+from agent.vault.segment import Draft, encode_payload
+from tests.format import sealing
+
+VECTORS = Path(__file__).with_name("vectors")
+START = 1_795_000_000 * 10**9
+CHANNELS = ("can0", "can1")
+SECRET, SALT, BOOT = bytes(range(32)), bytes(range(64, 96)), bytes(range(16))
+
+
+def frames(rows: list[tuple[int, int, int, int, int, bytes]], wide: bool = False) -> f.FrameBatch:
+    """Return a batch of (stamp ns, id, channel, flags, length, data)."""
+    batch = np.zeros(len(rows), f.FRAME_FD if wide else f.FRAME)
+    for place, (stamp, number, channel, flags, length, data) in enumerate(rows):
+        batch[place] = (
+            *(stamp, number, channel, flags, length, 0),
+            np.frombuffer(data.ljust(64 if wide else 8, b"\0"), np.uint8),
+        )
+    return batch
+
+
+def signals(rows: list[tuple[int, int, int, int]]) -> f.SignalBatch:
+    """Return a batch of (stamp ns, signal, channel, raw)."""
+    batch = np.zeros(len(rows), f.SIGNAL)
+    for name, column in zip(
+        ("timestamp_ns", "signal", "channel", "raw"), zip(*rows, strict=True), strict=True
+    ):
+        batch[name] = column
+    return batch
+
+
+def example() -> f.FrameBatch:
+    """The three frames of the example in FORMAT.md."""
+    return frames(
+        [
+            (START + 1_000_000, 0x123, 0, 0, 2, b"\x10\x80"),
+            (START + 1_250_000, 0x7DF, 0, 0, 8, bytes.fromhex("02010d0000000000")),
+            (START + 11_003_000, 0x123, 0, 0, 2, b"\x11\x7f"),
+        ]
+    )
+
+
+FRAME_CASES = {
+    "example of FORMAT.md": (example(), 1000, False),
+    "one frame, exact, before 1970": (frames([(-7, 1, 0, 0, 1, b"\xff")]), 1, False),
+    "lowest and highest stamp": (
+        frames([(-(1 << 63), 1, 0, 0, 0, b""), ((1 << 63) - 1, 1, 0, 0, 0, b"")]),
+        *(1, False),
+    ),
+    "remote, error and fd frames on two channels": (
+        frames(
+            [
+                (START + 5, 0x1FFFFFFF, 1, f.EXTENDED, 8, b"ABCDEFGH"),
+                (START + 5, 0x20, 0, f.REMOTE, 8, b""),
+                (START + 5, 0x04, 0, f.ERROR, 8, bytes(8)),
+                (START + 6, 0x300, 1, f.FD | f.BRS | f.ESI, 12, b"0123456789ab"),
+            ],
+            wide=True,
+        ),
+        *(1, False),
+    ),
+    "time runs back, order kept": (
+        frames([(START + 3000 - 1000 * n, 0x100 + n % 2, 0, 0, 1, bytes([n])) for n in range(4)]),
+        *(1000, False),
+    ),
+    "coarse stamps, order asked for": (
+        frames([(START + n, 0x200 - n, 0, 0, 0, b"") for n in range(3)]),
+        *(1_000_000, True),
+    ),
+    "coarse stamps, order not asked for": (
+        frames([(START + n, 0x200 - n, 0, 0, 0, b"") for n in range(3)]),
+        *(1_000_000, False),
+    ),
+    "stamps all on 50 us": (
+        frames([(START + 50_000 * n * n, 0x10, 0, 0, 0, b"") for n in range(4)]),
+        *(1000, False),
+    ),
+}
+SIGNAL_CASES = {
+    "two signals on two channels": (
+        signals([(START + 1000 * n, n % 2, n % 2, 100 - 7 * n) for n in range(6)]),
+        *(1000, False),
+    ),
+    "extremes of raw": (
+        signals([(START, 9, 0, raw) for raw in (0, (1 << 63) - 1, -(1 << 63), -1)]),
+        *(1, False),
+    ),
+}
+
+
+def column_vectors() -> list[dict[str, object]]:
+    """Columns before and after compression, and the rows that must come out."""
+    vectors: list[dict[str, object]] = []
+    for kind, cases, code, pack in (
+        ("frames", FRAME_CASES, columns.frame_columns, columns.encode_frames),
+        ("signals", SIGNAL_CASES, columns.signal_columns, columns.encode_signals),
+    ):
+        for name, (batch, resolution_ns, keep_order) in cases.items():
+            message, _ = code(batch, CHANNELS, resolution_ns, keep_order=keep_order)
+            data = pack(batch, CHANNELS, resolution_ns=resolution_ns, keep_order=keep_order)
+            decode = columns.decode_frames if kind == "frames" else columns.decode_signals
+            rows, names = decode(data)
+            vectors.append(
+                {
+                    "name": name,
+                    "kind": kind,
+                    "outcome": "rows",
+                    "batch": batch.tobytes().hex(),
+                    "width": batch.dtype.itemsize,
+                    "resolution_ns": resolution_ns,
+                    "keep_order": keep_order,
+                    "message": message.hex(),
+                    "zstd": data.hex(),
+                    "rows": [listed(kind, row, names) for row in rows],
+                }
+            )
+    return vectors
+
+
+def listed(kind: str, row: np.void, names: tuple[str, ...]) -> list[object]:
+    """Return a row as a reader of another language would see it."""
+    stamp, channel = int(row["timestamp_ns"]), names[row["channel"]]
+    if kind == "signals":
+        return [stamp, channel, int(row["signal"]), int(row["raw"])]
+    flags, length = int(row["flags"]), int(row["length"])
+    data = b"" if flags & f.REMOTE else row["data"][:length].tobytes()
+    return [stamp, channel, int(row["arbitration_id"]), flags, length, data.hex()]
+
+
+def example_payload() -> bytes:
+    """The payload of the example in FORMAT.md."""
+    draft = Draft(
+        frames=example(),
+        signals=np.zeros(0, f.SIGNAL),
+        channels=CHANNELS,
+        recipients=1,
+        lane=2,
+        resolution_ns=1000,
+        keep_order=False,
+        opened=Moment(unix_ns=START, boottime_ns=60 * 10**9, quality=CLOCK_REGION),
+        closed=Moment(unix_ns=START + 10**9, boottime_ns=61 * 10**9, quality=CLOCK_REGION),
+        policy=bytes(32),
+        dictionary=bytes(range(128, 160)),
+        keep_s=0,
+    )
+    return encode_payload(draft, salt=SALT, boot_id=BOOT)
+
+
+def changed(body: bytes, place: int) -> bytes:
+    """Return the body with one bit of one byte changed."""
+    return body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
+
+
+def sealed_vectors() -> dict[str, object]:
+    """A session for each kind of recipients, segments of it, and bodies that must not open."""
+    payload = example_payload()
+    region, owner = sealing.REGION, sealing.OWNER
+    sessions = {
+        "region": sealing.seal_session(SECRET, [[region]]),
+        "shared": sealing.seal_session(SECRET, [[region], [owner]], recipients=3),
+        "both": sealing.seal_session(SECRET, [[region, owner]], recipients=4),
+        "region, chacha20": sealing.seal_session(SECRET, [[region]], aead=2),
+    }
+    segment = sealing.seal_segment(SECRET, payload)
+    head = 6 + int.from_bytes(segment[4:6], "big")
+    later = sealing.seal_segment(SECRET, payload, index=9, step=5)
+    opens = [("region", ["region"], segment), ("region", ["region"], later)]
+    opens += [("shared", ["owner"], segment), ("both", ["region", "owner"], segment)]
+    chacha = sealing.seal_segment(SECRET, payload, aead=2)
+    opens += [("region, chacha20", ["region"], chacha)]
+    fails = [
+        ("header altered", "region", ["region"], changed(segment, 10)),
+        ("commitment altered", "region", ["region"], changed(segment, head + 3)),
+        ("ciphertext altered", "region", ["region"], changed(segment, head + 40)),
+        ("tag altered", "region", ["region"], changed(segment, len(segment) - 1)),
+        ("truncated", "region", ["region"], segment[:-1]),
+        ("magic altered", "region", ["region"], changed(segment, 0)),
+        ("step of another", "region", ["region"], segment[:head] + later[head:]),
+        ("another aead", "region, chacha20", ["region"], segment),
+        ("one of both", "both", ["region"], segment),
+        ("not a recipient", "region", ["owner"], segment),
+    ]
+    session = sessions["region"]
+    sessions["region, commitment altered"] = changed(session, session.index(b"\x52\x20") + 5)
+    fails.append(("session altered", "region, commitment altered", ["region"], segment))
+    return {
+        "private": {"region": region.private.hex(), "owner": owner.private.hex()},
+        "secret": SECRET.hex(),
+        "payload": payload.hex(),
+        "sessions": {name: body.hex() for name, body in sessions.items()},
+        "segments": [
+            *(
+                {
+                    "name": f"opens: {s}",
+                    "session": s,
+                    "keys": k,
+                    "body": b.hex(),
+                    "outcome": "opens",
+                }
+                for s, k, b in opens
+            ),
+            *(
+                {"name": n, "session": s, "keys": k, "body": b.hex(), "outcome": "refused"}
+                for n, s, k, b in fails
+            ),
+        ],
+    }
+
+
+def main() -> None:
+    """Write both files."""
+    VECTORS.mkdir(exist_ok=True)
+    for name, content in (("columns", column_vectors()), ("sealed", sealed_vectors())):
+        text = json.dumps(content, indent=1) + "\n"
+        (VECTORS / f"{name}.json").write_text(text, encoding="ascii")
+
+
+if __name__ == "__main__":
+    main()

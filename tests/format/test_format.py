@@ -1,0 +1,245 @@
+"""The written format is the one that is spoken: vectors, and a decoder by a stranger."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import random
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent import frames as f
+from agent.errors import SealError
+from agent.pb.ledger_pb2 import Boot, Entry, PolicyInForce, SegmentSealed, SessionBegun
+from agent.pb.policy_pb2 import Signal
+from agent.pb.segment_pb2 import Moment
+from agent.vault import columns, planes
+from agent.vault.segment import Draft, decode_payload, encode_payload
+from tests.bench.synth import synth
+from tests.format import hpke, make_vectors, sealing, stranger
+
+HERE = Path(__file__).parent
+FORMAT = HERE.parents[1] / "proto" / "FORMAT.md"
+COLUMNS = json.loads((HERE / "vectors" / "columns.json").read_text("ascii"))
+SEALED = json.loads((HERE / "vectors" / "sealed.json").read_text("ascii"))
+SECRET = bytes(range(32))
+PRIVATES = {r.kid: r.private for r in (sealing.REGION, sealing.OWNER)}
+
+
+def keys(names: list[str]) -> dict[bytes, bytes]:
+    recipients = {"region": sealing.REGION, "owner": sealing.OWNER}
+    return {recipients[name].kid: recipients[name].private for name in names}
+
+
+def batch_of(vector: dict[str, Any]) -> np.ndarray:
+    dtypes = {"frames": {24: f.FRAME, 80: f.FRAME_FD}, "signals": {24: f.SIGNAL}}
+    return np.frombuffer(bytes.fromhex(vector["batch"]), dtypes[vector["kind"]][vector["width"]])
+
+
+def strange_rows(kind: str, data: bytes) -> list[list[object]]:
+    if kind == "signals":
+        return [list(row) for row in stranger.samples(data)]
+    return [[*row[:5], row[5].hex()] for row in stranger.frames(data)]
+
+
+@pytest.mark.parametrize("vector", COLUMNS, ids=lambda vector: vector["name"])
+def test_columns_are_the_bytes_of_the_vectors(vector: dict[str, Any]) -> None:
+    """Before compression: the bytes of zstd differ between its versions, and may."""
+    code = columns.frame_columns if vector["kind"] == "frames" else columns.signal_columns
+    message, _ = code(
+        batch_of(vector),
+        make_vectors.CHANNELS,
+        vector["resolution_ns"],
+        keep_order=vector["keep_order"],
+    )
+    assert message.hex() == vector["message"]
+
+
+@pytest.mark.parametrize("vector", COLUMNS, ids=lambda vector: vector["name"])
+def test_stored_columns_decode_to_the_rows_of_the_vectors(vector: dict[str, Any]) -> None:
+    data = bytes.fromhex(vector["zstd"])
+    decode = columns.decode_frames if vector["kind"] == "frames" else columns.decode_signals
+    rows, names = decode(data)
+    assert [make_vectors.listed(vector["kind"], row, names) for row in rows] == vector["rows"]
+    assert strange_rows(vector["kind"], data) == vector["rows"]
+
+
+@pytest.mark.parametrize("vector", SEALED["segments"], ids=lambda vector: vector["name"])
+def test_sealed_vectors_open_or_are_refused(vector: dict[str, Any]) -> None:
+    def opened() -> bytes:
+        body = bytes.fromhex(SEALED["sessions"][vector["session"]])
+        return stranger.Session(body, keys(vector["keys"])).open(bytes.fromhex(vector["body"]))
+
+    if vector["outcome"] == "opens":
+        assert opened().hex() == SEALED["payload"]
+    else:
+        with pytest.raises(stranger.FormatError):
+            opened()
+
+
+def test_the_payload_of_the_vectors_is_what_we_would_write_and_read() -> None:
+    payload = decode_payload(bytes.fromhex(SEALED["payload"]))
+    assert payload.frames.tobytes() == make_vectors.example().tobytes()
+    ours = stranger.parse(make_vectors.example_payload())
+    theirs = stranger.parse(bytes.fromhex(SEALED["payload"]))
+    assert {n: v for n, v in ours.items() if n != 7} == {n: v for n, v in theirs.items() if n != 7}
+
+
+def test_a_changed_format_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: a codec without zigzag on either side round trips, but is another format."""
+    monkeypatch.setattr(planes, "zigzag", lambda values: values)
+    monkeypatch.setattr(planes, "unzigzag", lambda values: values)
+    vector = COLUMNS[0]
+    data = columns.encode_frames(batch_of(vector), make_vectors.CHANNELS)
+    rows, names = columns.decode_frames(data)
+    assert [make_vectors.listed("frames", row, names) for row in rows] == vector["rows"]
+    with pytest.raises(AssertionError):
+        test_columns_are_the_bytes_of_the_vectors(vector)
+    with pytest.raises(AssertionError):
+        test_stored_columns_decode_to_the_rows_of_the_vectors(vector)
+
+
+def test_the_stranger_reads_what_we_encode() -> None:
+    batch = synth(700, 3)
+    batch["channel"] = np.arange(700) % 3
+    batch["length"] = batch["arbitration_id"] % 9
+    batch["data"] *= np.arange(8) < batch["length"][:, None]
+    for rows in (batch, np.roll(batch, 100)):
+        data = columns.encode_frames(rows, ("a", "b", "c"), resolution_ns=1)
+        expected = [make_vectors.listed("frames", row, ("a", "b", "c")) for row in rows]
+        assert strange_rows("frames", data) == expected
+
+
+def test_a_generated_segment_goes_through_a_spool_file_to_the_stranger(tmp_path: Path) -> None:
+    frames, signals = synth(200, 4), np.zeros(30, f.SIGNAL)
+    signals["raw"], signals["timestamp_ns"] = np.arange(30) ** 5, make_vectors.START
+    draft = Draft(
+        frames=frames,
+        signals=signals,
+        channels=("can0",),
+        recipients=4,
+        lane=0,
+        resolution_ns=1000,
+        keep_order=False,
+        opened=Moment(unix_ns=make_vectors.START),
+        closed=Moment(unix_ns=make_vectors.START),
+        policy=bytes(32),
+        dictionary=bytes(32),
+        keep_s=0,
+    )
+    payload = encode_payload(draft, salt=bytes(32), boot_id=bytes(16))
+    session = sealing.seal_session(SECRET, [[sealing.REGION, sealing.OWNER]], recipients=4)
+    segment = sealing.seal_segment(SECRET, payload, step=3)
+    hashes = {"body": hashlib.sha256(segment).digest(), "plain": hashlib.sha256(payload).digest()}
+    entries = [
+        (Entry(index=0, boot=Boot(clean=True)), None),
+        (Entry(index=1, policy=PolicyInForce(body=hashlib.sha256(b"policy").digest())), b"policy"),
+        (
+            Entry(
+                index=2,
+                session=SessionBegun(
+                    body=hashlib.sha256(session).digest(), session=sealing.SESSION
+                ),
+            ),
+            session,
+        ),
+        (Entry(index=3, segment=SegmentSealed(session=sealing.SESSION, **hashes)), segment),
+    ]
+    path = tmp_path / "spool.db"
+    spool = sqlite3.connect(path)
+    spool.execute("CREATE TABLE ledger(i INTEGER PRIMARY KEY, entry BLOB)")
+    spool.execute(
+        "CREATE TABLE body(i INTEGER PRIMARY KEY, lane INTEGER, bytes INTEGER, blob BLOB)"
+    )
+    for entry, body in entries:
+        row = (entry.index, entry.SerializeToString())
+        spool.execute("INSERT INTO ledger VALUES (?, ?)", row)
+        if body is not None:
+            spool.execute("INSERT INTO body VALUES (?, 0, ?, ?)", (entry.index, len(body), body))
+    spool.commit()
+    ((index, read),) = stranger.read_spool(path, PRIVATES)
+    assert index == 3
+    assert strange_rows("frames", read[7][0]) == [
+        make_vectors.listed("frames", row, ("can0",)) for row in frames
+    ]
+    assert [row[3] for row in stranger.samples(read[8][0])] == signals["raw"].tolist()
+    spool.execute("UPDATE body SET blob = ? WHERE i = 3", (make_vectors.changed(segment, 50),))
+    spool.commit()
+    spool.close()
+    with pytest.raises(stranger.FormatError, match="hash of body 3"):
+        list(stranger.read_spool(path, PRIVATES))
+
+
+def test_every_changed_byte_of_a_sealed_segment_is_refused() -> None:
+    session = stranger.Session(bytes.fromhex(SEALED["sessions"]["region"]), PRIVATES)
+    body = bytes.fromhex(SEALED["segments"][0]["body"])
+    for place in range(len(body)):
+        with pytest.raises((stranger.FormatError, KeyError, TypeError)):
+            session.open(make_vectors.changed(body, place))
+    for end in range(len(body)):
+        with pytest.raises(stranger.FormatError):
+            session.open(body[:end])
+
+
+def test_changed_bytes_of_a_sealed_session_are_refused() -> None:
+    body = bytes.fromhex(SEALED["sessions"]["region"])
+    rng = random.Random(1)
+    for place in [*range(220), *rng.sample(range(220, len(body)), 60)]:
+        with pytest.raises((stranger.FormatError, KeyError, TypeError, AttributeError)):
+            stranger.Session(make_vectors.changed(body, place), keys(["region"]))
+
+
+def test_wraps_have_the_sizes_that_are_written_down() -> None:
+    sealed = sealing.SUITE.encrypt(SECRET, sealing.REGION.key.public_key(), info=b"info")
+    assert len(sealed) == 1088 + 32 + 32 + 16
+    assert hpke.hpke_open(sealed, sealing.REGION.private, b"info") == SECRET
+    assert len(sealing.REGION.public) == 1216
+
+
+@pytest.mark.parametrize(
+    ("raw", "signal", "value"),
+    [
+        (-3, Signal(kind=Signal.SIGNED, factor=0.5, offset=10), 8.5),
+        (-1, Signal(kind=Signal.UNSIGNED, factor=1), 2.0**64),
+        (0x40490FDB, Signal(kind=Signal.FLOAT32, factor=1), 3.1415927410125732),
+        (-4609434218613702656, Signal(kind=Signal.FLOAT64, factor=2, offset=1), -5.0),
+    ],
+)
+def test_physical_values(raw: int, signal: Signal, value: float) -> None:
+    assert stranger.physical(raw, stranger.parse(signal.SerializeToString())) == value
+
+
+def test_the_stranger_knows_nothing_of_us() -> None:
+    for name, most in (("stranger.py", 200), ("hpke.py", 60)):
+        text = (HERE / name).read_text("utf-8")
+        assert sum(bool(line.strip()) for line in text.splitlines()) <= most
+        imports = [node for node in ast.walk(ast.parse(text)) if hasattr(node, "names")]
+        found = {getattr(node, "module", None) or node.names[0].name for node in imports}
+        assert not {name for name in found if name.startswith(("agent", "google", "numpy"))}
+
+
+def test_the_example_of_the_document_is_the_vector() -> None:
+    """Each block of hex in FORMAT.md, without its remarks, stands in the vectors."""
+    text = FORMAT.read_text("utf-8")
+    blocks = re.findall(r"```hex\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 4
+    known = json.dumps([COLUMNS[0], SEALED])
+    for block in blocks:
+        digits = "".join(re.sub(r"(;.*)|\s", "", line) for line in block.splitlines())
+        assert digits
+        assert digits in known
+
+
+def test_errors_of_ours_and_of_the_stranger_agree_on_vectors_that_are_cut() -> None:
+    data = bytes.fromhex(COLUMNS[0]["zstd"])
+    for end in range(len(data)):
+        with pytest.raises(SealError):
+            columns.decode_frames(data[:end])
+        with pytest.raises((stranger.FormatError, stranger.zstandard.ZstdError)):
+            stranger.frames(data[:end])
