@@ -24,6 +24,7 @@ KEPT_CHECKPOINTS: Final = 4096  # co-signed ones: they say when the region saw w
 _FIELD: Final = {
     field.message_type.name: field.name
     for field in ledger_pb2.Entry.DESCRIPTOR.oneofs_by_name["what"].fields
+    if field.message_type is not None
 }
 
 
@@ -54,6 +55,7 @@ class Log:
     def __init__(self, spool: Spool, log: bytes, time: Timekeeper) -> None:
         self.spool, self.log, self.time = spool, log, time
         self.tree = spool.load_tree()
+        self.dropped: dict[int, int] = {}  # bodies by Drop.Reason since the start
 
     @property
     def size(self) -> int:
@@ -86,6 +88,8 @@ class Log:
             for new in (*news, *map(New, drop_entries(gone))):
                 compact = self._insert(transaction, compact, new)
         self.tree = compact
+        for reason, indices in gone.items():
+            self.dropped[reason] = self.dropped.get(reason, 0) + len(indices)
         return first
 
     def _insert(

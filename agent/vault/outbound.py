@@ -69,8 +69,7 @@ class Outbound:
         self.confirmed = 0  # since the start
 
     def take(self, count: int, max_bytes: int, skip: Skip) -> tuple[list[hatch_pb2.Outgoing], int]:
-        """Return the most urgent entries that are neither confirmed nor in `skip`, and how many
-        wait in all.
+        """Return the most urgent entries that wait and are not in `skip`, and how many wait in all.
 
         Args:
             count: at most so many.
@@ -236,8 +235,9 @@ class Outbound:
         )
 
     def checkpoint(self) -> delivery_pb2.CheckpointUpload | None:
-        """Return the newest signed head and its proof from the last co-signed one; None if the
-        region has seen it.
+        """Return the newest signed head, with its proof from the last co-signed one.
+
+        None if the region has co-signed it already, or if none is signed yet.
 
         Raises:
             SpoolError: see `spool.translate`.

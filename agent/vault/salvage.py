@@ -1,0 +1,252 @@
+"""A damaged spool file: put aside as a whole, read for what is still good, carried over for upload.
+
+- The folder of file, WAL and shm is renamed in one step, so a crash never separates them. What is
+  in quarantine and not marked as read is read at the next start.
+- An entry is carried over only if it parses, carries its own index, and its body has the hash that
+  it names. It keeps its old identity (log, i); the region's receipt is what removes it.
+- A destroyed first page is replaced by that of a new spool: same schema, same root pages.
+- Bounded in time and bytes: the car goes on within 5 s, whatever the file looks like.
+- Of the files in quarantine only the newest is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from agent.pb import ledger_pb2
+from agent.vault.outbound import body_hash, is_intact
+from agent.vault.schema import PAGE_BYTES
+from agent.vault.shelves import BY_LANE, WAITING, Shelf
+from agent.vault.spool import Spool
+
+BUDGET_S: Final = 2.5
+FILE: Final = "spool.db"
+_PAGE: Final = 64  # rows a query
+_MAX_HOLES: Final = 512  # damaged places that a scan goes over
+_BATCH_BYTES: Final = 1 << 20  # of bodies in one transaction
+_LARGEST: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry that is still good."""
+
+    i: int
+    shelf: Shelf
+    entry: bytes
+    body: bytes
+
+
+def put_aside(folder: Path) -> Path:
+    """Move folder/spool into quarantine, durably, and return where it is."""
+    quarantine = folder / "quarantine"
+    quarantine.mkdir(mode=0o700, exist_ok=True)
+    taken = [int(p.name) for p in quarantine.iterdir() if p.name.isdigit()]
+    target = quarantine / f"{max(taken, default=0) + 1:04d}"
+    (folder / "spool").rename(target)
+    for path in (quarantine, folder):
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    return target
+
+
+def aside(folder: Path) -> list[Path]:
+    """Return what is in quarantine, oldest first."""
+    quarantine = folder / "quarantine"
+    if not quarantine.is_dir():
+        return []
+    return sorted(p for p in quarantine.iterdir() if p.name.isdigit())
+
+
+def forget_older(folder: Path) -> None:
+    """Keep only the newest file in quarantine: two spools are room enough for an expert."""
+    for path in aside(folder)[:-1]:
+        shutil.rmtree(path)
+
+
+class Salvage:
+    """Reads one quarantined spool.
+
+    Args:
+        path: its folder.
+        template: a new spool file of the same schema, for a destroyed first page.
+        budget_s: time for reading it.
+    """
+
+    def __init__(self, path: Path, template: Path, *, budget_s: float = BUDGET_S) -> None:
+        self._file = path / FILE
+        self._deadline = time.monotonic() + budget_s
+        self._holes = 0
+        self.log, self.size, self.carried = b"", 0, 0
+        self._connection: sqlite3.Connection | None = self._connect(template)
+        if self._connection is not None:
+            self.log = self._log_id(self._connection)
+
+    def _connect(self, template: Path) -> sqlite3.Connection | None:
+        for repair in (False, True):
+            if repair and not _mend_first_page(self._file, template):
+                return None
+            connection = sqlite3.connect(self._file, isolation_level=None)
+            try:
+                connection.execute("SELECT 1 FROM ledger LIMIT 1").fetchone()
+                connection.execute("SELECT 1 FROM item LIMIT 1")
+            except sqlite3.DatabaseError:
+                connection.close()
+            else:
+                return connection
+        return None
+
+    def _log_id(self, connection: sqlite3.Connection) -> bytes:
+        try:
+            row = connection.execute("SELECT v FROM meta WHERE k='log'").fetchone()
+            if row is not None and len(row[0]) == 16:
+                return bytes(row[0])
+        except sqlite3.DatabaseError:
+            self._holes += 1
+        first = self._read(connection, 0)
+        if first is None:
+            return b""
+        entry = ledger_pb2.Entry()
+        entry.ParseFromString(first[0])
+        return entry.genesis.log
+
+    def rows(self) -> Iterator[Row]:
+        """Yield what the region has not confirmed; everything readable if that cannot be told."""
+        if self._connection is None or not self.log:
+            return
+        found, told = self._waiting(self._connection)
+        for i, shelf in found.items():
+            yield from self._row(self._connection, i, shelf)
+        if told:
+            return
+        for i in self._scan(self._connection):
+            if i not in found:
+                yield from self._row(self._connection, i, None)
+
+    def _waiting(self, connection: sqlite3.Connection) -> tuple[dict[int, Shelf], bool]:
+        found: dict[int, Shelf] = {}
+        try:
+            self.size = (connection.execute("SELECT max(i) FROM ledger").fetchone()[0] or 0) + 1
+            for shelf in WAITING:
+                for (i,) in connection.execute(
+                    "SELECT i FROM item WHERE shelf=? ORDER BY i", (int(shelf),)
+                ):
+                    found[i] = shelf
+                    if time.monotonic() > self._deadline:
+                        return found, True
+        except sqlite3.DatabaseError:
+            self._holes += 1
+            return found, False
+        return found, True
+
+    def _scan(self, connection: sqlite3.Connection) -> Iterator[int]:
+        last = _LARGEST  # newest first: what is confirmed is old
+        while self._holes < _MAX_HOLES and last > 0 and time.monotonic() < self._deadline:
+            try:
+                rows = connection.execute(
+                    "SELECT i FROM ledger WHERE i<? ORDER BY i DESC LIMIT ?", (last, _PAGE)
+                ).fetchall()
+            except sqlite3.DatabaseError:
+                self._holes += 1
+                last = (self.size if last == _LARGEST else last) - _PAGE
+                continue
+            if not rows:
+                return
+            yield from (row[0] for row in rows)
+            last = rows[-1][0]
+
+    def _row(self, connection: sqlite3.Connection, i: int, shelf: Shelf | None) -> Iterator[Row]:
+        if time.monotonic() > self._deadline or (read := self._read(connection, i)) is None:
+            return
+        stored, body = read
+        self.size = max(self.size, i + 1)
+        entry = ledger_pb2.Entry()
+        entry.ParseFromString(stored)
+        if shelf is None:
+            is_segment = entry.WhichOneof("what") == "segment"
+            shelf = BY_LANE[entry.segment.lane] if is_segment else Shelf.SESSION
+        if shelf == Shelf.RECORDER or not is_intact(stored, body):
+            body = b""
+        if not body and body_hash(entry) and shelf != Shelf.RECORDER:
+            shelf = Shelf.HOLLOW
+        yield Row(i, shelf, stored, body)
+
+    def _read(self, connection: sqlite3.Connection, i: int) -> tuple[bytes, bytes] | None:
+        entry = ledger_pb2.Entry()
+        try:
+            row = connection.execute("SELECT entry FROM ledger WHERE i=?", (i,)).fetchone()
+            if row is None:
+                return None
+            entry.ParseFromString(row[0])
+        except (sqlite3.DatabaseError, DecodeError, TypeError):
+            self._holes += 1
+            return None
+        if entry.index != i:
+            return None
+        try:
+            blob = connection.execute("SELECT blob FROM body WHERE i=?", (i,)).fetchone()
+        except sqlite3.DatabaseError:
+            self._holes += 1
+            blob = None
+        body = blob[0] if blob is not None and isinstance(blob[0], bytes) else b""
+        return row[0], body
+
+    def carry_over(self, spool: Spool, max_bytes: int) -> None:
+        """Copy what is good into a spool's table `salvage`; `carried` counts the bodies.
+
+        Raises:
+            SpoolError: see `spool.translate`.
+        """
+        batch: list[Row] = []
+        for row in self.rows():
+            if len(row.body) > max_bytes:
+                break
+            max_bytes -= len(row.body) + len(row.entry)
+            batch.append(row)
+            if sum(len(r.body) for r in batch) > _BATCH_BYTES or len(batch) >= _MAX_HOLES:
+                self._store(spool, batch)
+                batch = []
+        self._store(spool, batch)
+
+    def _store(self, spool: Spool, batch: list[Row]) -> None:
+        with spool.write() as transaction:
+            for row in batch:
+                new = transaction.run(
+                    "INSERT OR IGNORE INTO salvage(log, i, shelf, entry, blob) VALUES(?,?,?,?,?)",
+                    (self.log, row.i, int(row.shelf), row.entry, row.body or None),
+                ).rowcount
+                transaction.salvaged += new
+                self.carried += bool(new and row.body)
+
+    def close(self) -> None:
+        """Close the quarantined file."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+def _mend_first_page(file: Path, template: Path) -> bool:
+    """Write a new spool's first page over a destroyed one. The freelist is given up."""
+    try:
+        page = bytearray(template.read_bytes()[:PAGE_BYTES])
+        with file.open("r+b") as damaged:
+            pages = damaged.seek(0, os.SEEK_END) // PAGE_BYTES
+            page[28:32] = pages.to_bytes(4, "big")
+            page[32:40] = bytes(8)  # no freelist: nothing is ever inserted here again
+            page[92:96] = page[24:28]  # makes SQLite believe the page count
+            damaged.seek(0)
+            damaged.write(page)
+    except OSError:
+        return False
+    return len(page) == PAGE_BYTES

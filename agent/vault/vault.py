@@ -1,0 +1,411 @@
+"""The vault: what touches the disk is sealed, what is sealed is in the ledger.
+
+    sealer thread   seal, record, housekeep, close
+    hatch thread    take, receipt, checkpoint, status
+
+- Safe for exactly these two threads: each has its own SQLite connection, the tree in memory belongs
+  to the sealer, and what the hatch's thread finds out is written down by the next housekeep().
+- seal() and record() return when the entry is on the disk.
+- A full disk never raises here: what cannot be stored is counted and told as soon as it can be.
+- A damaged file is put into quarantine while the agent runs on: a new log begins with a gap entry,
+  and what was not confirmed and is still good is offered for upload under its old identity.
+- A failing storage (fsync above all) raises SpoolError, for good: the process ends with 75 and is
+  restarted, because only a new file handle tells the truth about what was written.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+from typing import Final
+
+from google.protobuf.message import Message
+
+from agent.errors import SpoolCorruptError, SpoolError
+from agent.pb import delivery_pb2, hatch_pb2, ledger_pb2
+from agent.pb.segment_pb2 import Moment
+from agent.vault import checkpoint, keys, salvage, tree
+from agent.vault.cpu import read_aead
+from agent.vault.identity import Identity
+from agent.vault.log import Log, New, set_meta
+from agent.vault.outbound import Found, Outbound, Skip
+from agent.vault.room import Ballast
+from agent.vault.schema import VERSION, migrate_apart
+from agent.vault.sealer import Sealer
+from agent.vault.segment import Draft
+from agent.vault.shelves import TOPIC, WAITING
+from agent.vault.spool import Size, Spool, translate
+from agent.vault.timekeeper import Timekeeper
+
+MIN_QUOTA_BYTES: Final = 2 * 1024 * 1024
+QUICK_CHECK_S: Final = 1.5
+LOG_BYTES: Final = 16
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class VaultStatus:
+    """What `inland status` says of the vault.
+
+    Attributes:
+        log: hex id of the log.
+        size: entries in it.
+        pending: entries that the region has not confirmed, by lane.
+        stored_bytes: of bodies.
+        file_bytes: of the file and its WAL on the disk.
+        quota_bytes: that the spool may take.
+        confirmed: entries confirmed since the start.
+        dropped: bodies that went without being confirmed, since the start.
+        session_started_ns: CLOCK_BOOTTIME of the latest session; 0: none yet.
+        quarantined: damaged files put aside, as far as they are still there.
+    """
+
+    log: str
+    size: int
+    pending: dict[str, int]
+    stored_bytes: int
+    file_bytes: int
+    quota_bytes: int
+    confirmed: int
+    dropped: int
+    session_started_ns: int
+    quarantined: int
+
+
+class Vault:
+    """See the module. Made by `open`."""
+
+    def __init__(
+        self, folder: Path, lock: int, *, identity: Identity, now: Callable[[], Moment],
+        rng: Callable[[int], bytes], boot_id: bytes, version: str, quota_bytes: int,
+    ) -> None:  # fmt: skip
+        self._folder, self._lock_file = folder, lock
+        self._identity, self._now, self._rng = identity, now, rng
+        self._boot_id, self._version = boot_id, version
+        self._size = Size(quota_bytes)
+        self._path = folder / "spool" / salvage.FILE
+        self._hatch = RLock()  # held by the hatch's calls, and while the file is exchanged
+        self._found = Found()
+        self._is_damaged = self._is_closed = False
+        self._confirmed_before = 0  # by spools that were put aside since
+        try:
+            self._begin(*self._open_file())
+        except SpoolCorruptError as error:
+            self._begin_anew(error)
+
+    @classmethod
+    def open(
+        cls, folder: Path, *, identity: Identity, now: Callable[[], Moment],
+        rng: Callable[[int], bytes], boot_id: bytes, version: str, quota_bytes: int,
+    ) -> Vault:  # fmt: skip
+        """Open the state folder, mending or replacing what a crash or a bad disk left.
+
+        Args:
+            folder: made if it is not there, mode 0700.
+            identity: names and keys.
+            now: reads the clocks: wall time as unix_ns, CLOCK_BOOTTIME; quality is not looked at.
+            rng: returns so many random bytes.
+            boot_id: of this run of the car's computer, 16 bytes.
+            version: of the agent, for the boot entry.
+            quota_bytes: that the spool may take, WAL included.
+
+        Raises:
+            SpoolError: another agent uses the folder, the quota is too small, or the storage fails.
+        """
+        if quota_bytes < MIN_QUOTA_BYTES:
+            raise SpoolError(
+                f"a quota of {quota_bytes} bytes is too small", where="limits.spool",
+                todo=f"give it at least {MIN_QUOTA_BYTES >> 20} MiB",
+            )  # fmt: skip
+        lock = _lock_folder(folder)
+        try:
+            return cls(
+                folder, lock, identity=identity, now=now, rng=rng, boot_id=boot_id,
+                version=version, quota_bytes=quota_bytes,
+            )  # fmt: skip
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def _open_file(self) -> tuple[Spool, bool]:
+        """Return the spool and whether its last run ended in order."""
+        path = self._path
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        version = _schema_version(path)
+        if version > VERSION:
+            raise SpoolError(
+                f"the spool is of a newer agent (schema {version})", where=str(path),
+                todo="install that version again",
+            )  # fmt: skip
+        if version < VERSION:
+            migrate_apart(path)
+        spool = Spool(path, self._size)
+        try:
+            clean = spool.one("SELECT v FROM meta WHERE k='clean'") == b"1"
+            if not clean and not spool.is_sound(QUICK_CHECK_S):
+                raise SpoolCorruptError("quick_check found damage", where=str(path))
+            self._check_tree(spool)
+        except BaseException:
+            spool.close()
+            raise
+        return spool, clean
+
+    def _check_tree(self, spool: Spool) -> None:
+        """The newest signed head must be a head of the ledger that is here."""
+        size = spool.load_tree().size
+        row = spool.rows("SELECT size, note FROM checkpoint ORDER BY size DESC LIMIT 1")
+        if row and row[0][0]:
+            signed = checkpoint.parse(row[0][1]).checkpoint
+            if signed.size > size or tree.span_hash(0, signed.size, spool.node) != signed.root:
+                raise SpoolCorruptError(
+                    f"the ledger is not the one that was signed at {signed.size}",
+                    where=str(spool.path),
+                )
+
+    def _begin(self, spool: Spool, clean: bool, why: str = "") -> None:
+        """Take an open spool into use: genesis, gap, boot."""
+        floor = spool.one("SELECT v FROM meta WHERE k='floor'") or b""
+        self._time = Timekeeper(self._now, int.from_bytes(floor, "big"))
+        fresh = spool.one("SELECT 1 FROM ledger LIMIT 1") is None
+        log_id = spool.one("SELECT v FROM meta WHERE k='log'")
+        if fresh or log_id is None:
+            log_id = self._rng(LOG_BYTES)
+            with spool.write() as transaction:
+                set_meta(transaction, "log", log_id)
+        with spool.write() as transaction:
+            set_meta(transaction, "clean", b"0")
+        log = Log(spool, log_id, self._time)
+        if fresh:
+            public = keys.raw_public(self._identity.ledger_key)
+            log.append([New(ledger_pb2.Genesis(
+                region=self._identity.region, vehicle=self._identity.vehicle, log=log_id,
+                ledger_key=public,
+            ))])  # fmt: skip
+        self._carry_over(log, why)
+        log.append([New(ledger_pb2.Boot(
+            boot_id=self._boot_id, clean=clean or fresh, version=self._version
+        ))])  # fmt: skip
+        ballast = Ballast(self._folder / "ballast", self._size.ballast)
+        self._spool, self._log = spool, log
+        self._sealer = Sealer(
+            log, self._identity, rng=self._rng, boot_id=self._boot_id, aead=read_aead(),
+            found=self._found, ballast=ballast,
+        )  # fmt: skip
+        self._second = Spool(self._path, self._size, shared=spool, cache_kib=512)
+        self._outbound = Outbound(self._second, log_id, self._identity, self._time, self._found)
+        if not ballast.hold():
+            self._sealer.relieve()
+
+    def _carry_over(self, log: Log, why: str) -> None:
+        """Read what is in quarantine and was not read yet, and say so in the log."""
+        for path in salvage.aside(self._folder):
+            mark = f"salvaged {path.name}"
+            if log.spool.one("SELECT 1 FROM meta WHERE k=?", (mark,)) is not None:
+                continue
+            log.spool.checkpoint_wal()  # the first page of a new file is wanted in the file
+            old = salvage.Salvage(path, self._path)
+            try:
+                old.carry_over(log.spool, self._size.quota // 4)
+            finally:
+                old.close()
+            log.append([New(ledger_pb2.Gap(
+                why=why or "corrupt", log=old.log, size=old.size, salvaged=old.carried
+            ))])  # fmt: skip
+            with log.spool.write() as transaction:
+                set_meta(transaction, mark, b"1")
+            _log.warning("spool put aside as %s, %d bodies salvaged", path.name, old.carried)
+        salvage.forget_older(self._folder)
+
+    def _begin_anew(self, error: SpoolError) -> None:
+        _log.error("%s; a new log begins", error)
+        salvage.put_aside(self._folder)
+        self._begin(*self._open_file(), why="corrupt")
+
+    def _exchange(self, error: SpoolError) -> None:
+        """Put a file that turned out to be damaged aside and go on with a new log."""
+        with self._hatch:
+            self._sealer.end_sessions()
+            self._confirmed_before += self._outbound.confirmed
+            self._spool.close()
+            self._second.close()
+            self._found.rotten.clear()
+            self._begin_anew(error)
+            self._is_damaged = False
+
+    def seal(self, draft: Draft) -> int | None:
+        """Seal a draft and store it, durably, with its entry.
+
+        Returns:
+            The index of its entry; None if its recipients are not provisioned or there is no room,
+            which is then counted in a loss entry.
+
+        Raises:
+            SpoolError: the storage failed; end the process.
+        """
+        try:
+            return self._sealer.seal(draft)
+        except SpoolCorruptError as error:
+            self._exchange(error)
+            return self._sealer.seal(draft)
+
+    def record(self, what: Message, body: bytes = b"") -> int:
+        """Append an entry to the ledger, durably.
+
+        Args:
+            what: one of the messages that an Entry can hold, e.g. Loss.
+            body: stored and uploaded with it; its hash is put into `what.body`.
+
+        Returns:
+            The index of the entry; -1 if the disk is full: it follows as soon as there is room.
+
+        Raises:
+            SpoolError: the storage failed; end the process.
+        """
+        try:
+            return self._sealer.record(what, body)
+        except SpoolCorruptError as error:
+            self._exchange(error)
+            return self._sealer.record(what, body)
+
+    def housekeep(self) -> None:
+        """End old sessions, write what was found, expire, sign a checkpoint: about once a second.
+
+        Raises:
+            SpoolError: the storage failed; end the process.
+        """
+        try:
+            if self._is_damaged:
+                raise SpoolCorruptError("the spool is damaged", where=str(self._path))
+            self._sealer.housekeep()
+        except SpoolCorruptError as error:
+            self._exchange(error)
+
+    def take(self, count: int, max_bytes: int, skip: Skip) -> tuple[list[hatch_pb2.Outgoing], int]:
+        """Return the most urgent entries to upload, and how many wait in all.
+
+        Args:
+            count: at most so many.
+            max_bytes: of entries and bodies, unless the first alone is larger.
+            skip: indices that are under way, by log.
+
+        Raises:
+            SpoolError: the storage failed.
+        """
+        with self._hatch:
+            try:
+                return self._outbound.take(count, max_bytes, skip)
+            except SpoolCorruptError:
+                self._is_damaged = True  # the sealer's thread exchanges the file
+                return [], self._spool.tally.waiting()
+
+    def receipt(self, payload: bytes) -> tuple[int, bool]:
+        """Take a SignedReceipt as it came; returns (entries confirmed, whether it was valid).
+
+        Raises:
+            SpoolError: the storage failed or is full; nothing was confirmed, it comes again.
+        """
+        with self._hatch:
+            try:
+                return self._outbound.receipt(payload)
+            except SpoolCorruptError:
+                self._is_damaged = True
+                return 0, True
+
+    def checkpoint(self) -> delivery_pb2.CheckpointUpload | None:
+        """Return the newest signed head with its consistency proof; None if the region has it.
+
+        Raises:
+            SpoolError: the storage failed.
+        """
+        with self._hatch:
+            try:
+                return self._outbound.checkpoint()
+            except SpoolCorruptError:
+                self._is_damaged = True
+                return None
+
+    def status(self) -> VaultStatus:
+        """Return the figures for `inland status`."""
+        with self._hatch:
+            tally, pending = self._spool.tally, dict.fromkeys(TOPIC.values(), 0)
+            for shelf in WAITING:
+                pending[TOPIC[shelf]] += tally.entries[shelf]
+            pending["session"] += tally.salvaged
+            files = (p for p in self._path.parent.iterdir() if p.is_file())
+            unconfirmed = (
+                n for r, n in self._log.dropped.items() if r != ledger_pb2.Drop.CONFIRMED
+            )
+            return VaultStatus(
+                log=self._log.log.hex(), size=self._log.size, pending=pending,
+                stored_bytes=sum(tally.bytes.values()),
+                file_bytes=sum(p.stat().st_size for p in files), quota_bytes=self._size.quota,
+                confirmed=self._confirmed_before + self._outbound.confirmed,
+                dropped=sum(unconfirmed), session_started_ns=self._sealer.session_started_ns,
+                quarantined=len(salvage.aside(self._folder)),
+            )  # fmt: skip
+
+    def trusted(self) -> tuple[int, int]:
+        """Return (ns since the Unix epoch, clock quality) as far as it can be trusted."""
+        return self._time.trusted()
+
+    def close(self, clean: bool = True) -> None:
+        """End in order: what is counted is written, a checkpoint signed, every chain dropped.
+
+        Args:
+            clean: False after a storage error: nothing more is written.
+
+        Raises:
+            SpoolError: the storage failed; everything is closed all the same.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        with self._hatch:
+            try:
+                self._sealer.end_sessions()
+                if clean:
+                    self._sealer.write_down(all_of_them=True)
+                    self._sealer.sign()
+                    with self._spool.write() as transaction:
+                        set_meta(transaction, "clean", b"1")
+            finally:
+                self._second.close()
+                self._spool.close()
+                os.close(self._lock_file)
+
+
+def _lock_folder(folder: Path) -> int:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SpoolError(
+            f"cannot use the state folder: {error.strerror}", where=str(folder)
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise SpoolError(
+            "another agent uses this state folder", where=str(folder),
+            todo="stop it, or choose another folder",
+        ) from None  # fmt: skip
+    return lock
+
+
+def _schema_version(path: Path) -> int:
+    if not path.exists() or path.stat().st_size == 0:
+        return 0
+    with translate(path):
+        connection = sqlite3.connect(path)
+        try:
+            return int(connection.execute("PRAGMA user_version").fetchone()[0])
+        finally:
+            connection.close()
