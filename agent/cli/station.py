@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from agent.errors import ConfigError, StationError, UndecidedError
+
 if TYPE_CHECKING:
-    pass
+    from agent.station.disclose import Order
+    from agent.station.opening import Opened
 
 FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+MAX_PROBLEMS: Final = 50  # lines; --json has all
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
@@ -146,6 +151,179 @@ def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -
         store = stack.enter_context(contextlib.closing(Store(region.path / "station.db")))
         receiver = Receiver(region, store, time.time_ns)
         Server(region, receiver, address or "127.0.0.1", random.random, say).run(stop)
+
+
+@command.command(
+    name="ls",
+    epilog=("\b\nExamples:\n  inland station ls cn\n  inland station ls cn --openings --json\n"),
+)
+@FOLDER
+@click.option("--openings", is_flag=True, help="List who opened what, and check that list.")
+@JSON
+def list_(folder: Path, openings: bool, as_json: bool) -> None:
+    """List cars, logs, what is missing or lost, refusals and alarms. Opens nothing."""
+    import contextlib
+
+    from agent.station.authority import load_region
+    from agent.station.catalogue import catalogue
+    from agent.station.journal import Journal
+    from agent.station.store import Store
+
+    region = load_region(folder)
+    with contextlib.closing(Store(region.path / "station.db")) as store:
+        if openings:
+            entries, head = Journal(store, region.region_id, region.signing_key("openings")).check()
+            lines = [_opening_line(entry) for entry in entries]
+            lines.append(f"{len(entries)} openings, unaltered" if entries else "no openings")
+            result: dict[str, Any] = {"openings": entries, "checkpoint": head}
+        else:
+            result = {"region": region.card.region, **catalogue(store)}
+            lines = _catalogue_lines(result)
+    if as_json:
+        _print_json(result)
+    else:
+        click.echo("\n".join(lines))
+
+
+@command.command(
+    name="open",
+    epilog=(
+        "\b\nExamples:\n"
+        "  inland station open cn --vehicle v-1f0c --frames drive.log --reason 'case 17'\n"
+        "  inland station open cn --vehicle v-1f0c --signals - --from 2026-11-22T08:00:00\n"
+    ),
+)
+@FOLDER
+@click.option("--vehicle", required=True, help="Pseudonym, as `ls` shows it.")
+@click.option("--log", "log_id", default="", help="Beginning of a log id; all logs if left out.")
+@click.option("--from", "start", help="First moment: ISO 8601 (UTC if no zone) or Unix seconds.")
+@click.option("--to", "end", help="Last moment, inclusive.")
+@click.option("--frames", help="Write frames as a candump log; - for standard output.")
+@click.option("--signals", help="Write signals as CSV; - for standard output.")
+@click.option("--reason", default="", help="Why; it goes into the ledger of openings.")
+@JSON
+def open_(**options: Any) -> None:
+    """Open what a car sent, with the region's key. Each opening is recorded first.
+
+    Exit code 1: something was altered. 3: something has not come. Both are named, and what could
+    be opened is written all the same.
+    """
+    import datetime as dt
+    import getpass
+
+    from agent.station.authority import load_region
+    from agent.station.disclose import Order, disclose
+    from agent.station.selection import FOREVER_NS, Request
+
+    if options["frames"] == options["signals"] == "-":
+        raise ConfigError("frames and signals cannot both go to standard output", where="--signals")
+    request = Request(
+        options["vehicle"], options["log_id"],
+        _moment(options["start"], "--from", 0), _moment(options["end"], "--to", FOREVER_NS),
+    )  # fmt: skip
+    order = Order(
+        request, options["frames"], options["signals"], who=getpass.getuser(),
+        reason=options["reason"], at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
+    with click.progressbar(
+        length=0, label="opening", file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
+
+        def begin(count: int) -> None:
+            bar.length = count
+
+        opened = disclose(load_region(options["folder"]), order, begin=begin, progress=bar.update)
+    _report(opened, order, as_json=options["as_json"])
+
+
+def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
+    """Say what was opened; standard output only if no data goes there."""
+    to_stderr = "-" in (order.frames, order.signals)
+    summary: dict[str, Any] = {
+        "segments": opened.segments,
+        "frames": opened.frame_count,
+        "samples": opened.sample_count,
+        "dropped": opened.dropped,
+        "owner_only": opened.owner_only,
+        "problems": [problem._asdict() for problem in opened.problems],
+    }
+    if as_json:
+        click.echo(json.dumps(summary, ensure_ascii=False), err=to_stderr)
+    else:
+        line = f"{opened.segments} segments: {opened.frame_count} frames"
+        line += f", {opened.sample_count} samples"
+        line += f", {opened.owner_only} for the owner alone" if opened.owner_only else ""
+        for reason, count in opened.dropped.items():
+            line += f", {count} dropped by the car ({reason})"
+        click.echo(line, err=to_stderr)
+        for problem in opened.problems[:MAX_PROBLEMS]:
+            click.echo(f"{problem.kind}: {problem.where}: {problem.why}", err=True)
+    altered = sum(problem.kind == "altered" for problem in opened.problems)
+    if altered:
+        raise StationError(f"{altered} entries are altered", todo="what else opened was written")
+    if opened.problems:
+        raise UndecidedError(
+            f"{len(opened.problems)} parts have not come", todo="what is here was written"
+        )
+
+
+def _moment(text: str | None, option: str, default: int) -> int:
+    """Return ns since the Unix epoch of ISO 8601 or Unix seconds."""
+    from agent.station.selection import moment_ns
+
+    if text is None:
+        return default
+    try:
+        return moment_ns(text)
+    except ValueError:
+        raise ConfigError(
+            f"'{text}' is no moment", where=option, todo="write 2026-11-22T08:00:00 or Unix seconds"
+        ) from None
+
+
+def _catalogue_lines(found: dict[str, Any]) -> list[str]:
+    lines = [f"region {found['region']}, {len(found['vehicles'])} vehicles"]
+    for vehicle in found["vehicles"]:
+        lines.append(vehicle["vehicle"] + ("" if vehicle["logs"] else "  nothing received"))
+        lines += [line for log in vehicle["logs"] for line in _log_lines(log)]
+    for refusal in found["refusals"]:
+        lines.append(f"refused {refusal['count']} x {refusal['code']} from {refusal['vehicle']}")
+    for alarm in found["alarms"]:
+        lines.append(f"ALARM {alarm['code']} {alarm['vehicle']}: {alarm['detail']}")
+    return lines
+
+
+def _log_lines(log: dict[str, Any]) -> list[str]:
+    head, span = log["checkpoint"], ""
+    if log["entries"]:
+        span = f", {_iso(log['from_ns'])} to {_iso(log['to_ns'])}"
+    lines = [f"  log {log['log'][:16]}  {log['entries']} entries, {log['segments']} segments{span}"]
+    lines.append(
+        f"    co-signed to {head['size']} at {_iso(head['at_ns'])}" if head else "    not co-signed"
+    )
+    for first, last in log["missing"]:
+        lines.append(f"    not received: {first}" + (f" to {last}" if last > first else ""))
+    if log["losses"]:
+        lines.append(f"    lost on the car: {log['losses']} frames")
+    for reason, count in log["drops"].items():
+        lines.append(f"    dropped by the car: {count} bodies ({reason})")
+    if log["conflicts"]:
+        lines.append(f"    CONFLICTS: {log['conflicts']} entries came again with another hash")
+    return lines
+
+
+def _opening_line(entry: dict[str, Any]) -> str:
+    line = f"{entry['i']}  {entry['at']}  {entry['who']}  {entry['vehicle']}"
+    line += f"  {entry['segments']} segments  {entry['from']} to {entry['to']}"
+    return line + (f"  {entry['reason']}" if entry["reason"] else "")
+
+
+def _iso(unix_ns: int) -> str:
+    import datetime as dt
+
+    return (
+        dt.datetime.fromtimestamp(unix_ns // 10**9, dt.UTC).isoformat().removesuffix("+00:00") + "Z"
+    )
 
 
 def _status_line(status: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ import os
 import pwd
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from agent.errors import ConfigError, StationError
-from agent.region import URI_PREFIX, load_region_card
+from agent.region import URI_PREFIX, RegionCard, load_region_card
 
 MAX_PACKET_BYTES: Final = 256 * 1024
 MAX_QUEUED_BYTES: Final = 256 * 1024 * 1024  # per client, while the station is behind
@@ -214,7 +215,7 @@ def start_broker(folder: Path, kind: Kind = "auto", log: Path | None = None) -> 
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, close_fds=True
         )
     broker = Broker(chosen, port, log, process)
-    _await_port(broker, process)
+    _await(broker, card, process)
     return broker
 
 
@@ -237,11 +238,15 @@ def _mosquitto() -> str | None:
     return shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 
 
-def _await_port(broker: Broker, process: subprocess.Popen[bytes]) -> None:
+def _await(broker: Broker, card: RegionCard, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the broker shakes hands as the region's.
+
+    A port that answers is not enough: Mosquitto listens before it reads its key.
+    """
     deadline = time.monotonic() + START_S
     pause = threading.Event()
     while process.poll() is None:
-        if _answers(broker.port):
+        if _shakes_hands(card):
             return
         if time.monotonic() > deadline:
             broker.stop()
@@ -251,6 +256,21 @@ def _await_port(broker: Broker, process: subprocess.Popen[bytes]) -> None:
         f"{broker.kind} did not start (exit {process.returncode})", where=str(broker.log),
         todo="its output is in that file",
     )  # fmt: skip
+
+
+def _shakes_hands(card: RegionCard) -> bool:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata="\n".join(card.issuing_ca))
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", card.port), timeout=1) as plain,
+            context.wrap_socket(plain, server_hostname=card.host),
+        ):
+            return True
+    except OSError:
+        return False
 
 
 def _answers(port: int) -> bool:

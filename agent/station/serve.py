@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import socket
 import ssl
 import threading
 import time
@@ -177,6 +178,9 @@ class Link:
         client.suppress_exceptions = False
         client.max_inflight_messages_set(RECEIVE_MAXIMUM)
         client.max_queued_messages_set(100 * RECEIVE_MAXIMUM)  # receipts; a car asks again
+        client.on_socket_open = lambda _c, _u, s: s.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )  # acknowledgements are many small writes
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message

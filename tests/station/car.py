@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent.pb import delivery_pb2, ledger_pb2, sealed_pb2
-from agent.vault import checkpoint, keys, tree
+from agent.frames import SIGNAL, FrameBatch, SignalBatch
+from agent.pb import delivery_pb2, ledger_pb2, policy_pb2, sealed_pb2
+from agent.pb.segment_pb2 import Moment
+from agent.vault import checkpoint, keys, seal, tree
+from agent.vault.segment import Draft, encode_payload
+from agent.vault.session import Session
 
 START_NS = 1_795_000_000 * 10**9
 
@@ -116,3 +121,67 @@ class Car:
 
     def topic(self, lane: str = "routine") -> str:
         return f"inland/1/{self.region.rpartition(':')[2]}/up/{self.vehicle}/{lane}"
+
+
+@dataclass
+class SealingCar(Car):
+    """A car whose sessions and segments really open."""
+
+    recipient: bytes = b""
+    owner: bytes | None = None
+    policy: bytes = b""
+    live: Session | None = None
+
+    def set_policy(self, dictionary: policy_pb2.Dictionary) -> int:
+        self.policy = policy_pb2.Policy(
+            name="p", version=1, region=self.region, dictionary=dictionary.SerializeToString()
+        ).SerializeToString()
+        return self.add(
+            self.policy,
+            policy=ledger_pb2.PolicyInForce(
+                body=hashlib.sha256(self.policy).digest(), name="p", version=1
+            ),
+        )
+
+    def begin_sealed(self, recipients: int = sealed_pb2.REGION) -> int:
+        self.session, secret = os.urandom(16), os.urandom(32)
+        self.live = Session(secret, session=self.session, aead=1)
+        header = sealed_pb2.SessionHeader(
+            aead=1, region=self.region, vehicle=self.vehicle, log=self.log,
+            index=len(self.entries), session=self.session, epoch=1, recipients=recipients,
+        )  # fmt: skip
+        wraps = seal.wraps_for(recipients, region_key=self.recipient, owner_key=self.owner)
+        assert wraps is not None
+        body = seal.seal_session(header, secret, wraps)
+        return self.add(
+            body,
+            session=ledger_pb2.SessionBegun(
+                body=hashlib.sha256(body).digest(), session=self.session, recipients=recipients
+            ),
+        )
+
+    def seal(
+        self,
+        frames: FrameBatch,
+        signals: SignalBatch | None = None,
+        channels: tuple[str, ...] = ("can0", "can1"),
+        payload: bytes | None = None,
+    ) -> int:
+        dictionary = policy_pb2.Policy.FromString(self.policy).dictionary
+        draft = Draft(
+            frames, np.zeros(0, SIGNAL) if signals is None else signals, channels, 1, 2, 1000,
+            keep_order=False, opened=Moment(), closed=Moment(), policy=bytes(32),
+            dictionary=hashlib.sha256(dictionary).digest(), keep_s=0,
+        )  # fmt: skip
+        if payload is None:
+            payload = encode_payload(draft, salt=os.urandom(32), boot_id=bytes(16))
+        header = sealed_pb2.SegmentHeader(log=self.log, index=len(self.entries), epoch=1, lane=2)
+        assert self.live is not None
+        body = seal.seal_segment(self.live, header, payload)
+        return self.add(
+            body,
+            segment=ledger_pb2.SegmentSealed(
+                body=hashlib.sha256(body).digest(), plain=hashlib.sha256(payload).digest(),
+                session=self.session, lane=2, bytes=len(body),
+            ),
+        )  # fmt: skip

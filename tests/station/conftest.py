@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.station.authority import RegionFolder, create_region
+from agent.station.authority import RegionFolder, create_region, load_region
 from agent.station.enrolment import enrol_vehicle
 from agent.station.store import Store
 from tests.station.car import Car
 
-NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
 VEHICLE = "v-0123456789"
 
 
@@ -51,10 +51,30 @@ class Place:
     bundle: Path
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One region with one car; each test gets a copy, on a port of its own."""
+    folder = tmp_path_factory.mktemp("template")
+    region = make_region(folder / "cn", port=8883)
+    enrol(region, folder / "car")
+    return folder
+
+
+def copy_region(template: Path, to: Path) -> RegionFolder:
+    shutil.copytree(template, to, dirs_exist_ok=True)
+    for name in ("cn", "car"):
+        (to / name).chmod(0o700)
+        card = to / name / "region.toml"
+        if name == "cn":
+            text = card.read_text().replace("port = 8883", f"port = {free_port()}")
+        card.write_text(text)
+    return load_region(to / "cn")
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    region = make_region(tmp_path / "cn", port=free_port())
-    car = enrol(region, tmp_path / "car")
+def place(tmp_path: Path, template: Path) -> Iterator[Place]:
+    region = copy_region(template, tmp_path)
+    car = Car.load(tmp_path / "car", VEHICLE, region.card.region)
     store = Store(region.path / "station.db")
     yield Place(region, store, car, tmp_path / "car")
     store.close()

@@ -1,0 +1,119 @@
+"""One opening from end to end: recorded first, then opened, then written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.errors import ConfigError
+from agent.station.authority import RegionFolder
+from agent.station.journal import Journal
+from agent.station.opening import Opened, open_segments
+from agent.station.selection import FOREVER_NS, Request, find, missing_entries
+from agent.station.store import Store
+from agent.vault import keys
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Who wants what opened, and where to.
+
+    Attributes:
+        request: vehicle, log, moments.
+        frames: path of the candump log, "-" for standard output, None for none.
+        signals: path of the CSV file, likewise.
+        who: user of the operating system.
+        reason: in their words.
+        at: now, ISO 8601.
+    """
+
+    request: Request
+    frames: str | None
+    signals: str | None
+    who: str
+    reason: str
+    at: str
+
+
+def disclose(
+    region: RegionFolder,
+    order: Order,
+    *,
+    begin: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Opened:
+    """Record an opening, open, and write what was asked for.
+
+    Args:
+        region: with its recipient key.
+        order: what, for whom.
+        begin: called with the number of segments before the first.
+        progress: called with 1 after each.
+
+    Raises:
+        ConfigError: no such vehicle or log, no recipient key, or a file that cannot be written.
+        StationError: the ledger of openings was altered.
+    """
+    private = keys.read_private_file(region.path / "recipient.key", "the recipient key")
+    privates = {keys.kid(region.card.recipient_key): private}
+    with contextlib.closing(Store(region.path / "station.db")) as store:
+        found = find(store, order.request)
+        journal = Journal(store, region.region_id, region.signing_key("openings"))
+        journal.append(_entry(order, sorted({f.log_id.hex() for f in found}), len(found)))
+        begin(len(found))
+        opened = open_segments(store, found, order.request, privates, progress)
+        opened.problems += missing_entries(store, order.request)
+    if order.frames is not None:
+        write_whole(order.frames, opened.candump())
+    if order.signals is not None:
+        write_whole(order.signals, opened.csv())
+    return opened
+
+
+def write_whole(path: str, chunks: Iterator[bytes]) -> None:
+    """Write a file beside its place and rename it, readable by its owner; "-": standard output.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    if path == "-":
+        for chunk in chunks:
+            sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+        return
+    target = Path(path).absolute()
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)  # mode 0600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                for chunk in chunks:
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(target)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ConfigError(f"cannot be written: {error.strerror}", where=str(target)) from None
+
+
+def _entry(order: Order, logs: list[str], segments: int) -> dict[str, object]:
+    request = order.request
+    return {
+        "at": order.at,
+        "who": order.who,
+        "vehicle": request.vehicle,
+        "logs": logs,
+        "from": "begin" if request.from_ns == 0 else str(request.from_ns),
+        "to": "end" if request.to_ns == FOREVER_NS else str(request.to_ns),
+        "segments": segments,
+        "frames": order.frames is not None,
+        "signals": order.signals is not None,
+        "reason": order.reason,
+    }

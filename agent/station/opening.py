@@ -1,0 +1,265 @@
+"""Opening what a car sent: choose, check, open, decode, and name what is missing.
+
+Order, for each segment: the stored entry against its leaf, the body against the entry's hash, the
+session with the region's key, the sealed segment (commitment, tag), its plaintext against the hash
+in the ledger, the columns. What fails is named and left out; nothing is guessed.
+
+- `altered`: something that was received does not match its own hashes.
+- `missing`: an entry, a body or a dictionary that has not come, and that no drop entry explains.
+- Dropped bodies (the car said so) and sessions for the owner alone are counted, not problems.
+
+Segments are chosen by the moment of their ledger entry, rows by their own stamp.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from agent.errors import ConfigError, SealError
+from agent.frames import ChannelTable, FrameBatch, SignalBatch, concatenate
+from agent.pb import ledger_pb2, policy_pb2, sealed_pb2
+from agent.station import text
+from agent.station.selection import Found, Problem, Request
+from agent.station.store import Store
+from agent.vault import opening as vault_opening
+from agent.vault import tree
+from agent.vault.segment import Payload, decode_payload
+
+MAX_ROWS: Final = 50_000_000  # frames, or samples, held in memory at once: 1.2 GB of frames
+DROP_REASONS: Final = {value: name.lower() for name, value in ledger_pb2.Drop.Reason.items()}
+OWNERS: Final = frozenset({sealed_pb2.OWNER, sealed_pb2.BOTH})
+
+
+@dataclass(slots=True)
+class Opened:
+    """What an opening gave.
+
+    Attributes:
+        channels: channel numbers of all rows.
+        frames: one batch a segment, in ledger order.
+        samples: (hash of the dictionary, batch) of each segment, in ledger order.
+        dictionaries: by their hash.
+        segments: how many were opened.
+        dropped: bodies that the car dropped, by its reason.
+        owner_only: segments that only the owner can open.
+        problems: what is altered or missing.
+    """
+
+    channels: ChannelTable = field(default_factory=ChannelTable)
+    frames: list[FrameBatch] = field(default_factory=list)
+    samples: list[tuple[bytes, SignalBatch]] = field(default_factory=list)
+    dictionaries: dict[bytes, policy_pb2.Dictionary] = field(default_factory=dict)
+    segments: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    owner_only: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def frame_count(self) -> int:
+        """Frames of all segments."""
+        return sum(len(batch) for batch in self.frames)
+
+    @property
+    def sample_count(self) -> int:
+        """Samples of all segments."""
+        return sum(len(batch) for _, batch in self.samples)
+
+    def candump(self) -> Iterator[bytes]:
+        """Yield all frames as candump lines, by time."""
+        if self.frames:
+            order = text.arrival_order([batch["timestamp_ns"] for batch in self.frames])
+            yield from text.candump(concatenate(self.frames)[order], self.channels.names)
+
+    def csv(self) -> Iterator[bytes]:
+        """Yield all samples as CSV, by time; of one policy's dictionary after the other's."""
+        yield text.CSV_HEADER.encode()
+        for name, dictionary in self.dictionaries.items():
+            batches = [batch for its, batch in self.samples if its == name]
+            if batches:
+                order = text.arrival_order([batch["timestamp_ns"] for batch in batches])
+                merged = np.concatenate(batches)[order]
+                yield from text.samples_csv(merged, dictionary, self.channels.names)
+
+
+def open_segments(
+    store: Store,
+    found: list[Found],
+    request: Request,
+    privates: dict[bytes, bytes],
+    progress: Callable[[int], None] = lambda _: None,
+) -> Opened:
+    """Open segments; what cannot be opened is in `problems`.
+
+    Args:
+        store: the station's store.
+        found: from `find`.
+        request: rows outside its moments are left out.
+        privates: the region's recipient keys by kid.
+        progress: called with 1 after each segment.
+
+    Raises:
+        ConfigError: more rows than fit; the range has to be narrower.
+    """
+    opener = _Opener(store, request, privates)
+    for segment in found:
+        opener.take(segment)
+        progress(1)
+    return opener.opened
+
+
+class _Opener:
+    def __init__(self, store: Store, request: Request, privates: dict[bytes, bytes]) -> None:
+        self._store, self._request, self._privates = store, request, privates
+        self._readers: dict[tuple[int, bytes], vault_opening.SessionReader | Problem | None] = {}
+        self.opened = Opened()
+
+    def take(self, found: Found) -> None:
+        where = vault_opening.place(found.log_id, found.index)
+        entry, body = self._stored(found.log, found.index)
+        checked = check_stored(entry, body, where)
+        if isinstance(checked, Problem):
+            self.opened.problems.append(checked)
+            return
+        if body is None:
+            self._explain(found, where)
+            return
+        reader = self._reader(found, where)
+        if reader is None:
+            self.opened.owner_only += 1
+        elif isinstance(reader, Problem):
+            self.opened.problems.append(reader._replace(where=where))
+        else:
+            self._open(checked.segment, body, reader, where)
+
+    def _open(
+        self,
+        segment: ledger_pb2.SegmentSealed,
+        body: bytes,
+        reader: vault_opening.SessionReader,
+        where: str,
+    ) -> None:
+        try:
+            plain = reader.open_segment(body)
+            if hashlib.sha256(plain).digest() != segment.plain:
+                raise SealError("the content is not what the ledger committed to")
+            payload = decode_payload(plain)
+            self._add(payload, where)
+        except SealError as error:
+            self.opened.problems.append(Problem("altered", where, error.what))
+
+    def _add(self, payload: Payload, where: str) -> None:
+        opened, request = self.opened, self._request
+        numbers = np.array([opened.channels.number(name) for name in payload.channels], np.uint8)
+        for rows in (payload.frames, payload.signals):
+            if len(rows):
+                rows["channel"] = numbers[rows["channel"]]
+        frames, samples = (
+            rows[
+                (rows["timestamp_ns"] >= request.from_ns) & (rows["timestamp_ns"] <= request.to_ns)
+            ]
+            for rows in (payload.frames, payload.signals)
+        )
+        if len(frames):
+            opened.frames.append(frames)
+        if len(samples):
+            self._add_samples(payload.dictionary, samples, where)
+        opened.segments += 1
+        if max(opened.frame_count, opened.sample_count) > MAX_ROWS:
+            raise ConfigError(
+                f"more than {MAX_ROWS:,} rows", where=where, todo="narrow it with --from and --to"
+            )
+
+    def _add_samples(self, name: bytes, samples: SignalBatch, where: str) -> None:
+        if name not in self.opened.dictionaries:
+            self.opened.dictionaries |= self._dictionaries()
+        dictionary = self.opened.dictionaries.get(name)
+        if dictionary is None:
+            why = f"{len(samples)} samples whose policy's dictionary has not come"
+            self.opened.problems.append(Problem("missing", where, why))
+        elif int(samples["signal"].max()) >= len(dictionary.signal):
+            raise SealError("a sample of a signal that its dictionary does not have")
+        else:
+            self.opened.samples.append((name, samples))
+
+    def _dictionaries(self) -> dict[bytes, policy_pb2.Dictionary]:
+        """Return every dictionary that this vehicle's policies brought, by its hash."""
+        found = {}
+        rows = self._store.connection.execute(
+            "SELECT e.entry, e.body FROM entries e JOIN logs l USING (log)"
+            " WHERE l.vehicle = ? AND e.kind = 'policy' AND e.body IS NOT NULL",
+            (self._request.vehicle,),
+        )
+        for entry, body in rows:
+            if hashlib.sha256(body).digest() != ledger_pb2.Entry.FromString(entry).policy.body:
+                continue  # without it, its segments are named as missing their dictionary
+            try:
+                raw = policy_pb2.Policy.FromString(body).dictionary
+                found[hashlib.sha256(raw).digest()] = policy_pb2.Dictionary.FromString(raw)
+            except DecodeError:
+                continue
+        return found
+
+    def _explain(self, found: Found, where: str) -> None:
+        reason = self._store.connection.execute(
+            "SELECT reason FROM drops WHERE log = ? AND ? BETWEEN first AND last LIMIT 1",
+            (found.log, found.index),
+        ).fetchone()
+        if reason is None:
+            self.opened.problems.append(Problem("missing", where, "its body has not come"))
+            return
+        name = DROP_REASONS.get(reason[0], "unspecified")
+        self.opened.dropped[name] = self.opened.dropped.get(name, 0) + 1
+
+    def _reader(self, found: Found, where: str) -> vault_opening.SessionReader | Problem | None:
+        key = (found.log, found.session)
+        if key not in self._readers:
+            self._readers[key] = self._open_session(found, where)
+        return self._readers[key]
+
+    def _open_session(
+        self, found: Found, where: str
+    ) -> vault_opening.SessionReader | Problem | None:
+        row = self._store.connection.execute(
+            "SELECT i FROM sessions WHERE log = ? AND session = ?", (found.log, found.session)
+        ).fetchone()
+        if row is None:
+            return Problem("missing", where, "its session entry has not come")
+        place = vault_opening.place(found.log_id, row[0])
+        entry, body = self._stored(found.log, row[0])
+        checked = check_stored(entry, body, place)
+        if isinstance(checked, Problem):
+            return checked._replace(why=f"its session, {place}: {checked.why}")
+        if checked.session.recipients in OWNERS:
+            return None
+        if body is None:
+            return Problem("missing", where, f"the body of its session, {place}, has not come")
+        try:
+            return vault_opening.open_session(body, self._privates)
+        except SealError as error:
+            return Problem("altered", where, f"its session, {place}: {error.what}")
+
+    def _stored(self, log: int, index: int) -> tuple[tuple[bytes, bytes], bytes | None]:
+        row = self._store.connection.execute(
+            "SELECT entry, leaf, body FROM entries WHERE log = ? AND i = ?", (log, index)
+        ).fetchone()
+        return (row[0], row[1]), row[2]
+
+
+def check_stored(
+    stored: tuple[bytes, bytes], body: bytes | None, where: str
+) -> ledger_pb2.Entry | Problem:
+    """Return a stored entry after its hashes have been compared; a `Problem` if they differ."""
+    entry, leaf = stored
+    if tree.leaf_hash(entry) != leaf:
+        return Problem("altered", where, "the stored entry is not what was received")
+    parsed = ledger_pb2.Entry.FromString(entry)
+    what = getattr(parsed, str(parsed.WhichOneof("what")))
+    if body is not None and hashlib.sha256(body).digest() != what.body:
+        return Problem("altered", where, "the stored body does not match its entry")
+    return parsed
