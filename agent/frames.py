@@ -72,9 +72,14 @@ def widen(batch: FrameBatch) -> FrameBatch:
 
 
 def concatenate(batches: list[FrameBatch]) -> FrameBatch:
-    """Return one batch with the rows of all, in order; 64 bytes wide if one of them is."""
+    """Return one batch with the rows of all, in order; 64 bytes wide if one of them is.
+
+    A single batch is returned as it is: nobody writes to a batch that was handed on.
+    """
     if not batches:
         return np.zeros(0, FRAME)
+    if len(batches) == 1:
+        return batches[0]
     if len({batch.dtype for batch in batches}) > 1:
         batches = [widen(batch) for batch in batches]
     return np.concatenate(batches)
