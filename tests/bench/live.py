@@ -1,0 +1,229 @@
+"""The whole agent on a live bus: CPU, memory, loss; and a backlog after an hour's outage."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from agent.capture.early import prepare
+from agent.capture.queue import FrameQueue
+from agent.capture.reader import Reader
+from agent.capture.sealer import Sealer
+from agent.capture.slot import PolicySlot
+from agent.capture.socketcan import SocketcanBus
+from agent.frames import ChannelTable
+from agent.pb.ledger_pb2 import Loss
+from agent.policy.build import build_policy
+from agent.policy.store import install
+from agent.service.crew import Crew
+from tests.bench.measure import Figure, at_most, left_out
+from tests.bench.reading import records
+from tests.bench.sealing import REGION, open_vault
+from tests.rig import EVERYTHING, Rig, rig, wait_for
+
+WINDOW_S = 10.0
+BUSES, RATE = 8, 4_000
+TICKS = os.sysconf("SC_CLK_TCK")
+BACKLOG = 72_000
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def peak_mib(pid: int) -> float:
+    """The most memory that a process has had resident."""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
+
+
+def serial_bus() -> list[Figure]:
+    """A simulated car fills a 500 kbit/s bus over SLCAN; capture and uplink carry it home."""
+    with tempfile.TemporaryDirectory() as folder, rig(Path(folder)) as made:
+        made.policy()
+        link = made.folder / "can0"
+        made.bus(name="can0", interface="slcan", channel=str(link), bitrate=500000)
+        made.start("car", command=[
+            sys.executable, "-m", "firmware_sim", "--pty-link", str(link), "--load", "full",
+            "--seconds", str(WINDOW_S + 8), "--json",
+        ])  # fmt: skip
+        wait_for(link.exists, 20, "the serial line")
+        pids = [made.start(n, n, "--config", str(made.config)).pid for n in ("capture", "uplink")]
+        wait_for(lambda: (s := made.status()) and s["receipts"] > 3, 30, "the first receipts")
+        before, start = [cpu_s(pid) for pid in pids], time.monotonic()
+        frames = made.status()["frames"]["received"]
+        threading.Event().wait(WINDOW_S)
+        passed = time.monotonic() - start
+        used = [100 * (cpu_s(p) - b) / passed for p, b in zip(pids, before, strict=True)]
+        status = made.status()
+        rate = (status["frames"]["received"] - frames) / passed
+        note = f"{rate:,.0f} frames/s over a serial line; {status['frames']['lost']} lost"
+        figures = [
+            at_most("one full bus, whole agent", sum(used), unit="% of a core", bar=5, note=note),
+            at_most("memory of uplink", peak_mib(pids[1]), unit="MiB", bar=32),
+            at_most("memory of capture with python-can (SLCAN)", peak_mib(pids[0]), unit="MiB", bar=48),
+        ]
+        return figures + memory_without_python_can(made)
+
+
+def memory_without_python_can(made: Rig) -> list[Figure]:
+    """What SocketCAN needs: everything but python-can; a log at the pace of a bus stands in."""
+    made.kill("capture", 15)
+    lines = [
+        f"({1_700_000_000 + i // RATE}.{i % RATE * 250:06d}) can0 {0x100 + i % 70:03X}#{i:016X}"
+        for i in range(RATE * 30)
+    ]
+    (made.folder / "in.log").write_text("\n".join(lines) + "\n")
+    made.bus(name="can0", interface="log", channel=str(made.folder / "in.log"), speed=1.0)
+    capture = made.start("capture", "capture", "--config", str(made.config))
+    wait_for(lambda: (s := made.status()) and s["frames"]["received"] > RATE * 10, 40, "10 s of it")
+    note = "a log at 4,000 frames/s stands in for SocketCAN, which imports no more"
+    return [at_most("memory of capture", peak_mib(capture.pid), unit="MiB", bar=48, note=note)]
+
+
+def eight_buses() -> list[Figure]:
+    """Eight sockets at 32,000 frames/s through readers, policy and vault, in this process."""
+    data = b"".join(records(RATE))
+    code = (
+        "import socket,sys,time\n"
+        "d=sys.stdin.buffer.read();r=[d[i:i+16] for i in range(0,len(d),16)]\n"
+        "s=[socket.socket(socket.AF_INET,socket.SOCK_DGRAM) for _ in sys.argv[2:]]\n"
+        "for x,p in zip(s,sys.argv[2:]): x.connect(('127.0.0.1',int(p)))\n"
+        "t=time.monotonic();n=0\n"
+        "while n<float(sys.argv[1])*4000:\n"
+        " for k in range(n,n+40):\n"
+        "  for x in s: x.send(r[k%4000])\n"
+        " n+=40;w=t+n/4000-time.monotonic()\n"
+        " if w>0: time.sleep(w)\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder)
+        (state / "policy.toml").write_text(EVERYTHING)
+        install(state / "policy", build_policy(state / "policy.toml"))
+        vault = open_vault(state / "vault")
+        queue, channels, crew = FrameQueue(1 << 18), ChannelTable(), Crew()
+        readers: list[Reader] = []
+        sealer = Sealer(
+            vault=vault, queue=queue, readers=readers, channels=channels,
+            slot=PolicySlot(state / "policy", REGION), moment=vault.moment,
+        )  # fmt: skip
+        ports = []
+        for number in range(BUSES):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.bind(("127.0.0.1", 0))
+            prepare(sock)
+            ports.append(str(sock.getsockname()[1]))
+            bus = _Unfiltered(sock, f"can{number}", channels)
+            readers.append(
+                Reader(number, f"can{number}", lambda bus=bus: bus, queue,
+                       patient=False, notice=sealer.notice)
+            )  # fmt: skip
+            readers[-1].open_now()
+            crew.start(f"read-can{number}", readers[-1].step)
+        sealer.step()
+        child = subprocess.Popen(
+            [sys.executable, "-c", code, str(WINDOW_S), *ports], stdin=subprocess.PIPE
+        )
+        child.stdin.write(data)
+        child.stdin.close()
+        start, wall = time.process_time(), time.monotonic()
+        while child.poll() is None or sealer.counters.frames < _sent(BUSES):
+            crew.stop.wait(sealer.step())
+            if time.monotonic() - wall > WINDOW_S + 15:
+                break
+        used = 100 * (time.process_time() - start) / (time.monotonic() - wall)
+        crew.join()
+        sealer.finish()
+        got = sealer.counters.kept
+        vault.close()
+    note = (
+        f"{BUSES * RATE:,} frames/s for {WINDOW_S:.0f} s on UDP sockets that stand in for AF_CAN; "
+        f"{_sent(BUSES) - got} of {_sent(BUSES):,} lost; capture alone"
+    )
+    return [at_most("8 buses", used, unit="% of a core", bar=15, note=note)]
+
+
+class _Unfiltered(SocketcanBus):
+    """The stand-in's socket knows no CAN filters."""
+
+    def set_filters(self, wanted: object) -> None:
+        """Let everything pass."""
+
+
+def _sent(buses: int) -> int:
+    return int(WINDOW_S * RATE) * buses
+
+
+def backlog() -> list[Figure]:
+    """72,000 entries wait when the region comes back; all are delivered, once in effect."""
+    with tempfile.TemporaryDirectory() as folder, rig(Path(folder), broker=False) as made:
+        made.policy()
+        from agent.region import load_region_card
+        from agent.service.capture import CaptureProcess
+        from agent.config import load_config
+
+        made.bus(name="none", interface="virtual", channel="none")
+        load_region_card(made.car / "region.toml")
+        process = CaptureProcess(load_config(made.config), {})
+        for number in range(BACKLOG):
+            process.vault.record(Loss(channel="can0", count=number + 1, cause=Loss.UNKNOWN))
+        process.vault.close()
+        made.start_broker()
+        made.start_station()
+        start = time.monotonic()
+        capture = made.start("capture", "capture", "--config", str(made.config))
+        made.start("uplink", "uplink", "--config", str(made.config))
+
+        def done() -> bool:
+            status = made.status()
+            return bool(status) and not sum(status["spool"]["pending"].values())
+
+        wait_for(done, 600, "everything receipted")
+        passed = time.monotonic() - start
+        assert capture.poll() is None
+        listing = made.inland("station", "ls", str(made.region), "--json")
+    note = f"{BACKLOG / passed:,.0f} entries/s, start included; region: {listing.strip()[:160]}"
+    return [at_most("72,000 buffered entries delivered", passed, unit="s", bar=3600, note=note)]
+
+
+def start() -> list[Figure]:
+    """exec until the sockets are bound, against everything imported first."""
+    path = "from agent.cli.main import inland\nimport agent.cli.capture\n"
+    path += "from agent.config import load_config\nfrom agent.service.crew import Crew\n"
+    sock = "import socket\nfrom agent.capture.early import prepare\n"
+    sock += "s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM);prepare(s)\n"
+    eager = "import can,numpy,zstandard,sqlite3,sqlite_utils,cantools\nimport agent.vault.vault\n"
+    told = "import time\nprint(time.time_ns())\n"
+
+    def took(code: str) -> float:
+        best = []
+        for _ in range(5):
+            begun = time.time_ns()
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+            best.append((int(done.stdout) - begun) / 1e6)
+        return sorted(best)[2]
+
+    early, late = took(path + sock + told), took(path + eager + sock + told)
+    note = f"a Unix socket stands in for AF_CAN; with eager imports {late:.0f} ms"
+    return [
+        at_most("exec to bound sockets", early, unit="ms", bar=100, note=note),
+        left_out("exec to the first frame captured", "<= 100 ms", "needs a kernel with vcan0"),
+    ]
+
+
+def figures() -> list[Figure]:
+    """All of this file."""
+    return [*serial_bus(), *eight_buses(), *start(), *backlog()]
+
+
+if __name__ == "__main__":
+    for figure in figures():
+        print(figure)
