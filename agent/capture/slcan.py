@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 _READ_BYTES: Final = 1 << 16
 _READS: Final = 16  # a batch: at most this many; a tty gives 4 KiB a read
-_DRAIN_S: Final = 0.015  # a tty holds 4 KiB: 40 ms of a full 500 kbit/s bus
+_DRAIN_S: Final = 0.02  # a tty holds 4 KiB at least: 40 ms of a full 500 kbit/s bus
 _STEP_NS: Final = 1000
 _CLOCK_SET_BACK_NS: Final = 1_000_000_000
 
