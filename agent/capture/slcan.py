@@ -35,8 +35,12 @@ log = logging.getLogger(__name__)
 
 _READ_BYTES: Final = 1 << 16
 _READS: Final = 16  # a batch: at most this many; a tty gives 4 KiB a read
-_DRAIN_S: Final = 0.015  # a tty holds 4 KiB: 40 ms of a full 500 kbit/s bus
+_DRAIN_S: Final = 0.02  # a tty holds 4 KiB at least: 40 ms of a full 500 kbit/s bus
 _STEP_NS: Final = 1000
+_BITRATES: Final = (
+    *(10_000, 20_000, 50_000, 100_000, 125_000, 250_000, 500_000, 750_000, 1_000_000),  # S0-S8
+    83_300,  # S9, of python-can
+)
 _CLOCK_SET_BACK_NS: Final = 1_000_000_000
 
 
@@ -210,18 +214,29 @@ def open_slcan(settings: dict[str, Any], channels: ChannelTable) -> SlcanBus:
         settings.pop(key, None)
     if "ttyBaudrate" in settings:  # python-can's name for it until 4.5
         settings["tty_baudrate"] = settings.pop("ttyBaudrate")
+    bitrate = settings.get("bitrate")
+    if bitrate is not None and bitrate not in _BITRATES:
+        # Said here: python-can would say it after opening the port, and leave it open.
+        allowed = ", ".join(map(str, _BITRATES))
+        raise ConfigError(f"bitrate {bitrate} is none that SLCAN has ({allowed})", where=name)
     settings.setdefault("sleep_after_open", 0)
     settings.setdefault("listen_only", True)
     try:
         bus = can.Bus(interface="slcan", **settings)
     except (can.CanError, OSError, serial.SerialException) as error:
-        if isinstance(error.__cause__, ValueError):  # python-can wraps wrong values too
-            raise ConfigError(str(error), where=name) from error
         raise BusError(f"cannot open the SLCAN adapter: {error}", where=name) from error
     except (TypeError, ValueError) as error:
         raise ConfigError(str(error), where=name) from error
+    port: Any = bus.serialPortOrig  # type: ignore[attr-defined]  # slcanBus has it
     try:
         source: Callable[[float], bytes] = DescriptorSource(bus.fileno())
     except (NotImplementedError, io.UnsupportedOperation):
-        source = PortSource(bus.serialPortOrig)  # type: ignore[attr-defined]  # slcanBus has it
-    return SlcanBus(source, name, channels, shutdown=bus.shutdown)
+        source = PortSource(port)
+
+    def shutdown() -> None:
+        try:
+            bus.shutdown()
+        finally:
+            port.close()  # python-can leaves it open if the adapter does not answer any more
+
+    return SlcanBus(source, name, channels, shutdown=shutdown)

@@ -277,15 +277,15 @@ def command(
     factor = parse_speed(speed)
     find_format(log)  # before any interface is opened
     summary = Summary()
-    start = time.monotonic()
     with _open_buses(channel, _parse_maps(maps), interface, fd=fd) as buses:
         player = Player(buses, fd=fd, summary=summary)
+        start = time.monotonic()
         try:
             for _ in _rounds(loop):
                 _play_once(player, log, summary, speed=factor, strict=strict, quiet=as_json)
         except KeyboardInterrupt:
             summary.interrupted = True
-    summary.seconds = time.monotonic() - start
+        summary.seconds = time.monotonic() - start
     _report(summary, as_json=as_json)
     if summary.interrupted:
         raise SystemExit(_INTERRUPTED)
