@@ -17,6 +17,20 @@ def empty_spool(tmp_path_factory):
     return path
 
 
+@pytest.fixture(autouse=True)
+def quick_schema(request, empty_spool, monkeypatch):
+    """New spool files in a test are copies of the one that the real process made."""
+    if "real_schema" not in request.fixturenames:
+        monkeypatch.setattr(
+            "agent.vault.founding.migrate_apart", lambda path: shutil.copy(empty_spool, path)
+        )
+
+
+@pytest.fixture
+def real_schema():
+    """Asks for the real process."""
+
+
 @pytest.fixture
 def folder(tmp_path, empty_spool):
     """A state folder whose spool is created but empty."""

@@ -27,7 +27,7 @@ def backlog(car, count=30):
     return {car.vault.seal(draft(6000, seed=n)) for n in range(count)}
 
 
-def test_a_destroyed_first_page_at_start(car):
+def test_a_destroyed_first_page_at_start(car, real_schema):
     """T71: header and schema are gone; log, entries and bodies are not."""
     sealed, log = backlog(car), car.vault._log.log
     car.shut()
