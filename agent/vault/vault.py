@@ -37,7 +37,7 @@ from agent.vault.room import Ballast
 from agent.vault.sealer import Sealer
 from agent.vault.segment import Draft
 from agent.vault.shelves import TOPIC, WAITING
-from agent.vault.spool import Size, Spool
+from agent.vault.spool import Size, Spool, SpoolFullError
 from agent.vault.timekeeper import Timekeeper
 
 MIN_QUOTA_BYTES: Final = 2 * 1024 * 1024
@@ -235,11 +235,13 @@ class Vault:
         """Take a SignedReceipt as it came; returns (entries confirmed, whether it was valid).
 
         Raises:
-            SpoolError: the storage failed or is full; nothing was confirmed, it comes again.
+            SpoolError: the storage failed; nothing was confirmed.
         """
         with self._hatch:
             try:
                 return self._outbound.receipt(payload)
+            except SpoolFullError:
+                return 0, True  # the region sends it again; the sealer's thread makes room
             except SpoolCorruptError:
                 self._is_damaged = True
                 return 0, True

@@ -1,6 +1,8 @@
 """Fixtures of the vault's tests: see world.py."""
 
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -32,9 +34,11 @@ def real_schema():
 
 
 @pytest.fixture
-def folder(tmp_path, empty_spool):
-    """A state folder whose spool is created but empty."""
-    return world.fresh(tmp_path / "state", empty_spool)
+def folder(empty_spool):
+    """A state folder whose spool is created but empty; in memory, as no power is cut here."""
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="inland-test-", dir=memory) as path:
+        yield world.fresh(Path(path) / "state", empty_spool)
 
 
 @pytest.fixture
@@ -43,4 +47,3 @@ def car(folder):
     car = world.Car(folder)
     yield car
     car.shut()
-    shutil.rmtree(folder, ignore_errors=True)

@@ -246,11 +246,28 @@ def test_a_failed_fsync_ends_the_process(car, left):
         until_it_fails()
     assert caught.value.exit_code == 75
     assert not isinstance(caught.value, spool.SpoolFullError)
+    fsync.left = 10**9
+    with pytest.raises(SpoolError, match="failed before"):  # even if it would work again
+        car.vault.record(ledger_pb2.Loss(count=1))
     car.vault._spool.connection = real
     car.vault.close(clean=False)
     car.start()
     assert set(sealed) <= kept(car)
     assert car.what("boot")[-1].clean is False
+
+
+def test_a_receipt_that_meets_a_full_disk_comes_again(car):
+    region = Region()
+    car.vault.seal(draft())
+    done = region.take(car.vault.take(10, world.MIB, {})[0])
+    real = car.vault._second.connection
+    for left in range(3):
+        full = Failing(real, sqlite3.SQLITE_FULL, "SQLITE_FULL", left)
+        car.vault._second.connection = full
+        assert car.vault.receipt(region.receipt(done)) == (0, True)
+    car.vault._second.connection = real
+    assert car.vault._spool.tally.waiting() == 4
+    assert car.vault.receipt(region.receipt(done)) == (4, True)
 
 
 def test_ballast(tmp_path):
