@@ -89,6 +89,7 @@ class Vault:
         self._hatch = RLock()  # held by the hatch's calls, and while the file is exchanged
         self._found = Found()
         self._is_damaged = self._is_closed = False
+        self._time: Timekeeper | None = None
         self._confirmed_before = 0  # by spools that were put aside since
         try:
             self._begin(*founding.open_file(self._path, self._size))
@@ -130,9 +131,20 @@ class Vault:
             raise
 
     def _begin(self, spool: Spool, clean: bool, why: str = "") -> None:
-        """Take an open spool into use: genesis, gap, boot."""
-        floor = spool.one("SELECT v FROM meta WHERE k='floor'") or b""
-        self._time = Timekeeper(self._now, int.from_bytes(floor, "big"))
+        """Take an open spool into use, or close it again."""
+        try:
+            self._take_into_use(spool, clean, why)
+        except BaseException:
+            # Closed before the file is renamed: SQLite removes a WAL by its name, and by then
+            # that name could be the next file's.
+            spool.close()
+            raise
+
+    def _take_into_use(self, spool: Spool, clean: bool, why: str) -> None:
+        """Genesis, gap, boot; then the sealer's and the hatch's halves."""
+        if self._time is None:  # else a file was exchanged, and what is known of the time stays
+            floor = spool.one("SELECT v FROM meta WHERE k='floor'") or b""
+            self._time = Timekeeper(self._now, int.from_bytes(floor, "big"))
         log, fresh = founding.begin_log(spool, self._identity, self._time, self._rng)
         founding.carry_over(log, self._folder, why)
         log.append([New(ledger_pb2.Boot(
@@ -144,10 +156,10 @@ class Vault:
             log, self._identity, rng=self._rng, boot_id=self._boot_id, aead=read_aead(),
             found=self._found, ballast=ballast,
         )  # fmt: skip
-        self._second = Spool(self._path, self._size, shared=spool, cache_kib=512)
-        self._outbound = Outbound(self._second, log.log, self._identity, self._time, self._found)
         if not ballast.hold():
             self._sealer.relieve()
+        self._second = Spool(self._path, self._size, shared=spool, cache_kib=512)
+        self._outbound = Outbound(self._second, log.log, self._identity, self._time, self._found)
 
     def _begin_anew(self, error: SpoolError) -> None:
         _log.error("%s; a new log begins", error)
@@ -268,7 +280,7 @@ class Vault:
             pending["session"] += tally.salvaged
             files = (p for p in self._path.parent.iterdir() if p.is_file())
             unconfirmed = (
-                n for r, n in self._log.dropped.items() if r != ledger_pb2.Drop.CONFIRMED
+                n for r, n in dict(self._log.dropped).items() if r != ledger_pb2.Drop.CONFIRMED
             )
             return VaultStatus(
                 log=self._log.log.hex(), size=self._log.size, pending=pending,
@@ -281,6 +293,7 @@ class Vault:
 
     def trusted(self) -> tuple[int, int]:
         """Return (ns since the Unix epoch, clock quality) as far as it can be trusted."""
+        assert self._time is not None  # set before the vault is handed out
         return self._time.trusted()
 
     def close(self, clean: bool = True) -> None:

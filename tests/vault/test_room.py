@@ -57,7 +57,7 @@ def check_books(car, sealed) -> None:
 
 
 def test_the_quota_holds_and_every_eviction_is_explained(small):
-    sealed = fill(small, 400)
+    sealed = fill(small, 260)
     assert None not in sealed
     check_books(small, sealed)
     assert explained(small)
@@ -72,7 +72,7 @@ def test_the_quota_holds_and_every_eviction_is_explained(small):
 def test_planted_silent_eviction_is_found(small, monkeypatch):
     monkeypatch.setattr("agent.vault.log.drop_entries", lambda dropped: [])
     with pytest.raises(AssertionError):
-        check_books(small, fill(small, 250))
+        check_books(small, fill(small, 200))
 
 
 def test_confirmed_go_first(small):
@@ -102,11 +102,11 @@ def test_recorder_goes_before_routine_before_event(small):
 def test_a_routine_flood_never_costs_an_incident(small):
     """T69, and more incidents than their share meet nothing but more incidents."""
     incidents = fill(small, 20, INCIDENT, seed=1)
-    flood = fill(small, 300, ROUTINE, seed=2)
+    flood = fill(small, 170, ROUTINE, seed=2)
     late = fill(small, 20, INCIDENT, seed=3)
     assert None not in late + flood
     assert set(incidents + late) <= kept(small)
-    all_of_it = fill(small, 260, INCIDENT, seed=4)
+    all_of_it = fill(small, 170, INCIDENT, seed=4)
     assert None not in all_of_it
     held = small.vault._spool.tally.bytes[Shelf.INCIDENT]
     assert held > room.INCIDENT_SHARE * small.vault._size.max_pages * 4096
