@@ -200,6 +200,18 @@ def test_broker_that_does_not_work_is_left_and_tried_again(
         assert broker.wait(lambda: message in capture.report.last_error), capture.report
 
 
+def test_slow_link_that_carries_a_large_entry_is_not_dead(
+    pki: Pki, good: object, capture: Capture, station: Station
+) -> None:
+    """One entry takes longer than the silence that counts as dead; its bytes do get through."""
+    capture.add(1, size=MAX_PACKET_BYTES - 200)
+    script = Script(on_publish=receipting(station), read_pause_s=0.05)
+    broker = HostileBroker(good, script)
+    with broker, running(make_uplink(pki, broker.port, capture)):
+        assert broker.wait(lambda: not capture.pending)
+    assert broker.accepted == 1
+
+
 def test_silent_link_is_noticed_within_thirty_seconds_by_default() -> None:
     timing = Timing()
     assert timing.probe_s < timing.silence_s < 30 - timing.idle_cap_s
