@@ -69,6 +69,7 @@ class Script:
     after_suback: bytes = b""
     on_publish: Callable[[str, bytes, int], bytes] = lambda topic, payload, mid: b""
     close_after_connect: bool = False
+    read_pause_s: float = 0.0  # before each TLS record that is read: a slow uplink
     deaf: bool = False  # answers nothing at all after the SUBACK
 
 
@@ -90,7 +91,9 @@ class HostileBroker:
         self._subscribed = False
         self._stop = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(0.05)
+        self._listener.settimeout(0.01)
+        if self.script.read_pause_s:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.port: int = self._listener.getsockname()[1]
         self._tls = self._context()
         self._thread = threading.Thread(target=self._serve, name="hostile-broker")
@@ -158,6 +161,7 @@ class HostileBroker:
         data = bytearray()
         while not self._stop.is_set():
             try:
+                self._stop.wait(self.script.read_pause_s)
                 more = tls.recv(65536)
             except TimeoutError:
                 continue

@@ -25,6 +25,11 @@ from agent.pb.hatch_pb2 import Accepted, Batch, HatchReply, HatchRequest, LinkRe
 ASK_STATUS = HatchRequest(status=StatusQuestion()).SerializeToString()
 
 
+@pytest.fixture(autouse=True)
+def quick_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hatch, "TURN_S", 0.02)
+
+
 def answer(request: HatchRequest) -> HatchReply:
     kind = request.WhichOneof("what")
     if kind == "next":

@@ -248,3 +248,16 @@ receipt_keys = [{text(card.receipt_keys[0])}]
 cosign_keys = []
 recipient_key = {text(card.recipient_key)}
 '''
+
+
+def test_p03_nothing_in_the_agent_knows_the_system_certificate_store() -> None:
+    """`tls_set` without arguments loads it; `create_default_context` honours SSLKEYLOGFILE too."""
+    root = Path(__file__).resolve().parents[2] / "agent"
+    banned = ("tls_set(", "create_default_context(", "load_default_certs(", "_unverified_context(")
+    hits = [
+        f"{path.name}: {word}"
+        for path in root.rglob("*.py")
+        for word in banned
+        if word in path.read_text("utf-8")
+    ]
+    assert hits == []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,8 +15,10 @@ import pytest
 from agent.errors import ConfigError
 from agent.pb.delivery_pb2 import CheckpointUpload, Upload
 from agent.uplink import link as link_module
+from agent.uplink.link import Link
 from agent.uplink.run import Uplink
 from agent.uplink.timing import MAX_FORGED, MAX_PACKET_BYTES, RECEIVE_MAXIMUM, Timing
+from agent.uplink.tls import PinnedContext
 from tests.hostile_broker import (
     CONNACK,
     CONNECT,
@@ -74,6 +78,20 @@ def test_connect_says_what_the_contract_says(pki: Pki, good: object, capture: Ca
     assert rest == struct.pack(">H", len(VEHICLE)) + VEHICLE.encode()
     assert [kind for kind, _ in broker.packets[1:2]] == [SUBSCRIBE]
     assert DOWN.encode() in broker.packets[1][1]
+
+
+def test_socket_sends_at_once_and_gives_up_on_a_dead_peer(pki: Pki, good: object) -> None:
+    """Nagle with a window of one: 22 messages a second instead of 2,224."""
+    with HostileBroker(good) as broker:
+        card = pki.card(broker.port)
+        now_ns = time.time_ns()
+        context = PinnedContext(card, None, None, now_ns=lambda: now_ns, timing=QUICK)
+        link = Link(context, VEHICLE, DOWN, QUICK)
+        link.open("127.0.0.1")
+        sock = link._client.socket()
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 500
+        link.close()
 
 
 def test_entries_go_by_lane_and_leave_on_the_receipt(
@@ -180,6 +198,18 @@ def test_broker_that_does_not_work_is_left_and_tried_again(
     with broker, running(make_uplink(pki, broker.port, capture, timing=timing)):
         assert broker.wait(lambda: broker.accepted >= 2)
         assert broker.wait(lambda: message in capture.report.last_error), capture.report
+
+
+def test_slow_link_that_carries_a_large_entry_is_not_dead(
+    pki: Pki, good: object, capture: Capture, station: Station
+) -> None:
+    """One entry takes longer than the silence that counts as dead; its bytes do get through."""
+    capture.add(1, size=MAX_PACKET_BYTES - 200)
+    script = Script(on_publish=receipting(station), read_pause_s=0.05)
+    broker = HostileBroker(good, script)
+    with broker, running(make_uplink(pki, broker.port, capture)):
+        assert broker.wait(lambda: not capture.pending)
+    assert broker.accepted == 1
 
 
 def test_silent_link_is_noticed_within_thirty_seconds_by_default() -> None:
