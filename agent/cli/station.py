@@ -209,10 +209,9 @@ def open_(**options: Any) -> None:
     be opened is written all the same.
     """
     import datetime as dt
-    import getpass
 
     from agent.station.authority import load_region
-    from agent.station.disclose import Order, disclose
+    from agent.station.disclose import Order, disclose, os_user
     from agent.station.selection import FOREVER_NS, Request
 
     if options["frames"] == options["signals"] == "-":
@@ -222,7 +221,7 @@ def open_(**options: Any) -> None:
         _moment(options["start"], "--from", 0), _moment(options["end"], "--to", FOREVER_NS),
     )  # fmt: skip
     order = Order(
-        request, options["frames"], options["signals"], who=getpass.getuser(),
+        request, options["frames"], options["signals"], who=os_user(),
         reason=options["reason"], at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
     with click.progressbar(
@@ -245,6 +244,7 @@ def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
         "samples": opened.sample_count,
         "dropped": opened.dropped,
         "owner_only": opened.owner_only,
+        "in_car": opened.in_car,
         "problems": [problem._asdict() for problem in opened.problems],
     }
     if as_json:
@@ -253,6 +253,7 @@ def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
         line = f"{opened.segments} segments: {opened.frame_count} frames"
         line += f", {opened.sample_count} samples"
         line += f", {opened.owner_only} for the owner alone" if opened.owner_only else ""
+        line += f", {opened.in_car} still in the car" if opened.in_car else ""
         for reason, count in opened.dropped.items():
             line += f", {count} dropped by the car ({reason})"
         click.echo(line, err=to_stderr)

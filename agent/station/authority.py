@@ -13,7 +13,7 @@
 | station.pem, station.key | the station's own MQTT client certificate, user `station` |
 | receipt.key, cosign.key | Ed25519: receipts; co-signatures of checkpoints |
 | openings.key | Ed25519: signs the station's own ledger of openings |
-| recipient.key, recipient.pub | what segments are sealed to; needed by `open` alone |
+| recipient.key | opens what is sealed to the region; needed by `open` alone |
 | broker/ | generated broker configuration |
 | station.db | what has been received, agent/station/store.py |
 """
@@ -188,7 +188,6 @@ def _fill(
         write_private(draft / f"{name}.key", certificates.private_pem(key))
     private, public = keys.generate_recipient()
     write_private(draft / "recipient.key", private)
-    (draft / "recipient.pub").write_bytes(public)
     public_raw = cosign.public_key().public_bytes_raw()
     vkey = VerifierKey(cosign_name(region_id), COSIGNATURE_V1, public_raw).text()
     card = _card_text(
@@ -251,8 +250,8 @@ def _check(region_id: str, host: str, port: int, prefixes: tuple[str, ...]) -> N
 
 def _load_private(path: Path) -> object:
     try:
-        return load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        return load_pem_private_key(keys.read_private_file(path, "the key"), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError(f"no usable private key: {error}", where=str(path)) from None
 
 
