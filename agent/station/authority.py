@@ -46,6 +46,7 @@ from agent.vault import keys
 from agent.vault.checkpoint import COSIGNATURE_V1, VerifierKey
 
 STATION_USER: Final = "station"
+WARN: Final = dt.timedelta(days=30)  # before a certificate ends, `serve` says so
 REGION_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 HOST: Final = re.compile(
     r"(?=.{1,64}\Z)([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z]([a-z0-9-]*[a-z0-9])?"
@@ -94,13 +95,7 @@ class RegionFolder:
         key = _load_private(self.path / "ca.key")
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ConfigError("not an EC key", where=str(self.path / "ca.key"))
-        try:
-            pem = (self.path / "ca.pem").read_bytes()
-            return Issued(x509.load_pem_x509_certificate(pem), key)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"no usable certificate: {error}", where=str(self.path / "ca.pem")
-            ) from None
+        return Issued(_load_certificate(self.path / "ca.pem"), key)
 
 
 def cosign_name(region_id: str) -> str:
@@ -152,6 +147,46 @@ def create_region(
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return load_region(path)
+
+
+def renew_certificates(region: RegionFolder, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
+    """Issue new certificates, with new keys, for the broker and the station.
+
+    Cars pin the issuing CA, so they notice nothing. Each file is replaced whole, the key first; a
+    broker that starts between the two refuses the pair, and the next run mends it.
+
+    Returns:
+        When the broker's and the station's certificates end, UTC.
+
+    Raises:
+        ConfigError: the issuing CA cannot be read.
+    """
+    ca, card = region.issuing_ca(), region.card
+    broker = certificates.issue_broker(ca, card.region, card.host, now)
+    station = certificates.issue_client(ca, STATION_USER, now)
+    for name, issued in (("broker", broker), ("station", station)):
+        for suffix, content in (("key", issued.key_pem()), ("pem", issued.certificate_pem())):
+            draft = region.path / f".{name}.{suffix}"
+            draft.unlink(missing_ok=True)
+            write_private(draft, content)
+            draft.replace(region.path / f"{name}.{suffix}")
+    return broker.certificate.not_valid_after_utc, station.certificate.not_valid_after_utc
+
+
+def ending_soon(region: RegionFolder, now: dt.datetime) -> list[str]:
+    """Return a warning for each of the broker's and the station's certificates near its end.
+
+    Raises:
+        ConfigError: a certificate cannot be read.
+    """
+    warnings = []
+    for name in ("broker", "station"):
+        end = _load_certificate(region.path / f"{name}.pem").not_valid_after_utc
+        if end - now < WARN:
+            warnings.append(
+                f"{name}.pem is valid until {end.date()}: run `inland station renew {region.path}`"
+            )
+    return warnings
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -257,3 +292,10 @@ def _load_private(path: Path) -> object:
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
+
+
+def _load_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no usable certificate: {error}", where=str(path)) from None

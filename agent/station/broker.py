@@ -212,7 +212,11 @@ def start_broker(folder: Path, kind: Kind = "auto", log: Path | None = None) -> 
     log = log or folder / "broker" / "broker.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, close_fds=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            process_group=0,  # Ctrl-C is for us: the broker ends after the last receipts
         )
     broker = Broker(chosen, port, log, process)
     _await(broker, card, process)
