@@ -109,6 +109,23 @@ def enroll(folder: Path, bundle: Path, vehicle: str | None, as_json: bool) -> No
     click.echo(f"next: name its buses in {bundle / 'agent.toml'}, put the folder into the car")
 
 
+@command.command(epilog="\b\nExample:\n  inland station renew cn\n")
+@FOLDER
+@JSON
+def renew(folder: Path, as_json: bool) -> None:
+    """Issue new certificates for the broker and the station; once a year. Cars notice nothing."""
+    import datetime as dt
+
+    from agent.station.authority import load_region, renew_certificates
+
+    broker, station = renew_certificates(load_region(folder), dt.datetime.now(dt.UTC))
+    if as_json:
+        _print_json({"broker_until": broker.isoformat(), "station_until": station.isoformat()})
+        return
+    click.echo(f"broker until {broker.date()}, station until {station.date()}")
+    click.echo("next: restart the broker and `inland station serve`")
+
+
 @command.command(
     epilog=("\b\nExample:\n  inland station serve cn\n"),
 )
@@ -119,20 +136,24 @@ def enroll(folder: Path, bundle: Path, vehicle: str | None, as_json: bool) -> No
 def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -> None:
     """Receive from the region's broker until told to stop (SIGTERM, Ctrl-C)."""
     import contextlib
+    import datetime as dt
     import logging
     import random
     import signal
     import threading
     import time
 
-    from agent.station.authority import load_region
+    from agent.station.authority import ending_soon, load_region
     from agent.station.broker import start_broker
     from agent.station.receive import Receiver
     from agent.station.serve import Server, only_one
     from agent.station.store import Store
+    from agent.station.wording import status_line
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     region = load_region(folder)
+    for warning in ending_soon(region, dt.datetime.now(dt.UTC)):
+        logging.warning(warning)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -141,7 +162,7 @@ def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -
         if as_json:
             _print_json(status)
             return
-        click.echo(_status_line(status))
+        click.echo(status_line(status))
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_one(region.path))
@@ -168,17 +189,18 @@ def list_(folder: Path, openings: bool, as_json: bool) -> None:
     from agent.station.catalogue import catalogue
     from agent.station.journal import Journal
     from agent.station.store import Store
+    from agent.station.wording import catalogue_lines, opening_line
 
     region = load_region(folder)
     with contextlib.closing(Store(region.path / "station.db")) as store:
         if openings:
             entries, head = Journal(store, region.region_id, region.signing_key("openings")).check()
-            lines = [_opening_line(entry) for entry in entries]
+            lines = [opening_line(entry) for entry in entries]
             lines.append(f"{len(entries)} openings, unaltered" if entries else "no openings")
             result: dict[str, Any] = {"openings": entries, "checkpoint": head}
         else:
             result = {"region": region.card.region, **catalogue(store)}
-            lines = _catalogue_lines(result)
+            lines = catalogue_lines(result)
     if as_json:
         _print_json(result)
     else:
@@ -209,10 +231,9 @@ def open_(**options: Any) -> None:
     be opened is written all the same.
     """
     import datetime as dt
-    import getpass
 
     from agent.station.authority import load_region
-    from agent.station.disclose import Order, disclose
+    from agent.station.disclose import Order, disclose, os_user
     from agent.station.selection import FOREVER_NS, Request
 
     if options["frames"] == options["signals"] == "-":
@@ -222,7 +243,7 @@ def open_(**options: Any) -> None:
         _moment(options["start"], "--from", 0), _moment(options["end"], "--to", FOREVER_NS),
     )  # fmt: skip
     order = Order(
-        request, options["frames"], options["signals"], who=getpass.getuser(),
+        request, options["frames"], options["signals"], who=os_user(),
         reason=options["reason"], at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
     with click.progressbar(
@@ -245,6 +266,7 @@ def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
         "samples": opened.sample_count,
         "dropped": opened.dropped,
         "owner_only": opened.owner_only,
+        "in_car": opened.in_car,
         "problems": [problem._asdict() for problem in opened.problems],
     }
     if as_json:
@@ -253,6 +275,7 @@ def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
         line = f"{opened.segments} segments: {opened.frame_count} frames"
         line += f", {opened.sample_count} samples"
         line += f", {opened.owner_only} for the owner alone" if opened.owner_only else ""
+        line += f", {opened.in_car} still in the car" if opened.in_car else ""
         for reason, count in opened.dropped.items():
             line += f", {count} dropped by the car ({reason})"
         click.echo(line, err=to_stderr)
@@ -279,60 +302,6 @@ def _moment(text: str | None, option: str, default: int) -> int:
         raise ConfigError(
             f"'{text}' is no moment", where=option, todo="write 2026-11-22T08:00:00 or Unix seconds"
         ) from None
-
-
-def _catalogue_lines(found: dict[str, Any]) -> list[str]:
-    lines = [f"region {found['region']}, {len(found['vehicles'])} vehicles"]
-    for vehicle in found["vehicles"]:
-        lines.append(vehicle["vehicle"] + ("" if vehicle["logs"] else "  nothing received"))
-        lines += [line for log in vehicle["logs"] for line in _log_lines(log)]
-    for refusal in found["refusals"]:
-        lines.append(f"refused {refusal['count']} x {refusal['code']} from {refusal['vehicle']}")
-    for alarm in found["alarms"]:
-        lines.append(f"ALARM {alarm['code']} {alarm['vehicle']}: {alarm['detail']}")
-    return lines
-
-
-def _log_lines(log: dict[str, Any]) -> list[str]:
-    head, span = log["checkpoint"], ""
-    if log["entries"]:
-        span = f", {_iso(log['from_ns'])} to {_iso(log['to_ns'])}"
-    lines = [f"  log {log['log'][:16]}  {log['entries']} entries, {log['segments']} segments{span}"]
-    lines.append(
-        f"    co-signed to {head['size']} at {_iso(head['at_ns'])}" if head else "    not co-signed"
-    )
-    for first, last in log["missing"]:
-        lines.append(f"    not received: {first}" + (f" to {last}" if last > first else ""))
-    if log["losses"]:
-        lines.append(f"    lost on the car: {log['losses']} frames")
-    for reason, count in log["drops"].items():
-        lines.append(f"    dropped by the car: {count} bodies ({reason})")
-    if log["conflicts"]:
-        lines.append(f"    CONFLICTS: {log['conflicts']} entries came again with another hash")
-    return lines
-
-
-def _opening_line(entry: dict[str, Any]) -> str:
-    line = f"{entry['i']}  {entry['at']}  {entry['who']}  {entry['vehicle']}"
-    line += f"  {entry['segments']} segments  {entry['from']} to {entry['to']}"
-    return line + (f"  {entry['reason']}" if entry["reason"] else "")
-
-
-def _iso(unix_ns: int) -> str:
-    import datetime as dt
-
-    return (
-        dt.datetime.fromtimestamp(unix_ns // 10**9, dt.UTC).isoformat().removesuffix("+00:00") + "Z"
-    )
-
-
-def _status_line(status: dict[str, Any]) -> str:
-    line = f"{status['state']}: {status['stored']} stored, {status['duplicates']} again"
-    for key in ("waiting", "conflicts", "refused"):
-        line += f", {status[key]} {key}" if status[key] else ""
-    if "error" in status:
-        line += f"; {status['error']}; next try in {status['retry_s']} s"
-    return line
 
 
 def _print_json(value: object) -> None:

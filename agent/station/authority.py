@@ -13,7 +13,7 @@
 | station.pem, station.key | the station's own MQTT client certificate, user `station` |
 | receipt.key, cosign.key | Ed25519: receipts; co-signatures of checkpoints |
 | openings.key | Ed25519: signs the station's own ledger of openings |
-| recipient.key, recipient.pub | what segments are sealed to; needed by `open` alone |
+| recipient.key | opens what is sealed to the region; needed by `open` alone |
 | broker/ | generated broker configuration |
 | station.db | what has been received, agent/station/store.py |
 """
@@ -46,6 +46,7 @@ from agent.vault import keys
 from agent.vault.checkpoint import COSIGNATURE_V1, VerifierKey
 
 STATION_USER: Final = "station"
+WARN: Final = dt.timedelta(days=30)  # before a certificate ends, `serve` says so
 REGION_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 HOST: Final = re.compile(
     r"(?=.{1,64}\Z)([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z]([a-z0-9-]*[a-z0-9])?"
@@ -94,13 +95,7 @@ class RegionFolder:
         key = _load_private(self.path / "ca.key")
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ConfigError("not an EC key", where=str(self.path / "ca.key"))
-        try:
-            pem = (self.path / "ca.pem").read_bytes()
-            return Issued(x509.load_pem_x509_certificate(pem), key)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"no usable certificate: {error}", where=str(self.path / "ca.pem")
-            ) from None
+        return Issued(_load_certificate(self.path / "ca.pem"), key)
 
 
 def cosign_name(region_id: str) -> str:
@@ -154,6 +149,46 @@ def create_region(
     return load_region(path)
 
 
+def renew_certificates(region: RegionFolder, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
+    """Issue new certificates, with new keys, for the broker and the station.
+
+    Cars pin the issuing CA, so they notice nothing. Each file is replaced whole, the key first; a
+    broker that starts between the two refuses the pair, and the next run mends it.
+
+    Returns:
+        When the broker's and the station's certificates end, UTC.
+
+    Raises:
+        ConfigError: the issuing CA cannot be read.
+    """
+    ca, card = region.issuing_ca(), region.card
+    broker = certificates.issue_broker(ca, card.region, card.host, now)
+    station = certificates.issue_client(ca, STATION_USER, now)
+    for name, issued in (("broker", broker), ("station", station)):
+        for suffix, content in (("key", issued.key_pem()), ("pem", issued.certificate_pem())):
+            draft = region.path / f".{name}.{suffix}"
+            draft.unlink(missing_ok=True)
+            write_private(draft, content)
+            draft.replace(region.path / f"{name}.{suffix}")
+    return broker.certificate.not_valid_after_utc, station.certificate.not_valid_after_utc
+
+
+def ending_soon(region: RegionFolder, now: dt.datetime) -> list[str]:
+    """Return a warning for each of the broker's and the station's certificates near its end.
+
+    Raises:
+        ConfigError: a certificate cannot be read.
+    """
+    warnings = []
+    for name in ("broker", "station"):
+        end = _load_certificate(region.path / f"{name}.pem").not_valid_after_utc
+        if end - now < WARN:
+            warnings.append(
+                f"{name}.pem is valid until {end.date()}: run `inland station renew {region.path}`"
+            )
+    return warnings
+
+
 def write_private(path: Path, content: bytes) -> None:
     """Write a new file that only its owner can read.
 
@@ -188,7 +223,6 @@ def _fill(
         write_private(draft / f"{name}.key", certificates.private_pem(key))
     private, public = keys.generate_recipient()
     write_private(draft / "recipient.key", private)
-    (draft / "recipient.pub").write_bytes(public)
     public_raw = cosign.public_key().public_bytes_raw()
     vkey = VerifierKey(cosign_name(region_id), COSIGNATURE_V1, public_raw).text()
     card = _card_text(
@@ -251,10 +285,17 @@ def _check(region_id: str, host: str, port: int, prefixes: tuple[str, ...]) -> N
 
 def _load_private(path: Path) -> object:
     try:
-        return load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        return load_pem_private_key(keys.read_private_file(path, "the key"), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError(f"no usable private key: {error}", where=str(path)) from None
 
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
+
+
+def _load_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no usable certificate: {error}", where=str(path)) from None

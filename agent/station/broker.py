@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import pwd
 import shutil
 import socket
 import ssl
@@ -49,11 +48,12 @@ def mosquitto_configuration(folder: Path, *, port: int, address: str = "") -> st
         port: TCP port.
         address: address to bind to; empty: all.
     """
+    # As root, Mosquitto would change its user, who cannot read the keys.
+    user = "user root\n" if os.geteuid() == 0 else ""
     return f"""\
 # Written by `inland station init`. Mosquitto 2.0: mosquitto -c {folder}/broker/mosquitto.conf
 per_listener_settings false
-user {pwd.getpwuid(os.geteuid()).pw_name}
-listener {port}{" " + address if address else ""}
+{user}listener {port}{" " + address if address else ""}
 tls_version tlsv1.3
 cafile {folder}/ca.pem
 certfile {folder}/broker.pem
@@ -212,7 +212,11 @@ def start_broker(folder: Path, kind: Kind = "auto", log: Path | None = None) -> 
     log = log or folder / "broker" / "broker.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, close_fds=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            process_group=0,  # Ctrl-C is for us: the broker ends after the last receipts
         )
     broker = Broker(chosen, port, log, process)
     _await(broker, card, process)

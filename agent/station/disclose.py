@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -38,6 +39,14 @@ class Order:
     who: str
     reason: str
     at: str
+
+
+def os_user() -> str:
+    """Return who runs this, by the kernel's word: the environment can say anything."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 def disclose(

@@ -83,8 +83,10 @@ class Arrival:
         leaf: RFC 6962 leaf hash, 32 bytes.
         entry: as received.
         body: as received; None if the entry names none or it did not come.
-        names_body: the entry names a body.
+        owes_body: the entry names a body that the car is to upload; not so for the recorder's
+            segments, whose bodies stay in the car.
         drops: (first, last, reason) of a drop entry.
+        lost_log: the log before, which a gap entry says could not be continued, else None.
     """
 
     vehicle: str
@@ -97,8 +99,9 @@ class Arrival:
     leaf: bytes
     entry: bytes
     body: bytes | None
-    names_body: bool
+    owes_body: bool
     drops: tuple[tuple[int, int, int], ...]
+    lost_log: bytes | None
 
 
 def parse_topic(topic: str, region_id: str) -> Topic:
@@ -135,7 +138,9 @@ def examine(payload: bytes, vehicle: Vehicle, region: str) -> Arrival:
     if kind == "genesis":
         _check_genesis(entry.genesis, upload.log, vehicle, region)
     what = getattr(entry, kind)
-    names_body = kind in BODIES and bool(what.body)
+    owes_body = kind in BODIES and bool(what.body)
+    if kind == "segment" and what.lane == sealed_pb2.RECORDER:
+        owes_body = False
     if upload.body:
         _check_body(upload, entry, vehicle, region)
     return Arrival(
@@ -149,8 +154,9 @@ def examine(payload: bytes, vehicle: Vehicle, region: str) -> Arrival:
         leaf=leaf_hash(upload.entry),
         entry=upload.entry,
         body=upload.body or None,
-        names_body=names_body,
+        owes_body=owes_body,
         drops=_drops(what, upload.index) if kind == "drop" else (),
+        lost_log=what.log if kind == "gap" and len(what.log) == 16 else None,
     )
 
 

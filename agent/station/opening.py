@@ -26,13 +26,16 @@ from agent.frames import ChannelTable, FrameBatch, SignalBatch, concatenate
 from agent.pb import ledger_pb2, policy_pb2, sealed_pb2
 from agent.station import text
 from agent.station.selection import Found, Problem, Request
-from agent.station.store import Store
+from agent.station.store import GAP_REASON, Store
 from agent.vault import opening as vault_opening
 from agent.vault import tree
 from agent.vault.segment import Payload, decode_payload
 
 MAX_ROWS: Final = 50_000_000  # frames, or samples, held in memory at once: 1.2 GB of frames
-DROP_REASONS: Final = {value: name.lower() for name, value in ledger_pb2.Drop.Reason.items()}
+DROP_REASONS: Final = {
+    GAP_REASON: "gap",
+    **{value: name.lower() for name, value in ledger_pb2.Drop.Reason.items()},
+}
 OWNERS: Final = frozenset({sealed_pb2.OWNER, sealed_pb2.BOTH})
 
 
@@ -48,6 +51,7 @@ class Opened:
         segments: how many were opened.
         dropped: bodies that the car dropped, by its reason.
         owner_only: segments that only the owner can open.
+        in_car: segments of the recorder, whose bodies stay in the car.
         problems: what is altered or missing.
     """
 
@@ -58,6 +62,7 @@ class Opened:
     segments: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     owner_only: int = 0
+    in_car: int = 0
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -127,7 +132,7 @@ class _Opener:
             self.opened.problems.append(checked)
             return
         if body is None:
-            self._explain(found, where)
+            self._explain(found, checked.segment, where)
             return
         reader = self._reader(found, where)
         if reader is None:
@@ -205,11 +210,14 @@ class _Opener:
                 continue
         return found
 
-    def _explain(self, found: Found, where: str) -> None:
+    def _explain(self, found: Found, segment: ledger_pb2.SegmentSealed, where: str) -> None:
         reason = self._store.connection.execute(
             "SELECT reason FROM drops WHERE log = ? AND ? BETWEEN first AND last LIMIT 1",
             (found.log, found.index),
         ).fetchone()
+        if reason is None and segment.lane == sealed_pb2.RECORDER:
+            self.opened.in_car += 1
+            return
         if reason is None:
             self.opened.problems.append(Problem("missing", where, "its body has not come"))
             return

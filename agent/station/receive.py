@@ -31,6 +31,8 @@ from agent.vault import keys
 
 BATCH: Final = 64  # messages in one transaction, and entries in one receipt
 RECEIPT_DOMAIN: Final = b"inland/receipt/1\0"
+MAX_DETAIL: Final = 200  # characters of a refusal's detail
+ALARMS: Final = frozenset({"conflict", "fork"})
 MAX_VEHICLES: Final = 10_000  # enrolled vehicles kept in memory
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ class Receiver:
     counters: Counters = field(default_factory=Counters)
     _arrivals: list[Arrival] = field(default_factory=list)
     _checkpoints: list[tuple[Vehicle, bytes]] = field(default_factory=list)
+    _refusals: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     _vehicles: OrderedDict[str, Vehicle] = field(default_factory=OrderedDict)
     _signer: Signer = field(init=False)
     _witness: Witness = field(init=False)
@@ -77,8 +80,8 @@ class Receiver:
 
     @property
     def pending(self) -> int:
-        """Messages that were offered and are not committed."""
-        return len(self._arrivals) + len(self._checkpoints)
+        """What was offered and is not committed."""
+        return len(self._arrivals) + len(self._checkpoints) + len(self._refusals)
 
     def offer(self, topic: str, payload: bytes) -> None:
         """Take one message.
@@ -118,6 +121,8 @@ class Receiver:
                 continue
             self.counters.cosigned += 1
             receipts.append(self._signer.receipt(vehicle.name, log_id, (), now_ns, cosigned=note))
+        if self._refusals:
+            self._write_refusals(now_ns)
         self.counters.receipts += len(receipts)
         return receipts
 
@@ -163,9 +168,15 @@ class Receiver:
 
     def _refuse(self, vehicle: str, error: RefusedError) -> None:
         self.counters.refused += 1
-        if self.store.count_refusal(vehicle, error.code, error.detail[:200], self.now_ns()):
-            level = logging.ERROR if error.code in ("conflict", "fork") else logging.WARNING
-            log.log(level, "refused %s from %s: %s", error.code, vehicle, error.detail[:200])
+        count, detail = self._refusals.get((vehicle, error.code), (0, error.detail[:MAX_DETAIL]))
+        self._refusals[vehicle, error.code] = (count + 1, detail)
+
+    def _write_refusals(self, now_ns: int) -> None:
+        """Count them in one transaction, whatever a flood of them brings; log what is new."""
+        refusals, self._refusals = self._refusals, {}
+        for vehicle, code in self.store.count_refusals(refusals, now_ns):
+            level = logging.ERROR if code in ALARMS else logging.WARNING
+            log.log(level, "refused %s from %s: %s", code, vehicle, refusals[vehicle, code][1])
 
 
 @dataclass(frozen=True, slots=True)

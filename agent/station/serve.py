@@ -41,6 +41,7 @@ KEEPALIVE_S: Final = 30
 RECEIVE_MAXIMUM: Final = 256  # messages in flight to us: 64 MiB at the largest
 FIRST_DELAY_S: Final = 0.2
 LAST_DELAY_S: Final = 30.0
+STATUS_S: Final = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ class Server:
         receiver: where messages go.
         address: host or address of the broker; the certificate is checked for the card's host.
         rng: uniform in [0, 1), for the back-off.
-        status: called with a dictionary when the link comes, goes, and now and then.
+        status: called with a dictionary when the link comes or goes, and once a minute.
     """
 
     region: RegionFolder
@@ -123,7 +124,7 @@ class Server:
     address: str
     rng: Callable[[], float]
     status: Callable[[dict[str, Any]], None]
-    _link: Link | None = field(default=None, init=False)
+    _said: float = field(default=0.0, init=False)
 
     def run(self, stop: threading.Event) -> None:
         """Serve until `stop` is set.
@@ -142,6 +143,7 @@ class Server:
                 delay = FIRST_DELAY_S
                 while not stop.is_set():
                     link.step()
+                    self._say_sometimes()
                 link.finish()
             except OSError as error:
                 delay = min(LAST_DELAY_S, FIRST_DELAY_S + self.rng() * 3 * delay)
@@ -151,8 +153,18 @@ class Server:
             stop.wait(delay)
         self._say("stopped")
 
+    def _say_sometimes(self) -> None:
+        if time.monotonic() - self._said >= STATUS_S:
+            self._say("serving")
+
     def _say(self, state: str, **more: Any) -> None:
+        self._said = time.monotonic()
         self.status({"state": state, **asdict(self.receiver.counters), **more})
+
+
+def _send_at_once(_client: Any, _userdata: Any, opened: Any) -> None:
+    # Acknowledgements are many small writes: Nagle's delay costs two thirds of the rate.
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class Link:
@@ -178,9 +190,7 @@ class Link:
         client.suppress_exceptions = False
         client.max_inflight_messages_set(RECEIVE_MAXIMUM)
         client.max_queued_messages_set(100 * RECEIVE_MAXIMUM)  # receipts; a car asks again
-        client.on_socket_open = lambda _c, _u, s: s.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )  # acknowledgements are many small writes
+        client.on_socket_open = _send_at_once
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message

@@ -5,7 +5,8 @@
 - A batch is one transaction, durable when `commit` returns (WAL, synchronous FULL).
 - Only what may be forgotten by the car is receipted. Not yet: a segment whose session entry is not
   here (nobody could open it), and an entry whose body did not come and that no drop entry explains
-  (a broken link must not be able to strip bodies). Both are stored and wait for the rest.
+  (a broken link must not be able to strip bodies; a gap entry explains what was salvaged of a
+  damaged log). Both are stored and wait for the rest.
 
 One `Store` belongs to one thread. Times are arguments.
 """
@@ -14,19 +15,23 @@ from __future__ import annotations
 
 import enum
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from agent.errors import SpoolError
-from agent.station.examine import Arrival, Vehicle
+from agent.station.examine import MAX_INDEX, Arrival, Vehicle
 
 SCHEMA_VERSION: Final = 1
 BUSY_S: Final = 30.0  # `enroll` and `open` write beside a running `serve`
 MAX_REFUSALS: Final = 10_000  # rows; beyond that they are counted under one name
+OTHERS: Final = "(others)"
 MAX_CONFLICTS: Final = 1000  # rows a log: enough for a person to see what happened
 MAX_CACHED: Final = 100_000  # known logs and sessions kept in memory
+
+
+GAP_REASON: Final = -1  # in `drops`, beside ledger_pb2.Drop.Reason: the log itself was lost
 
 
 class Outcome(enum.Enum):
@@ -65,9 +70,12 @@ class Store:
         self.path = path
         self._logs: dict[tuple[str, bytes], int] = {}
         self._sessions: set[tuple[int, bytes]] = set()
+        try:
+            path.touch(mode=0o600)  # SQLite gives the files beside it the same mode
+        except OSError as error:
+            raise SpoolError(f"cannot be written: {error.strerror}", where=str(path)) from None
         with translated(path):
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
-            path.chmod(0o600)
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF"):
                 self.connection.execute(f"PRAGMA {pragma}")
             self._migrate()
@@ -161,23 +169,37 @@ class Store:
         self._logs[vehicle, log_id] = row[0]
         return int(row[0])
 
-    def count_refusal(self, vehicle: str, code: str, detail: str, now_ns: int) -> bool:
-        """Count something that was turned away; return whether it is the first of its kind."""
+    def count_refusals(
+        self, refusals: Mapping[tuple[str, str], tuple[int, str]], now_ns: int
+    ) -> list[tuple[str, str]]:
+        """Count what was turned away, in one transaction.
+
+        Args:
+            refusals: count and detail by (vehicle, code).
+            now_ns: the station's clock.
+
+        Returns:
+            Those (vehicle, code) that were never seen before: worth a line in the log.
+        """
         with self.transaction() as connection:
-            known = connection.execute(
-                "UPDATE refusals SET count = count + 1, last_ns = ? WHERE vehicle = ? AND code = ?",
-                (now_ns, vehicle, code),
-            ).rowcount
-            if known:
-                return False
-            if connection.execute("SELECT count(*) FROM refusals").fetchone()[0] >= MAX_REFUSALS:
-                vehicle = "(others)"
-            connection.execute(
-                "INSERT INTO refusals VALUES (?, ?, 1, ?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET count = count + 1, last_ns = excluded.last_ns",
-                (vehicle, code, now_ns, now_ns, detail),
-            )
-            return True
+            room = MAX_REFUSALS - connection.execute("SELECT count(*) FROM refusals").fetchone()[0]
+            new = []
+            for (vehicle, code), (count, detail) in refusals.items():
+                known = connection.execute(
+                    "UPDATE refusals SET count = count + ?, last_ns = ?"
+                    " WHERE vehicle = ? AND code = ?",
+                    (count, now_ns, vehicle, code),
+                ).rowcount
+                if known:
+                    continue
+                new.append((vehicle, code))
+                connection.execute(
+                    "INSERT INTO refusals VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO"
+                    " UPDATE SET count = count + excluded.count, last_ns = excluded.last_ns",
+                    (vehicle if room > 0 else OTHERS, code, count, now_ns, now_ns, detail),
+                )
+                room -= 1
+            return new
 
     def alarm(self, vehicle: str, code: str, detail: str, now_ns: int) -> None:
         """Record something that a person must look at; inside a transaction."""
@@ -210,6 +232,12 @@ class Store:
             self.connection.executemany(
                 "INSERT OR IGNORE INTO drops VALUES (?, ?, ?, ?, ?)",
                 [(log, arrival.index, *drop) for drop in arrival.drops],
+            )
+        if arrival.lost_log is not None:
+            lost = self.log_number(arrival.vehicle, arrival.lost_log, now_ns)
+            self.connection.execute(
+                "INSERT OR IGNORE INTO drops VALUES (?, ?, 0, ?, ?)",
+                (lost, arrival.index, MAX_INDEX, GAP_REASON),
             )
         return Outcome.STORED
 
@@ -248,7 +276,7 @@ class Store:
 
     def _waits(self, log: int, arrival: Arrival) -> Outcome | None:
         """Return why an entry that is stored may not be receipted yet, None if it may."""
-        if arrival.names_body and not self._has_body(log, arrival):
+        if arrival.owes_body and not self._has_body(log, arrival):
             return Outcome.NO_BODY
         if arrival.kind == "segment" and not self._has_session(log, arrival.session or b""):
             return Outcome.NO_SESSION

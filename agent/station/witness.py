@@ -2,8 +2,9 @@
 
 A checkpoint is co-signed if
 - it is signed by the ledger key that was enrolled, for this car and log;
-- the last one that was co-signed is a prefix of it (RFC 6962 consistency proof);
-- our own copy of the entries gives the same root, as far as we hold them all.
+- the last one that was co-signed is a prefix of it, by RFC 6962 consistency proof or, if the car
+  lost that answer and cannot prove from there, by our own copy of the entries;
+- our own copy gives the same root, as far as we hold all of it.
 
 Anything else of a valid signature that contradicts what was co-signed or received is a fork: an
 alarm, and no co-signature. The time of a co-signature is ours: "seen no later than".
@@ -82,9 +83,18 @@ class Witness:
             if head.size < size:
                 raise RefusedError("stale-checkpoint", f"size {head.size}, {size} is co-signed")
             if head.size > size and upload.from_size != size:
-                return str(note)
-            _check_consistent(size, root, upload, head)
-        _check_own_copy(store, log, upload.log, head)
+                # The car never got our last answer and cannot prove from there. Our own copy can.
+                if _own_copy(store, log, head.size) is None:
+                    return str(note)
+                _check_own_copy(store, log, upload.log, size, root)
+            else:
+                _check_consistent(size, root, upload, head)
+        grown = _check_own_copy(store, log, upload.log, head.size, head.root)
+        if grown is not None:
+            store.connection.execute(
+                "INSERT OR REPLACE INTO trees VALUES (?, ?, ?)",
+                (log, grown.size, b"".join(grown.hashes)),
+            )
         note = checkpoint.cosign(upload.note, name=self.name, key=self.key, unix_s=now_ns // 10**9)
         store.connection.execute(
             "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?)",
@@ -130,29 +140,36 @@ def _check_consistent(
         )
 
 
-def _check_own_copy(store: Store, log: int, log_id: bytes, head: checkpoint.Checkpoint) -> None:
-    """Compare with the entries that we hold; keep the tree so far, so that none is hashed twice."""
+def _check_own_copy(
+    store: Store, log: int, log_id: bytes, size: int, root: bytes
+) -> tree.CompactRange | None:
+    """Compare a head with the entries that we hold; None if some of them have not come yet."""
+    grown = _own_copy(store, log, size)
+    if grown is not None and grown.root() != root:
+        raise ForkError("fork", f"log {log_id.hex()}: {size} entries received give another root")
+    return grown
+
+
+def _own_copy(store: Store, log: int, size: int) -> tree.CompactRange | None:
+    """Return the tree over our first `size` entries; None if one is missing.
+
+    What was compared before is kept as a compact range, so that no leaf is hashed in twice.
+    """
     connection = store.connection
     row = connection.execute("SELECT size, nodes FROM trees WHERE log = ?", (log,)).fetchone()
-    size, packed = row or (0, b"")
-    if head.size <= size:
-        return  # that part was compared when a larger head was examined
-    span = connection.execute(
-        "SELECT count(*) FROM entries WHERE log = ? AND i >= ? AND i < ?", (log, size, head.size)
+    done, packed = row or (0, b"")
+    if size < done:
+        return None
+    span = (log, done, size)
+    held = connection.execute(
+        "SELECT count(*) FROM entries WHERE log = ? AND i >= ? AND i < ?", span
     ).fetchone()[0]
-    if span != head.size - size:
-        return  # some have not come yet; the next checkpoint compares them
+    if held != size - done:
+        return None
     nodes = tuple(packed[at : at + NODE_BYTES] for at in range(0, len(packed), NODE_BYTES))
-    grown = tree.CompactRange(size, nodes)
+    grown = tree.CompactRange(done, nodes)
     for (leaf,) in connection.execute(
-        "SELECT leaf FROM entries WHERE log = ? AND i >= ? AND i < ? ORDER BY i",
-        (log, size, head.size),
+        "SELECT leaf FROM entries WHERE log = ? AND i >= ? AND i < ? ORDER BY i", span
     ):
         grown, _ = grown.append(leaf)
-    if grown.root() != head.root:
-        raise ForkError(
-            "fork", f"log {log_id.hex()}: {head.size} entries received give another root"
-        )
-    connection.execute(
-        "INSERT OR REPLACE INTO trees VALUES (?, ?, ?)", (log, grown.size, b"".join(grown.hashes))
-    )
+    return grown

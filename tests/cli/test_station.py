@@ -58,7 +58,7 @@ def deliver(folder: Path, car: SealingCar, *indices: int) -> None:
 
 
 def test_every_command_has_an_example() -> None:
-    for name in ("init", "enroll", "serve", "ls", "open"):
+    for name in ("init", "enroll", "renew", "serve", "ls", "open"):
         assert f"inland station {name}" in run(name, "--help").output
 
 
@@ -71,6 +71,11 @@ def test_json_of_init_and_enroll(tmp_path: Path) -> None:
     assert Path(json.loads(made.output)["mosquitto"]).is_file()
     car = json.loads(run("enroll", tmp_path / "cn", tmp_path / "car", "--json").output)
     assert car["vehicle"].startswith("v-")
+
+
+def test_renew_says_until_when(folder: Path) -> None:
+    assert "broker until 20" in run("renew", folder).output
+    assert "station_until" in json.loads(run("renew", folder, "--json").output)
 
 
 def test_ls_of_a_new_region(folder: Path) -> None:

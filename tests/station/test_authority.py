@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from agent.errors import ConfigError
 from agent.region import load_region_card
 from agent.station import certificates
-from agent.station.authority import create_region, load_region
+from agent.station.authority import create_region, ending_soon, load_region, renew_certificates
 from agent.station.enrolment import enrol_vehicle
 from agent.station.store import Store
 from agent.vault import checkpoint, keys
@@ -158,3 +158,26 @@ def test_a_store_of_a_newer_version_is_refused(place: Place) -> None:
     place.store.connection.execute("PRAGMA user_version = 99")
     with pytest.raises(Exception, match="newer inland"):
         Store(place.store.path)
+
+
+def test_renewed_certificates_are_of_the_same_authority(place: Place) -> None:
+    folder = place.region.path
+    before = [certificate(folder / f"{name}.pem") for name in ("broker", "station")]
+    renew_certificates(place.region, NOW + dt.timedelta(days=300))
+    ca = certificate(folder / "ca.pem")
+    for name, old in zip(("broker", "station"), before, strict=True):
+        new = certificate(folder / f"{name}.pem")
+        new.verify_directly_issued_by(ca)
+        assert new.subject == old.subject
+        assert new.not_valid_after_utc > old.not_valid_after_utc
+        key = load_pem_private_key((folder / f"{name}.key").read_bytes(), None)
+        assert key.public_key() == new.public_key()
+        assert stat.S_IMODE((folder / f"{name}.key").stat().st_mode) == 0o600
+    assert list(folder.glob(".*")) == []
+
+
+def test_a_certificate_near_its_end_is_named(place: Place) -> None:
+    assert ending_soon(place.region, NOW) == []
+    [warning] = ending_soon(place.region, NOW + dt.timedelta(days=380))
+    assert "broker.pem" in warning
+    assert "station renew" in warning

@@ -130,6 +130,33 @@ def test_a_stripped_body_is_not_receipted_until_a_drop_explains_it(place: Place)
     assert body.fetchone()[0] == car.bodies[stripped]
 
 
+def test_a_segment_of_the_recorder_comes_without_its_body(place: Place) -> None:
+    """It stays in the car until an event asks for it; then the body follows."""
+    car, station = place.car, receiver(place)
+    car.genesis(), car.begin()
+    held = car.segment(lane=3)
+    give(station, car, 0, 1)
+    station.offer(car.topic(), car.upload(held, body=b""))
+    assert set(receipted(station, car)) == {held}
+    assert set(give(station, car, held)) == {held}
+    body = place.store.connection.execute("SELECT body FROM entries WHERE i = ?", (held,))
+    assert body.fetchone()[0] == car.bodies[held]
+
+
+def test_a_salvaged_entry_without_its_body_is_explained_by_the_gap(place: Place) -> None:
+    car, station = place.car, receiver(place)
+    car.genesis(), car.begin()
+    rotten = car.segment()
+    give(station, car, 0, 1)
+    station.offer(car.topic(), car.upload(rotten, body=b""))
+    assert receipted(station, car) == {}
+    new = Car(car.vehicle, car.region, car.ledger_key)
+    new.genesis(), new.add(gap=ledger_pb2.Gap(why="corrupt", log=car.log))
+    give(station, new, 0, 1)
+    station.offer(car.topic(), car.upload(rotten, body=b""))
+    assert set(receipted(station, car)) == {rotten}
+
+
 def test_a_forged_body_is_refused(place: Place) -> None:
     car, station = place.car, receiver(place)
     car.genesis(), car.begin()
@@ -190,9 +217,23 @@ def test_an_unknown_vehicle_is_refused_and_logged_once(
     car.vehicle = "v-stranger00"
     for _ in range(5):
         station.offer(car.topic(), car.upload(0))
-    assert station.flush() == []
-    assert refusals(place) == {"unknown-vehicle": 5}
+        station.offer(car.topic(), car.upload(0))
+        assert station.flush() == []
+    assert refusals(place) == {"unknown-vehicle": 10}
     assert len(caplog.records) == 1
+
+
+def test_strangers_do_not_fill_the_store(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "MAX_REFUSALS", 3)
+    car, station = place.car, receiver(place)
+    car.genesis()
+    for number in range(9):
+        car.vehicle = f"v-stranger{number:02}"
+        station.offer(car.topic(), car.upload(0))
+    station.flush()
+    rows = dict(place.store.connection.execute("SELECT vehicle, count FROM refusals"))
+    assert len(rows) == 4
+    assert rows[store_module.OTHERS] == 6
 
 
 def test_two_cars_never_mix(place: Place, tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -239,7 +280,7 @@ def test_every_truncation_of_an_upload_is_refused_or_another_entry(place: Place)
         except RefusedError:
             continue
         assert arrival.body is None  # cut before the body: an entry alone, which is not receipted
-        assert arrival.names_body
+        assert arrival.owes_body
 
 
 def test_a_station_that_forgets_the_session_rule_is_caught(

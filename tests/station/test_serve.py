@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -248,10 +249,10 @@ def test_two_stations_do_not_share_a_folder(place: Place) -> None:
         pass
 
 
-def start_serve(region: RegionFolder) -> subprocess.Popen[str]:
+def start_serve(region: RegionFolder, *options: str) -> subprocess.Popen[str]:
     """The station as its own process; returns when it is connected."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, "serve", str(region.path), "--json"],
+        [sys.executable, "-c", SERVE, "serve", str(region.path), "--json", *options],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
@@ -273,6 +274,15 @@ def test_sigterm_ends_it_in_order(place: Place, mosquitto: Broker) -> None:
     assert process.returncode == 0
     assert '"stopped"' in out
     assert '"stored": 1' in out
+
+
+def test_with_its_own_broker_it_stops_both(place: Place) -> None:
+    process = start_serve(place.region, "--with-broker")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0
+    with socket.create_server(("127.0.0.1", place.region.card.port)):
+        pass  # the port is free again
 
 
 @needs_mosquitto

@@ -86,6 +86,28 @@ def test_a_car_that_does_not_know_the_last_cosigned_one_is_told(place: Place) ->
     assert size_of(place, ask(station, car, car.checkpoint(8, from_size=3)) or "") == 8
 
 
+def test_a_car_that_lost_our_answer_goes_on_once_its_entries_are_here(place: Place) -> None:
+    """The car forgets a head that was not co-signed: it can never prove from one it lost."""
+    car, station = place.car, receiver(place)
+    filled(car, 5)
+    give(station, car, *range(5))
+    ask(station, car, car.checkpoint(5))  # the answer is lost
+    filled(car, 9)
+    give(station, car, *range(5, 9))
+    assert size_of(place, ask(station, car, car.checkpoint(9, from_size=0)) or "") == 9
+
+
+def test_a_rewritten_history_is_no_lost_answer(place: Place) -> None:
+    car, station = place.car, receiver(place)
+    filled(car, 5)
+    ask(station, car, car.checkpoint(5))
+    car.entries[2] = ledger_pb2.Entry(index=2, boot=ledger_pb2.Boot()).SerializeToString()
+    filled(car, 9)
+    give(station, car, *range(9))
+    assert ask(station, car, car.checkpoint(9, from_size=0)) is None
+    assert alarms(place) == ["fork"]
+
+
 def test_a_fork_is_refused_with_an_alarm(place: Place) -> None:
     """History rewritten after a co-signature."""
     car, station = place.car, receiver(place)

@@ -1,0 +1,61 @@
+"""How the station's figures are said to people: one line each, without the zeros."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+
+def status_line(status: dict[str, Any]) -> str:
+    """Return what `serve` says of its state."""
+    line = f"{status['state']}: {status['stored']} stored, {status['duplicates']} again"
+    for key in ("waiting", "conflicts", "refused"):
+        line += f", {status[key]} {key}" if status[key] else ""
+    if "error" in status:
+        line += f"; {status['error']}; next try in {status['retry_s']} s"
+    return line
+
+
+def catalogue_lines(found: dict[str, Any]) -> list[str]:
+    """Return what `ls` says of a catalogue (agent/station/catalogue.py)."""
+    lines = [f"region {found['region']}, {len(found['vehicles'])} vehicles"]
+    for vehicle in found["vehicles"]:
+        lines.append(vehicle["vehicle"] + ("" if vehicle["logs"] else "  nothing received"))
+        lines += [line for log in vehicle["logs"] for line in _log_lines(log)]
+    for refusal in found["refusals"]:
+        lines.append(f"refused {refusal['count']} x {refusal['code']} from {refusal['vehicle']}")
+    for alarm in found["alarms"]:
+        lines.append(f"ALARM {alarm['code']} {alarm['vehicle']}: {alarm['detail']}")
+    return lines
+
+
+def opening_line(entry: dict[str, Any]) -> str:
+    """Return what `ls --openings` says of one entry."""
+    line = f"{entry['i']}  {entry['at']}  {entry['who']}  {entry['vehicle']}"
+    line += f"  {entry['segments']} segments  {entry['from']} to {entry['to']}"
+    return line + (f"  {entry['reason']}" if entry["reason"] else "")
+
+
+def _log_lines(log: dict[str, Any]) -> list[str]:
+    head, span = log["checkpoint"], ""
+    if log["entries"]:
+        span = f", {_iso(log['from_ns'])} to {_iso(log['to_ns'])}"
+    lines = [f"  log {log['log'][:16]}  {log['entries']} entries, {log['segments']} segments{span}"]
+    lines.append(
+        f"    co-signed to {head['size']} at {_iso(head['at_ns'])}" if head else "    not co-signed"
+    )
+    for first, last in log["missing"]:
+        lines.append(f"    not received: {first}" + (f" to {last}" if last > first else ""))
+    if log["losses"]:
+        lines.append(f"    lost on the car: {log['losses']} frames")
+    for reason, count in log["drops"].items():
+        lines.append(f"    dropped by the car: {count} bodies ({reason})")
+    if log["conflicts"]:
+        lines.append(f"    CONFLICTS: {log['conflicts']} entries came again with another hash")
+    return lines
+
+
+def _iso(unix_ns: int) -> str:
+    return (
+        dt.datetime.fromtimestamp(unix_ns // 10**9, dt.UTC).isoformat().removesuffix("+00:00") + "Z"
+    )
