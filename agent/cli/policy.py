@@ -34,7 +34,7 @@ def build(toml: Path, output: Path | None) -> None:
     \b
     Example:
       inland policy build fleet.toml -o fleet.policy
-    """  # noqa: D301 - \b is click's sign for "do not rewrap"
+    """
     from agent.policy.build import build_policy
     from agent.policy.compiled import read_policy
 
@@ -60,7 +60,7 @@ def install(file: Path, config: Path | None, state: Path | None, region_card: Pa
     Examples:
       inland policy install fleet.policy --config /etc/inland/agent.toml
       inland policy install fleet.policy --state /var/lib/inland --region-card region.toml
-    """  # noqa: D301
+    """
     from agent.clock import BUILD_FLOOR_NS, Trust, read_clocks, trusted_ns
     from agent.policy import store
     from agent.policy.compiled import load_policy
@@ -89,7 +89,7 @@ def show(file: Path | None, config: Path | None, state: Path | None, as_json: bo
     Examples:
       inland policy show fleet.policy
       inland policy show --config /etc/inland/agent.toml --json
-    """  # noqa: D301
+    """
     from agent.policy import store
     from agent.policy.compiled import read_policy
 

@@ -16,6 +16,7 @@ from agent.capture.queue import FrameQueue
 from agent.capture.reader import Reader
 from agent.capture.sealer import Sealer
 from agent.config import Config
+from agent.pb.delivery_pb2 import CheckpointUpload
 from agent.pb.hatch_pb2 import Accepted, Batch, HatchReply, HatchRequest, LinkReport, Next
 from agent.vault.vault import Vault
 
@@ -64,8 +65,7 @@ class Answers:
         if what == "status":
             return HatchReply(status=json.dumps(self.status()).encode())
         if what == "checkpoint":
-            checkpoint = self._vault.checkpoint()
-            return HatchReply(checkpoint=checkpoint) if checkpoint else HatchReply()
+            return HatchReply(checkpoint=self._vault.checkpoint() or CheckpointUpload())
         return HatchReply(error="not a request that capture answers")
 
     def _next(self, request: Next) -> Batch:

@@ -12,12 +12,14 @@ import os
 import signal
 import socket
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.config import Bus, Config
-from agent.pb.segment_pb2 import Moment
 from agent.service.crew import Crew
 from agent.service.notify import notify, watchdog_period_s
+
+if TYPE_CHECKING:
+    from agent.pb.segment_pb2 import Moment
 
 POLL_S: Final = 0.2  # how often --once asks whether everything is receipted
 
@@ -61,6 +63,8 @@ def _open_early(config: Config) -> dict[str, socket.socket]:
 
 
 def _read_clocks() -> Moment:
+    from agent.pb.segment_pb2 import Moment
+
     return Moment(unix_ns=time.time_ns(), boottime_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
 

@@ -298,6 +298,7 @@ class Vault:
 
     def moment(self) -> Moment:
         """Return now by every clock."""
+        assert self._time is not None  # as above
         return self._time.moment()
 
     def close(self, clean: bool = True) -> None:

@@ -18,10 +18,12 @@ from agent.capture.reader import Reader
 from agent.capture.sealer import Sealer
 from agent.capture.slot import PolicySlot
 from agent.capture.socketcan import SocketcanBus
+from agent.config import load_config
 from agent.frames import ChannelTable
 from agent.pb.ledger_pb2 import Loss
 from agent.policy.build import build_policy
 from agent.policy.store import install
+from agent.service.capture import CaptureProcess
 from agent.service.crew import Crew
 from tests.bench.measure import Figure, at_most, left_out
 from tests.bench.reading import records
@@ -69,7 +71,8 @@ def serial_bus() -> list[Figure]:
         figures = [
             at_most("one full bus, whole agent", sum(used), unit="% of a core", bar=5, note=note),
             at_most("memory of uplink", peak_mib(pids[1]), unit="MiB", bar=32),
-            at_most("memory of capture with python-can (SLCAN)", peak_mib(pids[0]), unit="MiB", bar=48),
+            at_most("memory of capture, SLCAN", peak_mib(pids[0]), unit="MiB", bar=48,
+                    note="with python-can, which opens the adapter"),
         ]
         return figures + memory_without_python_can(made)
 
@@ -166,12 +169,7 @@ def backlog() -> list[Figure]:
     """72,000 entries wait when the region comes back; all are delivered, once in effect."""
     with tempfile.TemporaryDirectory() as folder, rig(Path(folder), broker=False) as made:
         made.policy()
-        from agent.region import load_region_card
-        from agent.service.capture import CaptureProcess
-        from agent.config import load_config
-
         made.bus(name="none", interface="virtual", channel="none")
-        load_region_card(made.car / "region.toml")
         process = CaptureProcess(load_config(made.config), {})
         for number in range(BACKLOG):
             process.vault.record(Loss(channel="can0", count=number + 1, cause=Loss.UNKNOWN))
@@ -195,7 +193,7 @@ def backlog() -> list[Figure]:
 
 
 def start() -> list[Figure]:
-    """exec until the sockets are bound, against everything imported first."""
+    """From exec until the sockets are bound, against everything imported first."""
     path = "from agent.cli.main import inland\nimport agent.cli.capture\n"
     path += "from agent.config import load_config\nfrom agent.service.crew import Crew\n"
     sock = "import socket\nfrom agent.capture.early import prepare\n"

@@ -33,7 +33,7 @@ LINES = 40_000
 
 
 def records(frames: int) -> list[bytes]:
-    """struct can_frame for synthetic frames (linux/can.h)."""
+    """Make struct can_frame of synthetic frames (linux/can.h)."""
     batch = synth(frames, seed=5)
     found = np.zeros(frames, [("id", "<u4"), ("len", "u1"), ("pad", "u1", 3), ("data", "u1", 8)])
     found["id"], found["len"], found["data"] = (
@@ -57,7 +57,7 @@ def _spent(read: Callable[[int], int], fill: Callable[[], None]) -> float:
 
 
 def socketcan() -> Figure:
-    """recvmmsg into a batch, against select, recvmsg and a Message a frame."""
+    """Read by recvmmsg into a batch, against select, recvmsg and a Message a frame."""
     data = records(ROUND)
 
     def pair() -> tuple[socket.socket, Callable[[], None]]:
@@ -101,10 +101,10 @@ def _drain(bus: SocketcanBus | SlcanBus, count: int) -> int:
 def slcan() -> Figure:
     """Bulk reads of a serial line, against one byte a system call."""
     rows = synth(LINES, seed=6)
-    text = b"".join(
-        b"t%03X%d%s\r" % (r["arbitration_id"], r["length"], r["data"][: r["length"]].tobytes().hex().encode())
+    text = "".join(
+        f"t{r['arbitration_id']:03X}{r['length']}{r['data'][: r['length']].tobytes().hex()}\r"
         for r in rows
-    )  # fmt: skip
+    ).encode()
 
     def line() -> tuple[int, int, str]:
         master, slave = pty.openpty()
@@ -113,8 +113,11 @@ def slcan() -> Figure:
         return master, slave, os.ttyname(slave)
 
     def sender(master: int, part: bytes) -> subprocess.Popen[bytes]:
-        code = "import os,sys\nd=sys.stdin.buffer.read()\nwhile d: d=d[os.write(%d,d[:2048]):]" % master
-        child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, pass_fds=[master])
+        code = "import os,sys\nd=sys.stdin.buffer.read()\n"
+        code += f"while d: d=d[os.write({master},d[:2048]):]"
+        child = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, pass_fds=[master]
+        )
         assert child.stdin is not None
         child.stdin.write(part)
         child.stdin.close()
