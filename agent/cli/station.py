@@ -189,14 +189,16 @@ def list_(folder: Path, openings: bool, as_json: bool) -> None:
     from agent.station.catalogue import catalogue
     from agent.station.journal import Journal
     from agent.station.store import Store
-    from agent.station.wording import catalogue_lines, opening_line
+    from agent.station.wording import catalogue_lines, counted, opening_line
 
     region = load_region(folder)
     with contextlib.closing(Store(region.path / "station.db")) as store:
         if openings:
             entries, head = Journal(store, region.region_id, region.signing_key("openings")).check()
             lines = [opening_line(entry) for entry in entries]
-            lines.append(f"{len(entries)} openings, unaltered" if entries else "no openings")
+            lines.append(
+                f"{counted(len(entries), 'opening')}, unaltered" if entries else "no openings"
+            )
             result: dict[str, Any] = {"openings": entries, "checkpoint": head}
         else:
             result = {"region": region.card.region, **catalogue(store)}
@@ -259,6 +261,8 @@ def open_(**options: Any) -> None:
 
 def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
     """Say what was opened; standard output only if no data goes there."""
+    from agent.station.wording import counted
+
     to_stderr = "-" in (order.frames, order.signals)
     summary: dict[str, Any] = {
         "segments": opened.segments,
@@ -272,8 +276,8 @@ def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(summary, ensure_ascii=False), err=to_stderr)
     else:
-        line = f"{opened.segments} segments: {opened.frame_count} frames"
-        line += f", {opened.sample_count} samples"
+        line = f"{counted(opened.segments, 'segment')}: {counted(opened.frame_count, 'frame')}"
+        line += f", {counted(opened.sample_count, 'sample')}"
         line += f", {opened.owner_only} for the owner alone" if opened.owner_only else ""
         line += f", {opened.in_car} still in the car" if opened.in_car else ""
         for reason, count in opened.dropped.items():
@@ -283,11 +287,11 @@ def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
             click.echo(f"{problem.kind}: {problem.where}: {problem.why}", err=True)
     altered = sum(problem.kind == "altered" for problem in opened.problems)
     if altered:
-        raise StationError(f"{altered} entries are altered", todo="what else opened was written")
+        what = counted(altered, "entry is", "entries are")
+        raise StationError(f"{what} altered", todo="what else opened was written")
     if opened.problems:
-        raise UndecidedError(
-            f"{len(opened.problems)} parts have not come", todo="what is here was written"
-        )
+        what = counted(len(opened.problems), "part has", "parts have")
+        raise UndecidedError(f"{what} not come", todo="what is here was written")
 
 
 def _moment(text: str | None, option: str, default: int) -> int:

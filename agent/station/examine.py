@@ -31,6 +31,7 @@ MAX_INDEX: Final = 1 << 48  # a car that writes 1,000 entries/s for 8,900 years
 MAX_NS: Final = (1 << 63) - 1
 MAX_RANGES: Final = 4096  # of one drop entry; a packet holds fewer
 BODIES: Final = ("session", "segment", "policy")  # kinds of entries that may name one
+SEALED: Final = ("session", "segment")
 SESSION_MAGIC: Final = b"iSE1"
 SEGMENT_MAGIC: Final = b"iSG1"
 
@@ -138,6 +139,8 @@ def examine(payload: bytes, vehicle: Vehicle, region: str) -> Arrival:
     if kind == "genesis":
         _check_genesis(entry.genesis, upload.log, vehicle, region)
     what = getattr(entry, kind)
+    if kind in SEALED and len(what.session) != 16:
+        raise RefusedError("malformed", f"session of {len(what.session)} bytes")
     owes_body = kind in BODIES and bool(what.body)
     if kind == "segment" and what.lane == sealed_pb2.RECORDER:
         owes_body = False
@@ -149,7 +152,7 @@ def examine(payload: bytes, vehicle: Vehicle, region: str) -> Arrival:
         index=upload.index,
         kind=kind,
         at_ns=min(entry.at.unix_ns, MAX_NS),
-        session=what.session if kind in ("session", "segment") else None,
+        session=what.session if kind in SEALED else None,
         lane=int(what.lane) if kind == "segment" else None,
         leaf=leaf_hash(upload.entry),
         entry=upload.entry,

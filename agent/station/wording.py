@@ -18,7 +18,7 @@ def status_line(status: dict[str, Any]) -> str:
 
 def catalogue_lines(found: dict[str, Any]) -> list[str]:
     """Return what `ls` says of a catalogue (agent/station/catalogue.py)."""
-    lines = [f"region {found['region']}, {len(found['vehicles'])} vehicles"]
+    lines = [f"region {found['region']}, {counted(len(found['vehicles']), 'vehicle')}"]
     for vehicle in found["vehicles"]:
         lines.append(vehicle["vehicle"] + ("" if vehicle["logs"] else "  nothing received"))
         lines += [line for log in vehicle["logs"] for line in _log_lines(log)]
@@ -32,7 +32,7 @@ def catalogue_lines(found: dict[str, Any]) -> list[str]:
 def opening_line(entry: dict[str, Any]) -> str:
     """Return what `ls --openings` says of one entry."""
     line = f"{entry['i']}  {entry['at']}  {entry['who']}  {entry['vehicle']}"
-    line += f"  {entry['segments']} segments  {entry['from']} to {entry['to']}"
+    line += f"  {counted(entry['segments'], 'segment')}  {entry['from']} to {entry['to']}"
     return line + (f"  {entry['reason']}" if entry["reason"] else "")
 
 
@@ -40,18 +40,20 @@ def _log_lines(log: dict[str, Any]) -> list[str]:
     head, span = log["checkpoint"], ""
     if log["entries"]:
         span = f", {_iso(log['from_ns'])} to {_iso(log['to_ns'])}"
-    lines = [f"  log {log['log'][:16]}  {log['entries']} entries, {log['segments']} segments{span}"]
+    held = f"{counted(log['entries'], 'entry', 'entries')}, {counted(log['segments'], 'segment')}"
+    lines = [f"  log {log['log'][:16]}  {held}{span}"]
     lines.append(
         f"    co-signed to {head['size']} at {_iso(head['at_ns'])}" if head else "    not co-signed"
     )
     for first, last in log["missing"]:
         lines.append(f"    not received: {first}" + (f" to {last}" if last > first else ""))
     if log["losses"]:
-        lines.append(f"    lost on the car: {log['losses']} frames")
+        lines.append(f"    lost on the car: {counted(log['losses'], 'frame')}")
     for reason, count in log["drops"].items():
-        lines.append(f"    dropped by the car: {count} bodies ({reason})")
+        lines.append(f"    dropped by the car: {counted(count, 'body', 'bodies')} ({reason})")
     if log["conflicts"]:
-        lines.append(f"    CONFLICTS: {log['conflicts']} entries came again with another hash")
+        count = counted(log["conflicts"], "entry", "entries")
+        lines.append(f"    CONFLICTS: {count} came again with another hash")
     return lines
 
 
@@ -59,3 +61,8 @@ def _iso(unix_ns: int) -> str:
     return (
         dt.datetime.fromtimestamp(unix_ns // 10**9, dt.UTC).isoformat().removesuffix("+00:00") + "Z"
     )
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return "1 vehicle", "2 vehicles"."""
+    return f"{count} {one if count == 1 else many or one + 's'}"

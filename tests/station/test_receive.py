@@ -248,25 +248,60 @@ def test_two_cars_never_mix(place: Place, tmp_path) -> None:  # type: ignore[no-
     assert refusals(place) == {"ledger-key": 1}
 
 
+def check_never_wrong(place: Place, car: Car, payload: bytes) -> None:
+    """Nothing raises; what is receipted is stored, with the body that its entry names."""
+    station = receiver(place)
+    station.offer(car.topic(), payload)
+    station.offer(car.topic("checkpoint"), payload)
+    for _, receipt in station.flush():
+        known = checked(station, receipt)
+        for index, leaf in zip(known.index, known.leaf, strict=True):
+            [(raw, body)] = place.store.connection.execute(
+                "SELECT e.entry, e.body FROM entries e JOIN logs USING (log)"
+                " WHERE log_id = ? AND i = ? AND leaf = ?", (known.log, index, leaf),
+            )  # fmt: skip
+            entry = ledger_pb2.Entry.FromString(raw)
+            what = getattr(entry, str(entry.WhichOneof("what")))
+            assert body is None or hashlib.sha256(body).digest() == what.body
+
+
+def three_entries(place: Place) -> Car:
+    car = Car(place.car.vehicle, place.car.region, place.car.ledger_key)
+    car.genesis(), car.begin(), car.segment()
+    return car
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_bytes_of_any_kind_never_raise_and_are_never_receipted_wrongly(data, place: Place) -> None:  # type: ignore[no-untyped-def]
-    car = Car(place.car.vehicle, place.car.region, place.car.ledger_key)
-    car.genesis(), car.begin(), car.segment()
-    station = receiver(place)
+    car = three_entries(place)
     payload = bytearray(car.upload(data.draw(st.sampled_from([0, 1, 2]))))
     for _ in range(data.draw(st.integers(1, 4))):
         payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
     cut = data.draw(st.integers(0, len(payload)))
-    station.offer(car.topic(), bytes(payload[:cut]))
-    station.offer(car.topic("checkpoint"), bytes(payload[:cut]))
-    for _, receipt in station.flush():
-        known = checked(station, receipt)
-        for index, leaf in zip(known.index, known.leaf, strict=True):
-            stored = place.store.connection.execute(
-                "SELECT body FROM entries WHERE i = ? AND leaf = ?", (index, leaf)
-            ).fetchall()
-            assert stored
+    check_never_wrong(place, car, bytes(payload[:cut]))
+
+
+def flip_a_few(place: Place) -> None:
+    for part in range(20):
+        car = three_entries(place)  # a log of its own: the first that comes is the one that counts
+        check_never_wrong(place, car, car.upload(1))
+        flipped = bytearray(car.upload(2))
+        flipped[len(flipped) * part // 20] ^= 0x10
+        check_never_wrong(place, car, bytes(flipped))
+
+
+def test_flipped_bytes_are_never_receipted_wrongly(place: Place) -> None:
+    flip_a_few(place)
+
+
+def test_a_station_that_does_not_check_bodies_is_caught(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planted bug."""
+    monkeypatch.setattr("agent.station.examine._check_body", lambda *_: None)
+    with pytest.raises(AssertionError):
+        flip_a_few(place)
 
 
 def test_every_truncation_of_an_upload_is_refused_or_another_entry(place: Place) -> None:
