@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from agent.capture.logs import read_log
 
+from agent.capture.logs import read_log
 from agent.frames import FRAME, ChannelTable, concatenate
 from tests import candump
 from tests.bench.synth import synth

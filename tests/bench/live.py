@@ -71,8 +71,13 @@ def serial_bus() -> list[Figure]:
         figures = [
             at_most("one full bus, whole agent", sum(used), unit="% of a core", bar=5, note=note),
             at_most("memory of uplink", peak_mib(pids[1]), unit="MiB", bar=32),
-            at_most("memory of capture, SLCAN", peak_mib(pids[0]), unit="MiB", bar=48,
-                    note="with python-can, which opens the adapter"),
+            at_most(
+                "memory of capture, SLCAN",
+                peak_mib(pids[0]),
+                unit="MiB",
+                bar=48,
+                note="with python-can, which opens the adapter",
+            ),
         ]
         return figures + memory_without_python_can(made)
 

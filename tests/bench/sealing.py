@@ -115,7 +115,7 @@ MESSAGES: list[object] = []
 def figures() -> list[Figure]:
     """All of this file."""
     batch = synth(FRAMES, seed=1)
-    MESSAGES[:] = python_can_messages(batch[:FRAMES // 4])
+    MESSAGES[:] = python_can_messages(batch[: FRAMES // 4])
     with tempfile.TemporaryDirectory(prefix="inland-bench-") as folder:
         places = iter([Path(folder) / str(number) for number in range(9)])
 
