@@ -211,23 +211,21 @@ class Demo:
 
     def _drive(self) -> dict[str, Any]:
         """Watch until the car has driven and everything is receipted; return the last status."""
-        began_s = time.monotonic()
-        braked = False
-        quiet_since_s = 0.0
+        deadline_s = time.monotonic() + self._seconds + START_S + ARRIVE_S
+        drove_s = settled_s = 0.0  # when the first frame came, when nothing waited any more
         while True:
             self._processes.check()
-            now_s = time.monotonic() - began_s
-            status = self._status()
-            over = self._processes.code("car") is not None
-            if status is not None:
-                brakes = not braked and now_s > self._seconds / 2
-                braked = braked or brakes
-                self._view.live(now_s, status, "   the car brakes hard" if brakes else "")
+            now_s, status = time.monotonic(), self._status()
+            if status is not None and status["frames"]["received"]:
+                drove_s = drove_s or now_s
+                self._view.live(now_s - drove_s, status, brakes_at_s=self._seconds / 2)
                 waiting = sum(status["spool"]["pending"].values()) + status["frames"]["waiting"]
-                quiet_since_s = quiet_since_s if over and not waiting else now_s
-                if now_s - quiet_since_s > SETTLED_S:
+                over = self._processes.code("car") is not None
+                settled_s = (settled_s or now_s) if over and not waiting else 0.0
+                if settled_s and now_s - settled_s > SETTLED_S:
+                    self._view.end()
                     return status
-            if now_s > self._seconds + ARRIVE_S:
+            if now_s > deadline_s:
                 raise InlandError(
                     "not everything was receipted in time", where=str(self._folder / "logs")
                 )

@@ -71,7 +71,7 @@ def _samples(table: Path) -> tuple[int, float]:
     """Return (samples, the largest loss of speed within one second in km/h)."""
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    speed = [(float(r["unix_s"]), float(r["value"])) for r in rows if r["signal"] == "VehicleSpeed"]
+    speed = [(float(r["unix"]), float(r["value"])) for r in rows if r["name"] == "VehicleSpeed"]
     hardest = 0.0
     start = 0
     for now_s, value in speed:

@@ -19,20 +19,28 @@ class View:
         self._quiet = quiet
         self._terminal = sys.stdout.isatty()
         self._live = False
+        self._shown_s = -1.0
+        self._braked = False
 
     def step(self, text: str) -> None:
         """Tell one step."""
         if self._quiet:
             return
-        if self._live and self._terminal:
-            click.echo()
-        self._live = False
+        self.end()
         click.echo(text)
 
-    def live(self, seconds: float, status: dict[str, Any], note: str = "") -> None:
-        """Show how far the frames have come."""
-        if self._quiet:
+    def live(self, seconds: float, status: dict[str, Any], *, brakes_at_s: float) -> None:
+        """Show how far the frames have come; on a terminal in place, else a line a second.
+
+        Args:
+            seconds: since the first frame.
+            status: of the agent.
+            brakes_at_s: when the car brakes.
+        """
+        brakes = not self._braked and seconds >= brakes_at_s
+        if self._quiet or (not self._terminal and not brakes and seconds - self._shown_s < 1):
             return
+        self._shown_s, self._braked = seconds, self._braked or brakes
         frames, link = status["frames"], status["link"]
         pending = status["spool"]["pending"]
         lanes = " ".join(f"{lane} {count}" for lane, count in pending.items())
@@ -41,8 +49,17 @@ class View:
             f"sealed {status['segments']:>4}  uploaded {link['sent']:>4}  "
             f"receipts {status['receipts']:>4}  waiting: {lanes}"
         )
-        click.echo(("\r\033[K" if self._terminal else "") + line + note, nl=not self._terminal)
-        self._live = True
+        note = click.style("   the car brakes hard", bold=True) if brakes else ""
+        # Braking stays on the screen; every other line gives way to the next.
+        keep = not self._terminal or brakes
+        click.echo(("\r\033[K" if self._terminal else "") + line + note, nl=keep)
+        self._live = not keep
+
+    def end(self) -> None:
+        """Leave the live line as it is."""
+        if self._live:
+            click.echo()
+        self._live = False
 
 
 def summary(result: dict[str, Any]) -> None:
