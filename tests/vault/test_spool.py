@@ -28,7 +28,7 @@ def test_migrating_twice_changes_nothing(tmp_path):
 
 
 def test_a_schema_that_cannot_be_made_says_why(tmp_path):
-    with pytest.raises(SpoolError, match="cannot prepare the spool: .*unable to open"):
+    with pytest.raises(SpoolError, match=r"cannot prepare the spool: .*unable to open"):
         schema.migrate_apart(tmp_path / "none" / "spool.db")
 
 
