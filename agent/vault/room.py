@@ -18,7 +18,7 @@ from typing import Final
 from agent.errors import SpoolError
 from agent.pb import ledger_pb2
 from agent.vault.shelves import Shelf, evictable_for, ranges, reason_for
-from agent.vault.spool import OVERFLOW_BYTES, Spool, SpoolFullError, Transaction
+from agent.vault.spool import OVERFLOW_BYTES, Spool, SpoolQuotaError, Transaction
 
 INCIDENT_SHARE: Final = 0.3  # of the file: DESIGN section 8
 _CHUNK: Final = 16  # bodies deleted between two looks at the free pages
@@ -32,7 +32,7 @@ def make_room(transaction: Transaction, spool: Spool, size: int, shelf: Shelf) -
     """Evict until a transaction of `size` bytes for a shelf fits; returns what went.
 
     Raises:
-        SpoolFullError: nothing less urgent is left to go.
+        SpoolQuotaError: nothing less urgent is left to go.
     """
     most = spool.size.max_pages
     reserve = max(_ENTRY_PAGES, min(64, most // 32))  # receipts and the ledger never wait for room
@@ -52,7 +52,7 @@ def make_room(transaction: Transaction, spool: Spool, size: int, shelf: Shelf) -
                 dropped.setdefault(reason_for(victim), []).append(i)
             free = transaction.free_pages()
     if free < need:
-        raise SpoolFullError(f"no room for {size} bytes", where=str(spool.path))
+        raise SpoolQuotaError(f"no room for {size} bytes", where=str(spool.path))
     return dropped
 
 

@@ -25,7 +25,7 @@ from agent.vault.room import Ballast
 from agent.vault.segment import Draft, encode_payload
 from agent.vault.session import SECRET_BYTES, Session
 from agent.vault.shelves import BY_LANE, Shelf
-from agent.vault.spool import SpoolFullError
+from agent.vault.spool import SpoolFullError, SpoolQuotaError
 
 SESSION_NS: Final = 3600 * 10**9
 CHECKPOINT_NS: Final = 60 * 10**9
@@ -96,6 +96,8 @@ class Sealer:
         for attempt in (1, 2):
             try:
                 return self._seal(draft, payload, wraps)
+            except SpoolQuotaError:
+                break
             except SpoolFullError:
                 if attempt == 1:
                     self.relieve()
@@ -169,6 +171,8 @@ class Sealer:
         for attempt in (1, 2):
             try:
                 return self.log.append([new])
+            except SpoolQuotaError:
+                break
             except SpoolFullError:
                 if attempt == 1:
                     self.relieve()

@@ -40,6 +40,10 @@ class SpoolFullError(SpoolError):
     """No room in the quota or on the disk. Capture goes on; the loss is counted."""
 
 
+class SpoolQuotaError(SpoolFullError):
+    """Nothing that is less urgent is left to evict: trying again changes nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """How the quota is split, bytes. The file, its WAL and the ballast together stay below it."""

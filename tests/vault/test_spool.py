@@ -1,0 +1,115 @@
+"""The file itself: schema, pragmas, error translation, tiles."""
+
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from agent.errors import SpoolCorruptError, SpoolError
+from agent.vault import schema, tree
+from agent.vault.shelves import Shelf, evictable_for, ranges
+from agent.vault.spool import Size, Spool, SpoolFullError, translate
+from tests.vault import world
+
+
+def test_migrating_twice_changes_nothing(tmp_path):
+    path = tmp_path / "spool.db"
+    schema.migrate_apart(path)
+    with sqlite3.connect(path) as connection:
+        before = list(connection.iterdump())
+        connection.execute("PRAGMA user_version=0")  # as if the power went before the last line
+    connection.close()
+    schema.migrate_apart(path)
+    with sqlite3.connect(path) as connection:
+        assert list(connection.iterdump()) == before
+        assert connection.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
+    connection.close()
+
+
+def test_a_schema_that_cannot_be_made_says_why(tmp_path):
+    with pytest.raises(SpoolError, match=r"cannot prepare the spool: .*unable to open"):
+        schema.migrate_apart(tmp_path / "none" / "spool.db")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (sqlite3.SQLITE_FULL, SpoolFullError),
+        (sqlite3.SQLITE_IOERR_SHMSIZE, SpoolFullError),
+        (sqlite3.SQLITE_CORRUPT_INDEX, SpoolCorruptError),
+        (sqlite3.SQLITE_NOTADB, SpoolCorruptError),
+        (sqlite3.SQLITE_IOERR_FSYNC, SpoolError),
+        (sqlite3.SQLITE_IOERR_WRITE, SpoolError),
+        (sqlite3.SQLITE_BUSY, SpoolError),
+        (sqlite3.SQLITE_ERROR, sqlite3.DatabaseError),
+    ],
+)
+def test_every_error_has_one_meaning(tmp_path, code, kind):
+    error = sqlite3.OperationalError("x")
+    error.sqlite_errorcode, error.sqlite_errorname = code, "X"
+    with pytest.raises(kind) as caught, translate(tmp_path):
+        raise error
+    assert type(caught.value) is kind or kind is sqlite3.DatabaseError
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 700, 65535, 65536, 65537])
+def test_the_right_edge_is_rebuilt_from_tiles(folder, size):
+    """Tiles of both levels, written as Log writes them; the entries between them are read."""
+    spool = Spool(folder / "spool" / "spool.db", Size(64 * world.MIB))
+    compact = tree.CompactRange()
+    with spool.write() as transaction:
+        for i in range(size):
+            entry = i.to_bytes(4, "big")
+            if i >= size // 256 * 256:
+                transaction.run("INSERT INTO ledger VALUES(?,?)", (i, entry))
+            compact, done = compact.append(tree.leaf_hash(entry))
+            for s in done:
+                if s.height in (8, 16):
+                    row = (s.height // 8 - 1, s.position, s.hash)
+                    transaction.run("INSERT INTO tile VALUES(?,?,?)", row)
+        if size and size % 256 == 0:  # the last entry tells the size
+            transaction.run("INSERT INTO ledger VALUES(?,?)", (size - 1, b"last"))
+    assert spool.load_tree() == compact
+    if size > 256:
+        with spool.write() as transaction:
+            transaction.run("DELETE FROM tile WHERE n=0")
+        with pytest.raises(SpoolCorruptError, match="missing"):
+            spool.load_tree()
+    spool.close()
+
+
+def test_nothing_evicts_what_is_more_urgent():
+    assert evictable_for(Shelf.RECORDER)[-1] == Shelf.RECORDER
+    assert Shelf.EVENT not in evictable_for(Shelf.ROUTINE)
+    assert Shelf.INCIDENT not in evictable_for(Shelf.EVENT)
+    assert evictable_for(Shelf.SESSION) == evictable_for(Shelf.INCIDENT)
+    assert [(r.first, r.last) for r in ranges([5, 3, 4, 9, 9, 1])] == [(1, 1), (3, 5), (9, 9)]
+
+
+@pytest.mark.parametrize("quota", [2, 4, 64, 1024])
+def test_file_wal_and_ballast_share_the_quota(quota):
+    size = Size(quota * world.MIB)
+    wal = size.wal_pages * 4120 + 512 * 1024
+    assert size.max_pages * 4096 + wal + size.ballast <= quota * world.MIB
+    assert size.max_pages * 4096 > quota * world.MIB / 2.2
+
+
+def test_sealer_and_hatch_threads_do_not_meet(car):
+    """Both write at once, a few hundred times: no lock error, the books are right."""
+    region, done = world.Region(), threading.Event()
+
+    def hatch():
+        while not done.is_set():
+            region.drain(car.vault, 7)
+            car.vault.checkpoint()
+            car.vault.status()
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(hatch)
+        sealed = [car.vault.seal(world.draft(300)) for _ in range(300)]
+        done.set()
+        running.result()
+    region.drain(car.vault)
+    assert set(sealed) == {i for _, i in region.payloads}
+    assert car.vault._spool.tally.waiting() == 0
