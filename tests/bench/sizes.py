@@ -32,6 +32,7 @@ BARS = {"blf": 0.35, "candump+gzip-6": 0.40, "candump+zstd-19": 0.70, "mf4": 0.6
 LOGS = (
     "can_logs/tesla_model3_ctf/candump-2020-08-07_153716.log.bz2",
     "can_logs/tesla_model3_kuksa/it-candump0.log",
+    "can_logs/css_canedge_mf4/asammdf-basics/input/00000001.MF4",
     "can_logs/css_canedge_mf4/LOG/94C49784/00000005/00000017-6099D010.MF4",
 )
 
