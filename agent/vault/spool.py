@@ -86,6 +86,15 @@ class Tally:
 
 
 @dataclass(slots=True)
+class Shared:
+    """What the two connections to one file have in common."""
+
+    lock: Lock = field(default_factory=Lock)  # held while writing
+    tally: Tally = field(default_factory=Tally)
+    has_failed: bool = False  # the storage refused something: nothing more is written
+
+
+@dataclass(slots=True)
 class Transaction:
     """An open write transaction; what it moved is added to the tally when it is committed."""
 
@@ -170,8 +179,8 @@ class Spool:
         self, path: Path, size: Size, *, shared: Spool | None = None, cache_kib: int = 1024
     ) -> None:
         self.path, self.size = path, size
-        self.tally: Tally = shared.tally if shared else Tally()
-        self.lock: Lock = shared.lock if shared else Lock()
+        self.shared: Shared = shared.shared if shared else Shared()
+        self.tally = self.shared.tally
         with translate(path):
             # Statements are our transactions (isolation_level None). One thread at a time uses a
             # connection; only the closing of both may come from the other thread.
@@ -233,17 +242,31 @@ class Spool:
         Raises:
             SpoolError: see `translate`; nothing of the transaction is stored.
         """
-        with self.lock, translate(self.path):
-            transaction = Transaction(self.connection)
-            self.connection.execute("BEGIN IMMEDIATE")
+        with self.shared.lock:
+            if self.shared.has_failed:
+                raise SpoolError(
+                    "the storage failed before", where=str(self.path), todo="restart the agent"
+                )
             try:
-                yield transaction
-                self.connection.execute("COMMIT")
-            except BaseException:
-                if self.connection.in_transaction:  # SQLite may have rolled back by itself
-                    self.connection.execute("ROLLBACK")
+                with translate(self.path), self._transaction() as transaction:
+                    yield transaction
+            except (SpoolFullError, SpoolCorruptError):
+                raise
+            except SpoolError:
+                self.shared.has_failed = True
                 raise
             self.tally.apply(transaction.moves, transaction.salvaged)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Transaction]:
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield Transaction(self.connection)
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:  # SQLite may have rolled back by itself
+                self.connection.execute("ROLLBACK")
+            raise
 
     def rows(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         """Return all rows of a query whose result is small.
@@ -285,7 +308,7 @@ class Spool:
         Raises:
             SpoolError: see `translate`.
         """
-        with self.lock, translate(self.path):
+        with self.shared.lock, translate(self.path):
             self.connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
     def close(self) -> None:

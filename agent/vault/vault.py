@@ -15,10 +15,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,22 +28,19 @@ from google.protobuf.message import Message
 from agent.errors import SpoolCorruptError, SpoolError
 from agent.pb import delivery_pb2, hatch_pb2, ledger_pb2
 from agent.pb.segment_pb2 import Moment
-from agent.vault import checkpoint, keys, salvage, tree
+from agent.vault import founding, salvage
 from agent.vault.cpu import read_aead
 from agent.vault.identity import Identity
-from agent.vault.log import Log, New, set_meta
+from agent.vault.log import New, set_meta
 from agent.vault.outbound import Found, Outbound, Skip
 from agent.vault.room import Ballast
-from agent.vault.schema import VERSION, migrate_apart
 from agent.vault.sealer import Sealer
 from agent.vault.segment import Draft
 from agent.vault.shelves import TOPIC, WAITING
-from agent.vault.spool import Size, Spool, translate
+from agent.vault.spool import Size, Spool, SpoolFullError
 from agent.vault.timekeeper import Timekeeper
 
 MIN_QUOTA_BYTES: Final = 2 * 1024 * 1024
-QUICK_CHECK_S: Final = 1.5
-LOG_BYTES: Final = 16
 
 _log = logging.getLogger(__name__)
 
@@ -94,9 +89,10 @@ class Vault:
         self._hatch = RLock()  # held by the hatch's calls, and while the file is exchanged
         self._found = Found()
         self._is_damaged = self._is_closed = False
+        self._time: Timekeeper | None = None
         self._confirmed_before = 0  # by spools that were put aside since
         try:
-            self._begin(*self._open_file())
+            self._begin(*founding.open_file(self._path, self._size))
         except SpoolCorruptError as error:
             self._begin_anew(error)
 
@@ -124,7 +120,7 @@ class Vault:
                 f"a quota of {quota_bytes} bytes is too small", where="limits.spool",
                 todo=f"give it at least {MIN_QUOTA_BYTES >> 20} MiB",
             )  # fmt: skip
-        lock = _lock_folder(folder)
+        lock = founding.lock_folder(folder)
         try:
             return cls(
                 folder, lock, identity=identity, now=now, rng=rng, boot_id=boot_id,
@@ -134,61 +130,23 @@ class Vault:
             os.close(lock)
             raise
 
-    def _open_file(self) -> tuple[Spool, bool]:
-        """Return the spool and whether its last run ended in order."""
-        path = self._path
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        version = _schema_version(path)
-        if version > VERSION:
-            raise SpoolError(
-                f"the spool is of a newer agent (schema {version})", where=str(path),
-                todo="install that version again",
-            )  # fmt: skip
-        if version < VERSION:
-            migrate_apart(path)
-        spool = Spool(path, self._size)
+    def _begin(self, spool: Spool, clean: bool, why: str = "") -> None:
+        """Take an open spool into use, or close it again."""
         try:
-            clean = spool.one("SELECT v FROM meta WHERE k='clean'") == b"1"
-            if not clean and not spool.is_sound(QUICK_CHECK_S):
-                raise SpoolCorruptError("quick_check found damage", where=str(path))
-            self._check_tree(spool)
+            self._take_into_use(spool, clean, why)
         except BaseException:
+            # Closed before the file is renamed: SQLite removes a WAL by its name, and by then
+            # that name could be the next file's.
             spool.close()
             raise
-        return spool, clean
 
-    def _check_tree(self, spool: Spool) -> None:
-        """The newest signed head must be a head of the ledger that is here."""
-        size = spool.load_tree().size
-        row = spool.rows("SELECT size, note FROM checkpoint ORDER BY size DESC LIMIT 1")
-        if row and row[0][0]:
-            signed = checkpoint.parse(row[0][1]).checkpoint
-            if signed.size > size or tree.span_hash(0, signed.size, spool.node) != signed.root:
-                raise SpoolCorruptError(
-                    f"the ledger is not the one that was signed at {signed.size}",
-                    where=str(spool.path),
-                )
-
-    def _begin(self, spool: Spool, clean: bool, why: str = "") -> None:
-        """Take an open spool into use: genesis, gap, boot."""
-        floor = spool.one("SELECT v FROM meta WHERE k='floor'") or b""
-        self._time = Timekeeper(self._now, int.from_bytes(floor, "big"))
-        fresh = spool.one("SELECT 1 FROM ledger LIMIT 1") is None
-        log_id = spool.one("SELECT v FROM meta WHERE k='log'")
-        if fresh or log_id is None:
-            log_id = self._rng(LOG_BYTES)
-            with spool.write() as transaction:
-                set_meta(transaction, "log", log_id)
-        with spool.write() as transaction:
-            set_meta(transaction, "clean", b"0")
-        log = Log(spool, log_id, self._time)
-        if fresh:
-            public = keys.raw_public(self._identity.ledger_key)
-            log.append([New(ledger_pb2.Genesis(
-                region=self._identity.region, vehicle=self._identity.vehicle, log=log_id,
-                ledger_key=public,
-            ))])  # fmt: skip
-        self._carry_over(log, why)
+    def _take_into_use(self, spool: Spool, clean: bool, why: str) -> None:
+        """Genesis, gap, boot; then the sealer's and the hatch's halves."""
+        if self._time is None:  # else a file was exchanged, and what is known of the time stays
+            floor = spool.one("SELECT v FROM meta WHERE k='floor'") or b""
+            self._time = Timekeeper(self._now, int.from_bytes(floor, "big"))
+        log, fresh = founding.begin_log(spool, self._identity, self._time, self._rng)
+        founding.carry_over(log, self._folder, why)
         log.append([New(ledger_pb2.Boot(
             boot_id=self._boot_id, clean=clean or fresh, version=self._version
         ))])  # fmt: skip
@@ -198,35 +156,15 @@ class Vault:
             log, self._identity, rng=self._rng, boot_id=self._boot_id, aead=read_aead(),
             found=self._found, ballast=ballast,
         )  # fmt: skip
-        self._second = Spool(self._path, self._size, shared=spool, cache_kib=512)
-        self._outbound = Outbound(self._second, log_id, self._identity, self._time, self._found)
         if not ballast.hold():
             self._sealer.relieve()
-
-    def _carry_over(self, log: Log, why: str) -> None:
-        """Read what is in quarantine and was not read yet, and say so in the log."""
-        for path in salvage.aside(self._folder):
-            mark = f"salvaged {path.name}"
-            if log.spool.one("SELECT 1 FROM meta WHERE k=?", (mark,)) is not None:
-                continue
-            log.spool.checkpoint_wal()  # the first page of a new file is wanted in the file
-            old = salvage.Salvage(path, self._path)
-            try:
-                old.carry_over(log.spool, self._size.quota // 4)
-            finally:
-                old.close()
-            log.append([New(ledger_pb2.Gap(
-                why=why or "corrupt", log=old.log, size=old.size, salvaged=old.carried
-            ))])  # fmt: skip
-            with log.spool.write() as transaction:
-                set_meta(transaction, mark, b"1")
-            _log.warning("spool put aside as %s, %d bodies salvaged", path.name, old.carried)
-        salvage.forget_older(self._folder)
+        self._second = Spool(self._path, self._size, shared=spool, cache_kib=512)
+        self._outbound = Outbound(self._second, log.log, self._identity, self._time, self._found)
 
     def _begin_anew(self, error: SpoolError) -> None:
         _log.error("%s; a new log begins", error)
         salvage.put_aside(self._folder)
-        self._begin(*self._open_file(), why="corrupt")
+        self._begin(*founding.open_file(self._path, self._size), why="corrupt")
 
     def _exchange(self, error: SpoolError) -> None:
         """Put a file that turned out to be damaged aside and go on with a new log."""
@@ -309,11 +247,13 @@ class Vault:
         """Take a SignedReceipt as it came; returns (entries confirmed, whether it was valid).
 
         Raises:
-            SpoolError: the storage failed or is full; nothing was confirmed, it comes again.
+            SpoolError: the storage failed; nothing was confirmed.
         """
         with self._hatch:
             try:
                 return self._outbound.receipt(payload)
+            except SpoolFullError:
+                return 0, True  # the region sends it again; the sealer's thread makes room
             except SpoolCorruptError:
                 self._is_damaged = True
                 return 0, True
@@ -340,7 +280,7 @@ class Vault:
             pending["session"] += tally.salvaged
             files = (p for p in self._path.parent.iterdir() if p.is_file())
             unconfirmed = (
-                n for r, n in self._log.dropped.items() if r != ledger_pb2.Drop.CONFIRMED
+                n for r, n in dict(self._log.dropped).items() if r != ledger_pb2.Drop.CONFIRMED
             )
             return VaultStatus(
                 log=self._log.log.hex(), size=self._log.size, pending=pending,
@@ -353,6 +293,7 @@ class Vault:
 
     def trusted(self) -> tuple[int, int]:
         """Return (ns since the Unix epoch, clock quality) as far as it can be trusted."""
+        assert self._time is not None  # set before the vault is handed out
         return self._time.trusted()
 
     def close(self, clean: bool = True) -> None:
@@ -379,33 +320,3 @@ class Vault:
                 self._second.close()
                 self._spool.close()
                 os.close(self._lock_file)
-
-
-def _lock_folder(folder: Path) -> int:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SpoolError(
-            f"cannot use the state folder: {error.strerror}", where=str(folder)
-        ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise SpoolError(
-            "another agent uses this state folder", where=str(folder),
-            todo="stop it, or choose another folder",
-        ) from None  # fmt: skip
-    return lock
-
-
-def _schema_version(path: Path) -> int:
-    if not path.exists() or path.stat().st_size == 0:
-        return 0
-    with translate(path):
-        connection = sqlite3.connect(path)
-        try:
-            return int(connection.execute("PRAGMA user_version").fetchone()[0])
-        finally:
-            connection.close()

@@ -81,7 +81,7 @@ def check_mutation(told, data, intact):
 
 @given(data=st.data())
 @settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_single_change_is_found(told, data):
     check_mutation(told, data, is_intact)
@@ -97,7 +97,7 @@ def test_planted_blind_verifier_is_found(told):
             return False
 
     @given(data=st.data())
-    @settings(max_examples=80, deadline=None, database=None)
+    @settings(max_examples=50, deadline=None, database=None)
     def run(data):
         check_mutation(told, data, blind)
 
@@ -128,11 +128,11 @@ def test_a_history_rewritten_with_the_cars_own_key_is_found(car, told):
 def test_what_was_evicted_still_verifies(folder):
     """Bodies go, leaves stay: the history of a full spool is as whole as that of an empty one."""
     car = world.Car(folder, quota=2 * world.MIB)
-    for n in range(150):
+    for n in range(90):
         car.vault.seal(draft(20_000, seed=n))
     assert car.what("drop")
     car.tick(61)
     entries, proofs, note = history(car)
-    assert len(entries) > 150
+    assert len(entries) > 90
     assert is_intact(entries, proofs, note)
     car.shut()

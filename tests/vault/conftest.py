@@ -1,6 +1,8 @@
 """Fixtures of the vault's tests: see world.py."""
 
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -17,10 +19,26 @@ def empty_spool(tmp_path_factory):
     return path
 
 
+@pytest.fixture(autouse=True)
+def quick_schema(request, empty_spool, monkeypatch):
+    """New spool files in a test are copies of the one that the real process made."""
+    if "real_schema" not in request.fixturenames:
+        monkeypatch.setattr(
+            "agent.vault.founding.migrate_apart", lambda path: shutil.copy(empty_spool, path)
+        )
+
+
 @pytest.fixture
-def folder(tmp_path, empty_spool):
-    """A state folder whose spool is created but empty."""
-    return world.fresh(tmp_path / "state", empty_spool)
+def real_schema():
+    """Asks for the real process."""
+
+
+@pytest.fixture
+def folder(empty_spool):
+    """A state folder whose spool is created but empty; in memory, as no power is cut here."""
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="inland-test-", dir=memory) as path:
+        yield world.fresh(Path(path) / "state", empty_spool)
 
 
 @pytest.fixture
@@ -29,4 +47,3 @@ def car(folder):
     car = world.Car(folder)
     yield car
     car.shut()
-    shutil.rmtree(folder, ignore_errors=True)

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -50,10 +50,12 @@ class World(RuleBasedStateMachine):
 
     @initialize()
     def start(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="inland-test-"))
+        memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # virtual time needs no disk
+        self.folder = Path(tempfile.mkdtemp(prefix="inland-test-", dir=memory))
         world.fresh(self.folder / "state", TEMPLATE[0])
         self.car = Car(self.folder / "state", vault=self.kind)
         self.region = Region()
+        self.region.drain(self.car.vault)
         self.sealed: set[tuple[bytes, int]] = set()
         self.window: dict[bytes, set[int]] = {}
         self.up: list = []
@@ -65,7 +67,7 @@ class World(RuleBasedStateMachine):
         assert index is not None
         self.sealed.add((self.car.vault._log.log, index))
 
-    @rule(count=st.integers(1, 5))
+    @rule(count=st.integers(2, 8))
     def send(self, count):
         batch, _ = self.car.vault.take(count, world.MIB, self.window)
         for out in batch:
@@ -135,12 +137,13 @@ class HastyWorld(World):
     kind = Hasty
 
 
-def run(machine, examples):
+def run(machine, examples, phases=tuple(Phase)):
     run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=examples, stateful_step_count=25, deadline=None, database=None,
             suppress_health_check=list(HealthCheck), print_blob=False, derandomize=True,
+            report_multiple_bugs=False, phases=phases,
         ),
     )  # fmt: skip
 
@@ -151,7 +154,7 @@ def template(empty_spool):
 
 
 def test_everything_arrives_once_whatever_the_network_does():
-    run(World, 25)
+    run(World, 20)
 
 
 @pytest.mark.slow
@@ -162,4 +165,4 @@ def test_everything_arrives_once_in_many_more_worlds():
 def test_planted_delete_on_puback_is_found():
     """T63: a simulation that cannot fail proves nothing."""
     with pytest.raises((AssertionError, KeyError), match=r"lost|\\x"):
-        run(HastyWorld, 100)
+        run(HastyWorld, 60, (Phase.generate,))  # found; shrinking would take a minute

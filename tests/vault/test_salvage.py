@@ -27,7 +27,7 @@ def backlog(car, count=30):
     return {car.vault.seal(draft(6000, seed=n)) for n in range(count)}
 
 
-def test_a_destroyed_first_page_at_start(car):
+def test_a_destroyed_first_page_at_start(car, real_schema):
     """T71: header and schema are gone; log, entries and bodies are not."""
     sealed, log = backlog(car), car.vault._log.log
     car.shut()
@@ -83,7 +83,9 @@ def test_damage_while_running_costs_nothing_that_is_readable(car):
 
 
 def test_the_hatch_that_meets_damage_leaves_it_to_the_sealer(car):
-    log = car.vault._log.log
+    log, region = car.vault._log.log, Region()
+    ahead = world.NOW_NS + 10**15
+    car.vault.receipt(region.receipt([], unix_ns=ahead))
 
     def broken(*_):
         raise SpoolCorruptError("damaged")
@@ -97,6 +99,7 @@ def test_the_hatch_that_meets_damage_leaves_it_to_the_sealer(car):
     car.tick()
     assert car.vault._log.log != log
     assert car.vault.take(1, 1, {})[0]
+    assert car.vault.trusted()[0] >= ahead  # what is known of the time stays known
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -160,6 +163,23 @@ def test_only_the_newest_file_is_kept(car):
         scar(car.database, [0, 1])
         car.start()
     assert [p.name for p in salvage.aside(car.folder)] == ["0003"]
+
+
+def test_a_spool_that_does_not_know_its_log_is_put_aside(car):
+    """Found late, with the file open: it is closed before another takes its name."""
+    index, log = car.vault.seal(draft()), car.vault._log.log
+    with car.vault._spool.write() as transaction:
+        transaction.run("UPDATE meta SET v=x'00' WHERE k='log'")
+    car.shut()
+    car.start()
+    assert (car.what("gap")[0].log, car.what("gap")[0].salvaged) == (log, 2)
+    new = car.vault.seal(draft())
+    car.crash()
+    car.start()
+    assert car.vault._spool.one("SELECT count(*) FROM body WHERE i=?", (new,)) == 1
+    region = Region()
+    region.drain(car.vault)
+    assert {(log, index), (car.vault._log.log, new)} == set(region.payloads)
 
 
 def test_a_rewritten_ledger_is_not_continued(car):

@@ -177,7 +177,7 @@ def test_checkpoints_are_signed_proved_and_cosigned(car):
     assert car.vault._spool.one("SELECT count(*) FROM checkpoint WHERE cosigned NOT NULL") == 4
     node = car.vault._spool.node
     size, root = car.vault._log.size, car.vault._log.tree.root()
-    for i, (raw,) in enumerate(car.vault._spool.rows("SELECT entry FROM ledger ORDER BY i")):
+    for i, raw in car.vault._spool.rows("SELECT i, entry FROM ledger WHERE i%13=0"):
         proof = tree.inclusion_proof(i, size, node)
         assert tree.verify_inclusion(tree.leaf_hash(raw), i, size, proof, root)
 
