@@ -72,6 +72,14 @@ class SpoolCorruptError(SpoolError):
     """The spool file is damaged; it is put into quarantine and a new log is begun."""
 
 
+class SpoolFullError(SpoolError):
+    """No room in the quota or on the disk. Capture goes on; the loss is counted."""
+
+
+class SpoolQuotaError(SpoolFullError):
+    """Nothing that is less urgent is left to evict: trying again changes nothing."""
+
+
 class HatchError(InlandError):
     """The Unix socket between capture and uplink: closed, refused, or talking nonsense."""
 

@@ -75,7 +75,6 @@ def test_marker_is_found_in_no_file(tmp_path: Path):
     markers = [random.Random(9).randbytes(8) for _ in range(2)]
     with rig(tmp_path) as made:
         made.policy()
-        made.kill("station")  # receipts stay out, so the spool holds what it has
         lines = [
             f"({1700000000 + i / 1000:.6f}) can0 123#{markers[i % 2].hex().upper()}"
             for i in range(9000)
@@ -83,12 +82,12 @@ def test_marker_is_found_in_no_file(tmp_path: Path):
         log = tmp_path / "in.log"
         log.write_text("\n".join(lines) + "\n", "ascii")
         made.bus(name="log", interface="log", channel=str(log), speed="max")
-        made.start("run", "run", "--config", str(made.config), "--verbose")
+        made.start("capture", "capture", "--config", str(made.config), "--verbose")
         wait_for(
             lambda: (s := made.status()) and s["frames"]["kept"] == 9000, 60, "all frames kept"
         )
         wait_for(lambda: found_in(made, markers, log) == [], 1, "no marker while running")
-        made.start_station()
+        made.start("uplink", "uplink", "--config", str(made.config), "--verbose")
         wait_for(
             lambda: (
                 (s := made.status()) and s["receipts"] and not sum(s["spool"]["pending"].values())
@@ -97,7 +96,7 @@ def test_marker_is_found_in_no_file(tmp_path: Path):
             "everything receipted",
         )
         assert found_in(made, markers, log) == []
-        made.kill("run", 15)
+        made.kill("capture", 15)
         assert found_in(made, markers, log) == []
         assert made.opened() == lines
 

@@ -270,6 +270,10 @@ def command(
     """Send the frames of LOG onto a CAN interface, as recorded.
 
     LOG is a candump log, SavvyCAN CSV, CRTD, ASC, BLF, TRC, MF4 ..., compressed or not.
+
+    \b
+    Example:
+      inland replay drive.log --channel vcan0 --speed max
     """
     from agent.capture.logbus import parse_speed
     from agent.capture.logs import find_format

@@ -12,7 +12,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
-from agent.errors import PolicyError
+from agent.errors import ConfigError, PolicyError
 from agent.pb import policy_pb2, sealed_pb2
 from agent.policy.compiled import read_policy
 from agent.policy.dbc import Dictionary, Found
@@ -34,7 +34,7 @@ def build_policy(path: Path) -> bytes:
             raise PolicyError(f"policy text above {MAX_TEXT_BYTES} bytes", where=str(path))
         text = path.read_text("utf-8")
     except FileNotFoundError:
-        raise PolicyError("no such policy", where=str(path)) from None
+        raise ConfigError("no such file", where=str(path)) from None
     except UnicodeDecodeError:
         raise PolicyError("the policy is not UTF-8 text", where=str(path)) from None
     except OSError as error:

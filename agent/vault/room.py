@@ -15,10 +15,10 @@ import os
 from pathlib import Path
 from typing import Final
 
-from agent.errors import SpoolError
+from agent.errors import SpoolError, SpoolQuotaError
 from agent.pb import ledger_pb2
 from agent.vault.shelves import Shelf, evictable_for, ranges, reason_for
-from agent.vault.spool import OVERFLOW_BYTES, Spool, SpoolQuotaError, Transaction
+from agent.vault.spool import OVERFLOW_BYTES, Spool, Transaction
 
 INCIDENT_SHARE: Final = 0.3  # of the file: DESIGN section 8
 _CHUNK: Final = 16  # bodies deleted between two looks at the free pages

@@ -15,7 +15,7 @@ from typing import Final
 from google.protobuf.message import Message
 
 from agent.clock import REGION
-from agent.errors import SpoolCorruptError
+from agent.errors import SpoolCorruptError, SpoolFullError, SpoolQuotaError
 from agent.pb import ledger_pb2, sealed_pb2
 from agent.vault import seal
 from agent.vault.identity import Identity
@@ -25,7 +25,6 @@ from agent.vault.room import Ballast
 from agent.vault.segment import Draft, encode_payload
 from agent.vault.session import SECRET_BYTES, Session
 from agent.vault.shelves import BY_LANE, Shelf
-from agent.vault.spool import SpoolFullError, SpoolQuotaError
 
 SESSION_NS: Final = 3600 * 10**9
 CHECKPOINT_NS: Final = 60 * 10**9

@@ -1,4 +1,4 @@
-"""Where an entry stands on its way through the spool. Pure.
+"""Where an entry stands on its way through the spool, and how many stand where.
 
 A row of `item` says: entry `i` stands on shelf `shelf`, with `bytes` of body still in the car.
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
+from threading import Lock
 from typing import Final
 
 from agent.pb import ledger_pb2, sealed_pb2
@@ -99,3 +100,25 @@ def ranges(indices: Iterable[int]) -> list[ledger_pb2.Range]:
         else:
             out.append(ledger_pb2.Range(first=i, last=i))
     return out
+
+
+class Tally:
+    """How many entries and bytes of body stand on each shelf; kept, so that nothing is counted."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.entries = dict.fromkeys(Shelf, 0)
+        self.bytes = dict.fromkeys(Shelf, 0)
+        self.salvaged = 0
+
+    def apply(self, moves: list[tuple[Shelf, int, int]], salvaged: int) -> None:
+        """Add the moves (shelf, entries, bytes) of a committed transaction."""
+        with self._lock:
+            for shelf, entries, size in moves:
+                self.entries[shelf] += entries
+                self.bytes[shelf] += size
+            self.salvaged += salvaged
+
+    def waiting(self) -> int:
+        """Return how many entries the region has not confirmed."""
+        return sum(self.entries[shelf] for shelf in WAITING) + self.salvaged

@@ -22,10 +22,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
-from agent.errors import SpoolCorruptError, SpoolError
+from agent.errors import SpoolCorruptError, SpoolError, SpoolFullError
 from agent.vault import tree
 from agent.vault.schema import PAGE_BYTES
-from agent.vault.shelves import WAITING, Shelf
+from agent.vault.shelves import WAITING, Shelf, Tally
 
 TILE_LEAVES: Final = 256  # a tile is the hash of so many leaves, or of so many tiles a level below
 TILE_HEIGHT: Final = 8
@@ -34,14 +34,6 @@ OVERFLOW_BYTES: Final = 4092  # of a body in one overflow page
 _BUSY_MS: Final = 10_000
 _FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-class SpoolFullError(SpoolError):
-    """No room in the quota or on the disk. Capture goes on; the loss is counted."""
-
-
-class SpoolQuotaError(SpoolFullError):
-    """Nothing that is less urgent is left to evict: trying again changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +57,6 @@ class Size:
         """Pages of the file. The WAL may pass its limit by one transaction: 512 KiB are for it."""
         wal = self.wal_pages * (PAGE_BYTES + 24) + 512 * 1024
         return (self.quota - wal - self.ballast) // PAGE_BYTES
-
-
-class Tally:
-    """How many entries and bytes of body stand on each shelf; kept, so that nothing is counted."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self.entries = dict.fromkeys(Shelf, 0)
-        self.bytes = dict.fromkeys(Shelf, 0)
-        self.salvaged = 0
-
-    def apply(self, moves: list[tuple[Shelf, int, int]], salvaged: int) -> None:
-        """Add the moves (shelf, entries, bytes) of a committed transaction."""
-        with self._lock:
-            for shelf, entries, size in moves:
-                self.entries[shelf] += entries
-                self.bytes[shelf] += size
-            self.salvaged += salvaged
-
-    def waiting(self) -> int:
-        """Return how many entries the region has not confirmed."""
-        return sum(self.entries[shelf] for shelf in WAITING) + self.salvaged
 
 
 @dataclass(slots=True)

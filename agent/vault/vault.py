@@ -25,7 +25,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
-from agent.errors import SpoolCorruptError, SpoolError
+from agent.errors import SpoolCorruptError, SpoolError, SpoolFullError
 from agent.pb import delivery_pb2, hatch_pb2, ledger_pb2
 from agent.pb.segment_pb2 import Moment
 from agent.vault import founding, salvage
@@ -37,7 +37,7 @@ from agent.vault.room import Ballast
 from agent.vault.sealer import Sealer
 from agent.vault.segment import Draft
 from agent.vault.shelves import TOPIC, WAITING
-from agent.vault.spool import Size, Spool, SpoolFullError
+from agent.vault.spool import Size, Spool
 from agent.vault.timekeeper import Timekeeper
 
 MIN_QUOTA_BYTES: Final = 2 * 1024 * 1024

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import PolicyError
+from agent.errors import ConfigError, PolicyError
 from agent.policy.build import build_policy
 from agent.policy.compiled import read_policy
 from agent.policy.dbc import decode_text, load_dbc
@@ -138,7 +138,7 @@ def test_a_signal_that_cannot_be_read_is_refused(car, tmp_path, what):
 def test_files_that_are_not_there_are_named(car, tmp_path):
     with pytest.raises(PolicyError, match=r"none.dbc: no such DBC file"):
         build_policy(car("Speed", dbc='"none.dbc"'))
-    with pytest.raises(PolicyError, match=r"none.toml: no such policy"):
+    with pytest.raises(ConfigError, match=r"none.toml: no such file"):
         build_policy(tmp_path / "none.toml")
 
 

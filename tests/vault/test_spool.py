@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from agent.errors import SpoolCorruptError, SpoolError
+from agent.errors import SpoolCorruptError, SpoolError, SpoolFullError
 from agent.vault import schema, tree
 from agent.vault.shelves import Shelf, evictable_for, ranges
-from agent.vault.spool import Size, Spool, SpoolFullError, translate
+from agent.vault.spool import Size, Spool, translate
 from tests.vault import world
 
 
