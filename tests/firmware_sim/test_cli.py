@@ -15,8 +15,11 @@ import pytest
 import serial
 
 from firmware_sim.__main__ import main
+from firmware_sim.car import Car, Options
 
 COMMAND = [sys.executable, "-m", "firmware_sim"]
+# ff11: a multicast group whose scope is this machine (RFC 4291, interface-local).
+GROUP = "ff11:7079:7468:6f6e:6465:6d6f:6d63:6173"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -85,16 +88,22 @@ def test_wrong_use_is_one_line(arguments, code, text, capsys, in_process):
     assert text in told.err
 
 
-def test_multicast_without_msgpack_says_what_to_install(capsys, in_process):
-    try:
-        import msgpack  # noqa: F401
-    except ImportError:
-        assert in_process("--udp-multicast", "239.74.163.2") == 75
-        assert capsys.readouterr().err == (
-            "error: udp_multicast 239.74.163.2: msgpack not installed; pip install msgpack\n"
-        )
-    else:
-        pytest.skip("msgpack is installed")
+def test_multicast_without_msgpack_says_what_to_install(capsys, in_process, monkeypatch):
+    monkeypatch.setattr("can.interfaces.udp_multicast.utils.msgpack", None)
+    assert in_process("--udp-multicast", GROUP) == 75
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: udp_multicast {GROUP}: msgpack not installed")
+    assert said.count("\n") == 1
+
+
+def test_multicast_reaches_another_process(in_process):
+    """python-can's own bus is the other side; the group's scope is this machine alone."""
+    with can.Bus(interface="udp_multicast", channel=GROUP) as other:
+        assert in_process("--udp-multicast", GROUP, "--seconds", "0.2", "--json") == 0
+        frames = list(Car(Options("commute")).frames_until(200_000_000))
+        heard = [other.recv(5) for _ in frames]
+    expected = [(f.arbitration_id, f.data) for f in frames]
+    assert [(m.arbitration_id, bytes(m.data)) for m in heard] == expected
 
 
 def test_log_is_what_candump_writes_and_repeats(tmp_path, capsys, in_process):
