@@ -96,6 +96,7 @@ class Uplink:
         self._wait_s = 0.0
         self._reported_s = self._ask_s = self._checkpoint_s = self._hatch_s = -1e9
         self._idle_s = self._timing.idle_low_s
+        self._asked_head = False  # capture had no signed head, and is asked once more
         self._receipts: list[bytes] = []
         self._forged = 0
         self._hang_ups: list[float] = []
@@ -269,6 +270,10 @@ class Uplink:
         if upload is not None:
             topic = topics.up(self._card.region, self._vehicle, topics.CHECKPOINT)
             self._publish(link, topic, upload.SerializeToString(), None, now_s)
+        elif not self._asked_head:
+            # Capture signs one now that somebody asked: come back for it, once.
+            self._checkpoint_s += self._timing.head_s - self._timing.checkpoint_s
+        self._asked_head = upload is None and not self._asked_head
 
     def _send_entries(self, link: Link, now_s: float) -> None:
         if now_s < self._ask_s or not self._has_room():

@@ -45,6 +45,7 @@ class Timing:
         backoff_low_s: least wait after a failed connection.
         backoff_cap_s: longest wait.
         checkpoint_s: between checkpoints, while connected.
+        head_s: until capture has signed a head that it was asked for.
         report_s: between reports to capture.
         idle_low_s: first pause when there is nothing to send; doubles up to idle_cap_s.
         idle_cap_s: longest pause: how late a new entry may be noticed.
@@ -62,6 +63,7 @@ class Timing:
     backoff_low_s: float = 2.0
     backoff_cap_s: float = 600.0
     checkpoint_s: float = 60.0
+    head_s: float = 2.0
     report_s: float = 1.0
     idle_low_s: float = 0.05
     idle_cap_s: float = 0.2

@@ -38,6 +38,7 @@ class Found:
         self._lock = Lock()
         self._refused: dict[str, int] = {}
         self.rotten: set[int] = set()
+        self.head_asked = False  # somebody wants a signed head that covers what is here now
 
     def refuse(self, code: str) -> None:
         """Count a receipt that was turned away."""
@@ -237,7 +238,8 @@ class Outbound:
     def checkpoint(self) -> delivery_pb2.CheckpointUpload | None:
         """Return the newest signed head, with its proof from the last co-signed one.
 
-        None if the region has co-signed it already, or if none is signed yet.
+        None if the region has co-signed it already, or if none is signed yet; then the sealer's
+        next round signs what has come since, for whoever asks again.
 
         Raises:
             SpoolError: see `spool.translate`.
@@ -246,6 +248,7 @@ class Outbound:
             "SELECT size, note, cosigned IS NOT NULL FROM checkpoint ORDER BY size DESC LIMIT 1"
         )
         if not rows or rows[0][2]:
+            self._found.head_asked = True
             return None
         size, note, _ = rows[0]
         old = self._spool.one("SELECT max(size) FROM checkpoint WHERE cosigned IS NOT NULL") or 0

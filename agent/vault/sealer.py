@@ -266,7 +266,8 @@ class Sealer:
                 self._sweep()
         except SpoolFullError:
             self.relieve()
-        self.sign(CHECKPOINT_NS)
+        asked, self._found.head_asked = self._found.head_asked, False
+        self.sign(0 if asked else CHECKPOINT_NS)
 
     def sign(self, every_ns: int = 0) -> None:
         """Sign a checkpoint if the log grew since the last, at most once in `every_ns`."""
