@@ -141,6 +141,7 @@ def test_demo_loses_nothing(broker: str):
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["frames_sent"] == result["frames_kept"] == result["frames_opened"] > 1000
     assert result["frames_lost"] == 0
+    assert result["frames_transmitted"] == 0  # the agent listens and never speaks
     assert result["segments"] > 3
     assert result["receipts"] > result["segments"]
     assert 0 < result["bytes_per_frame"] < 30

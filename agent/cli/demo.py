@@ -155,7 +155,11 @@ class Demo:
             finally:
                 self._processes.stop()
             result = compare(self._region, self._vehicle, self._sent, self._folder / "opened")
+            car = json.loads(self._processes.output("car").read_text("utf-8").splitlines()[-1])
+        if car["host_frames"]:
+            result |= {"ok": False, "why": f"the agent sent {car['host_frames']} frames on the bus"}
         result |= {
+            "frames_transmitted": car["host_frames"],
             "frames_kept": status["frames"]["kept"],
             "segments": status["segments"],
             "receipts": status["receipts"],
