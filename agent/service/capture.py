@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.config import Bus, Config
+from agent.errors import ConfigError
 from agent.service.crew import Crew
 from agent.service.notify import notify, watchdog_period_s
 
@@ -30,8 +31,14 @@ def run_capture(config: Config, *, once: bool = False) -> None:
     """Run until a signal, or with `once` until every log has ended and all is receipted.
 
     Raises:
+        ConfigError: `once` with a bus that never ends.
         InlandError: what stops a start, or what ended a thread.
     """
+    if once and not (config.buses and all(map(_is_log, config.buses))):
+        raise ConfigError(
+            '--once needs buses that end: only [[bus]] with interface = "log"',
+            where=str(config.path),
+        )
     crew = Crew()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: crew.stop.set())
@@ -44,6 +51,10 @@ def run_capture(config: Config, *, once: bool = False) -> None:
         clean = True
     finally:
         process.end(crew, clean=clean)
+
+
+def _is_log(bus: Bus) -> bool:
+    return bool(bus.settings["interface"] == "log")
 
 
 def _open_early(config: Config) -> dict[str, socket.socket]:
@@ -161,7 +172,7 @@ class CaptureProcess:
             bus.name,
             open_it,
             self._queue,
-            patient=bus.settings["interface"] == "log",
+            patient=_is_log(bus),
             notice=self.sealer.notice,
         )
 
