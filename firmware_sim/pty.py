@@ -172,7 +172,7 @@ class PtyOutput:
             self._record.sent(done)
 
     def finish(self, seconds: float) -> None:
-        """Wait until the host has read everything, or nothing for so long; count what it has not."""
+        """Wait until the host has read all, or nothing for so long; count what it has not."""
         until, quiet, before = time.monotonic() + seconds, 0, (0, 0)
         while quiet < SETTLED and time.monotonic() < until and not self._stop.is_set():
             self.attend(SETTLE_S)
