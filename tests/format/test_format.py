@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import random
 import re
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,9 @@ import pytest
 
 from agent import frames as f
 from agent.errors import SealError
-from agent.pb.ledger_pb2 import Boot, Entry, PolicyInForce, SegmentSealed, SessionBegun
 from agent.pb.policy_pb2 import Signal
-from agent.pb.segment_pb2 import Moment
 from agent.vault import columns, planes
-from agent.vault.segment import Draft, decode_payload, encode_payload
+from agent.vault.segment import decode_payload
 from tests.bench.synth import synth
 from tests.format import hpke, make_vectors, sealing, stranger
 
@@ -116,66 +112,6 @@ def test_the_stranger_reads_what_we_encode() -> None:
         assert strange_rows("frames", data) == expected
 
 
-def test_a_generated_segment_goes_through_a_spool_file_to_the_stranger(tmp_path: Path) -> None:
-    frames, signals = synth(200, 4), np.zeros(30, f.SIGNAL)
-    signals["raw"], signals["timestamp_ns"] = np.arange(30) ** 5, make_vectors.START
-    draft = Draft(
-        frames=frames,
-        signals=signals,
-        channels=("can0",),
-        recipients=4,
-        lane=0,
-        resolution_ns=1000,
-        keep_order=False,
-        opened=Moment(unix_ns=make_vectors.START),
-        closed=Moment(unix_ns=make_vectors.START),
-        policy=bytes(32),
-        dictionary=bytes(32),
-        keep_s=0,
-    )
-    payload = encode_payload(draft, salt=bytes(32), boot_id=bytes(16))
-    session = sealing.seal_session(SECRET, [[sealing.REGION, sealing.OWNER]], recipients=4)
-    segment = sealing.seal_segment(SECRET, payload, step=3)
-    hashes = {"body": hashlib.sha256(segment).digest(), "plain": hashlib.sha256(payload).digest()}
-    entries = [
-        (Entry(index=0, boot=Boot(clean=True)), None),
-        (Entry(index=1, policy=PolicyInForce(body=hashlib.sha256(b"policy").digest())), b"policy"),
-        (
-            Entry(
-                index=2,
-                session=SessionBegun(
-                    body=hashlib.sha256(session).digest(), session=sealing.SESSION
-                ),
-            ),
-            session,
-        ),
-        (Entry(index=3, segment=SegmentSealed(session=sealing.SESSION, **hashes)), segment),
-    ]
-    path = tmp_path / "spool.db"
-    spool = sqlite3.connect(path)
-    spool.execute("CREATE TABLE ledger(i INTEGER PRIMARY KEY, entry BLOB)")
-    spool.execute(
-        "CREATE TABLE body(i INTEGER PRIMARY KEY, lane INTEGER, bytes INTEGER, blob BLOB)"
-    )
-    for entry, body in entries:
-        row = (entry.index, entry.SerializeToString())
-        spool.execute("INSERT INTO ledger VALUES (?, ?)", row)
-        if body is not None:
-            spool.execute("INSERT INTO body VALUES (?, 0, ?, ?)", (entry.index, len(body), body))
-    spool.commit()
-    ((index, read),) = stranger.read_spool(path, PRIVATES)
-    assert index == 3
-    assert strange_rows("frames", read[7][0]) == [
-        make_vectors.listed("frames", row, ("can0",)) for row in frames
-    ]
-    assert [row[3] for row in stranger.samples(read[8][0])] == signals["raw"].tolist()
-    spool.execute("UPDATE body SET blob = ? WHERE i = 3", (make_vectors.changed(segment, 50),))
-    spool.commit()
-    spool.close()
-    with pytest.raises(stranger.FormatError, match="hash of body 3"):
-        list(stranger.read_spool(path, PRIVATES))
-
-
 def test_every_changed_byte_of_a_sealed_segment_is_refused() -> None:
     session = stranger.Session(bytes.fromhex(SEALED["sessions"]["region"]), PRIVATES)
     body = bytes.fromhex(SEALED["segments"][0]["body"])
@@ -216,7 +152,7 @@ def test_physical_values(raw: int, signal: Signal, value: float) -> None:
 
 
 def test_the_stranger_knows_nothing_of_us() -> None:
-    for name, most in (("stranger.py", 200), ("hpke.py", 60)):
+    for name, most in (("stranger.py", 200), ("stranger_notes.py", 120), ("hpke.py", 60)):
         text = (HERE / name).read_text("utf-8")
         assert sum(bool(line.strip()) for line in text.splitlines()) <= most
         imports = [node for node in ast.walk(ast.parse(text)) if hasattr(node, "names")]
