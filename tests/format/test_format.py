@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import random
 import re
@@ -15,15 +16,18 @@ import pytest
 from agent import frames as f
 from agent.errors import SealError
 from agent.pb.policy_pb2 import Signal
+from agent.region import KEYS
 from agent.vault import columns, planes
 from agent.vault.segment import decode_payload
 from tests.bench.synth import synth
 from tests.format import hpke, make_vectors, sealing, stranger
+from tests.format import stranger_notes as notes
 
 HERE = Path(__file__).parent
 FORMAT = HERE.parents[1] / "proto" / "FORMAT.md"
 COLUMNS = json.loads((HERE / "vectors" / "columns.json").read_text("ascii"))
 SEALED = json.loads((HERE / "vectors" / "sealed.json").read_text("ascii"))
+LEDGER = json.loads((HERE / "vectors" / "ledger.json").read_text("ascii"))
 SECRET = bytes(range(32))
 PRIVATES = {r.kid: r.private for r in (sealing.REGION, sealing.OWNER)}
 
@@ -164,12 +168,77 @@ def test_the_example_of_the_document_is_the_vector() -> None:
     """Each block of hex in FORMAT.md, without its remarks, stands in the vectors."""
     text = FORMAT.read_text("utf-8")
     blocks = re.findall(r"```hex\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) >= 4
-    known = json.dumps([COLUMNS[0], SEALED])
+    assert len(blocks) >= 7
+    known = json.dumps([COLUMNS[0], SEALED, LEDGER])
     for block in blocks:
         digits = "".join(re.sub(r"(;.*)|\s", "", line) for line in block.splitlines())
         assert digits
         assert digits in known
+
+
+def test_figures_of_the_document_are_those_of_the_vectors() -> None:
+    text = FORMAT.read_text("utf-8")
+    body = bytes.fromhex(SEALED["segments"][0]["body"])
+    head = body[: 6 + int.from_bytes(body[4:6], "big")]
+    digest = hashlib.sha256(head).digest()
+    key = hpke.hkdf(SECRET, b"inland/segment/v1" + digest, 64)[:32].hex()
+    hashed = digest.hex()
+    assert (
+        f"prefix of {len(head)} bytes hashes to `{hashed[:8]}…{hashed[-8:]}`, "
+        f"its key is `{key[:8]}…{key[-8:]}`"
+    ) in text
+    sizes = [len(SEALED["sessions"][name]) // 2 for name in ("region", "shared", "both")]
+    one, shared, both = (f"{size:,}" for size in sizes)
+    assert f"one recipient {one} bytes with the names of the example, shared {shared}" in text
+    assert f"both {both}." in text
+    assert f"kid `{sealing.REGION.kid.hex()}`" in text
+
+
+def test_the_region_card_of_the_document_has_the_keys_that_are_read() -> None:
+    section = FORMAT.read_text("utf-8").split("The **region card**")[1].split("The **bundle**")[0]
+    named = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    assert tuple(re.findall(r"`(\w+)`", " ".join(named))) == KEYS
+
+
+def test_the_notes_of_the_document_are_the_vectors() -> None:
+    note, witness = re.findall(r"```note\n(.*?)```", FORMAT.read_text("utf-8"), re.DOTALL)
+    assert note == LEDGER["cosigned"]
+    assert witness == LEDGER["verifier_key"] + "\n"
+
+
+def test_the_ledger_of_the_vectors_is_what_we_would_write() -> None:
+    assert make_vectors.ledger_vectors() == LEDGER
+
+
+def test_the_stranger_finds_the_tree_of_the_vectors() -> None:
+    entries = [bytes.fromhex(entry) for entry in LEDGER["entries"]]
+    assert [hashlib.sha256(b"\0" + entry).hexdigest() for entry in entries] == LEDGER["leaves"]
+    roots = [notes.root(entries[:size]).hex() for size in range(len(entries) + 1)]
+    assert roots == LEDGER["roots"]
+    assert [h.hex() for h in notes.inclusion(2, entries)] == LEDGER["inclusion of 2 in 5"]
+    assert [h.hex() for h in notes.consistency(3, entries)] == LEDGER["consistency of 3 and 5"]
+
+
+def test_the_stranger_believes_the_notes_and_the_receipt_of_the_vectors() -> None:
+    origin, public = LEDGER["note"].split("\n")[0], bytes.fromhex(LEDGER["public"]["ledger"])
+    root = bytes.fromhex(LEDGER["roots"][5])
+    for note in (LEDGER["note"], LEDGER["cosigned"]):
+        assert notes.head(note, origin, public, notes.OWN) == (origin, 5, root, 0)
+    name, kind, witness = notes.verifier_key(LEDGER["verifier_key"])
+    seen = notes.head(LEDGER["cosigned"], name, witness, kind)
+    assert seen == (origin, 5, root, make_vectors.START // 10**9)
+    key = bytes.fromhex(LEDGER["public"]["receipt"])
+    publics = {hashlib.sha256(key).digest()[:8]: key}
+    entries = [bytes.fromhex(entry) for entry in LEDGER["entries"]]
+    receipt = bytes.fromhex(LEDGER["receipt"])
+    assert notes.check_receipt(receipt, publics, entries) == make_vectors.START
+    for place in range(len(receipt)):
+        with pytest.raises((stranger.FormatError, KeyError, AttributeError)):
+            notes.check_receipt(make_vectors.changed(receipt, place), publics, entries)
+    for line in range(2):
+        changed = LEDGER["cosigned"].replace("\n5\n", f"\n{6 + line}\n")
+        with pytest.raises(stranger.FormatError):
+            notes.head(changed, *((origin, public, 1), (name, witness, kind))[line])
 
 
 def test_errors_of_ours_and_of_the_stranger_agree_on_vectors_that_are_cut() -> None:
