@@ -13,7 +13,7 @@ from firmware_sim.outputs import Output
 TICK_S: Final = 0.004  # frames are handed over in groups of this much real time
 CHUNK_NS: Final = 50_000_000  # and of at most this much simulated time
 OPEN_POLL_S: Final = 0.1
-STUCK_S: Final = 5.0  # a host that reads nothing for so long loses frames
+STUCK_S: Final = 5.0  # a host that takes nothing for so long loses frames
 
 
 class Source(Protocol):
@@ -80,7 +80,14 @@ def _run_freely(source: Source, output: Output, end_ns: int | None, stop: Event)
             reached = min(reached, end_ns)
         output.deliver(list(source.frames_until(reached)))
         output.attend(0)
-        stuck_at = time.monotonic() + STUCK_S
-        while not output.has_room and time.monotonic() < stuck_at and not stop.is_set():
-            output.attend(TICK_S)
+        _wait_for_room(output, stop)
     return reached
+
+
+def _wait_for_room(output: Output, stop: Event) -> None:
+    """Wait as long as the host takes something now and then, however slowly."""
+    taken, stuck_at = output.taken, time.monotonic() + STUCK_S
+    while not output.has_room and time.monotonic() < stuck_at and not stop.is_set():
+        output.attend(TICK_S)
+        if output.taken != taken:
+            taken, stuck_at = output.taken, time.monotonic() + STUCK_S

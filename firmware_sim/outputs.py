@@ -32,6 +32,10 @@ class Output(Protocol):
     def has_room(self) -> bool:
         """It would take frames without losing some."""
 
+    @property
+    def taken(self) -> int:
+        """Rises while the other side takes what waits; 0 where nothing ever waits."""
+
     def deliver(self, frames: Sequence[Frame]) -> None:
         """Hand over frames in order. Never blocks for long; counts what it loses.
 
@@ -43,7 +47,7 @@ class Output(Protocol):
         """Do what the output needs (answer its host) for so long, or until it is to stop."""
 
     def finish(self, seconds: float) -> None:
-        """Let the host take what is on the way, at most for so long."""
+        """Let the host take what is on the way, until it takes nothing for so long."""
 
     def close(self) -> None:
         """Give everything back."""
@@ -63,6 +67,7 @@ class LogOutput:
 
     opened = True
     has_room = True
+    taken = 0
 
     def __init__(self, path: str, record: Record, stop: Event) -> None:
         self._file = sys.stdout if path == "-" else open_text(Path(path))
@@ -107,6 +112,7 @@ class CanOutput:
 
     opened = True
     has_room = True
+    taken = 0
 
     def __init__(
         self, interface: str, channel: str, *, fd: bool, record: Record, stop: Event

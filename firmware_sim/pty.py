@@ -5,7 +5,7 @@
   both are full the host does not read: frames are lost and counted, the device shows an overrun.
 - Answers share that buffer; while it is full no commands are read. Nothing blocks.
 - A frame counts as sent when its last byte is with the kernel; `finish` waits until the host has
-  read it, and half a second more unless it closes the channel.
+  read it, for as long as it goes on reading, and half a second more unless it closes the channel.
 - The slave side stays open here too, so that a host may come and go.
 """
 
@@ -98,6 +98,11 @@ class PtyOutput:
         """Half of the buffer is free."""
         return len(self._out) < BUFFER_BYTES // 2
 
+    @property
+    def taken(self) -> int:
+        """Bytes that the kernel took for the host since the start."""
+        return self._written
+
     def deliver(self, frames: Sequence[Frame]) -> None:
         """Queue the text of each frame, and write what the kernel takes."""
         to_text, out, record = self._device.frame, self._out, self._record
@@ -167,11 +172,14 @@ class PtyOutput:
             self._record.sent(done)
 
     def finish(self, seconds: float) -> None:
-        """Wait until the host has read everything; count what it has not."""
-        until, quiet = time.monotonic() + seconds, 0
+        """Wait until the host has read all, or nothing for so long; count what it has not."""
+        until, quiet, before = time.monotonic() + seconds, 0, (0, 0)
         while quiet < SETTLED and time.monotonic() < until and not self._stop.is_set():
             self.attend(SETTLE_S)
-            quiet = 0 if self._out or self._unread() else quiet + 1
+            left = (len(self._out), self._unread())
+            if left != before:
+                until, before = time.monotonic() + seconds, left
+            quiet = 0 if any(left) else quiet + 1
             if quiet and self._device.state is State.CLOSED:
                 break
         self._record.lost += len(self._marks)

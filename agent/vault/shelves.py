@@ -51,8 +51,8 @@ BY_LANE: Final = {
     sealed_pb2.RECORDER: Shelf.RECORDER,
 }
 
-# The last level of the topic. Entries without a body that are no loss or boot go with routine data:
-# an hour of them must not stand before an incident.
+# The last level of the topic. Segments that go without their body are in no hurry: an hour of them
+# must not stand before an incident.
 TOPIC: Final = {
     Shelf.SESSION: "session",
     Shelf.INCIDENT: "incident",

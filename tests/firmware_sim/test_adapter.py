@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from itertools import pairwise
 
 import can
@@ -19,6 +20,8 @@ from firmware_sim.pty import BUFFER_BYTES, PtyOutput
 from firmware_sim.record import Record
 from firmware_sim.slcan import Device, State, Transmitted
 
+OPTIONS = Options("hard-brake", seed=7)
+DEADLINE_S = 60.0  # a machine under load is slow, not wrong
 FRAMES = [
     Frame(0, 0x123, b"\x01\x02\x03"),
     Frame(0, 0x7FF, b""),
@@ -148,31 +151,97 @@ def test_version_and_serial_number_are_readable(adapter):
         server.join()
 
 
+class Journey:
+    """A drive in a thread of its own, to its end: as `firmware_sim` runs one."""
+
+    def __init__(self, adapter, seconds, speed):
+        self.adapter, self.seconds, self.speed = adapter, seconds, speed
+        self.expected = list(Car(OPTIONS).frames_until(int(seconds * 1e9)))
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        output, stop = self.adapter.output, self.adapter.stop
+        drive(
+            Car(OPTIONS), output, seconds=self.seconds, speed=self.speed, wait_open=True, stop=stop
+        )
+        output.finish(DEADLINE_S)  # what is in its buffer when the car stands still is still to go
+
+    def read(self, port):
+        """Return the lines that came, until all are there, none can come, or the time is up."""
+        text, deadline = b"", time.monotonic() + DEADLINE_S
+        self.thread.start()
+        try:
+            while text.count(b"\r") < len(self.expected) + 2 and time.monotonic() < deadline:
+                is_over = not self.thread.is_alive()
+                more = port.read(max(1, port.in_waiting))
+                text += more
+                if is_over and not more:
+                    break
+        finally:
+            self.adapter.stop.set()
+            self.thread.join()
+        return text.split(b"\r")[2:-1]
+
+    def check(self, lines, log):
+        """The host has what the adapter says it handed over, and that is what the car sent."""
+        self.adapter.record.close()
+        logged = [as_frame(message) for message in can.CanutilsLogReader(log)]
+        reference = Device()
+        reference.receive(b"O\r")
+        assert lines == [reference.frame(frame)[:-1] for frame in logged]
+        summary = self.adapter.record.summary()
+        assert summary["frames"] == len(logged)
+        assert {name: summary[name] for name in ("lost", "unheard")} == {"lost": 0, "unheard": 0}
+        assert logged == [frame._replace(timestamp_ns=0) for frame in self.expected]
+
+
 @pytest.mark.parametrize(("seconds", "speed"), [(1.0, 5.0), (5.0, None)])
 def test_drive_reaches_the_host_complete_and_as_recorded(adapter, tmp_path, seconds, speed):
     """What the host reads is what the log says and what the car sent, frame by frame."""
-    options = Options("hard-brake", seed=7)
-    port = serial.serial_for_url(str(tmp_path / "tty"), timeout=1)
-    runner = threading.Thread(
-        target=drive,
-        args=(Car(options), adapter.output),
-        kwargs={"seconds": seconds, "speed": speed, "wait_open": True, "stop": adapter.stop},
-    )
-    port.write(b"S6\rO\r")
-    runner.start()
-    expected = list(Car(options).frames_until(int(seconds * 1e9)))
-    text = b""
-    while text.count(b"\r") < len(expected) + 2:
-        text += port.read(max(1, port.in_waiting))
-    runner.join()
-    port.close()
-    adapter.record.close()
-    lines = text.split(b"\r")[2:-1]
-    reference = Device()
-    reference.receive(b"O\r")
-    assert lines == [reference.frame(frame)[:-1] for frame in expected]
-    logged = list(can.CanutilsLogReader(tmp_path / "sent.log"))
-    assert [as_frame(m) for m in logged] == [f._replace(timestamp_ns=0) for f in expected]
+    journey = Journey(adapter, seconds, speed)
+    with serial.serial_for_url(str(tmp_path / "tty"), timeout=1) as port:
+        port.write(b"S6\rO\r")
+        journey.check(journey.read(port), tmp_path / "sent.log")
+
+
+class SlowHost:
+    """An output with room for six; each delivery is four. Its clock runs while it is attended."""
+
+    opened = True
+
+    def __init__(self, takes_every_s):
+        self.now_s = self.next_s = 0.0
+        self.takes_every_s = takes_every_s
+        self.waiting = self.taken = self.lost = 0
+
+    def monotonic(self):
+        return self.now_s
+
+    @property
+    def has_room(self):
+        return self.waiting <= 2
+
+    def deliver(self, frames):
+        fits = min(4, 6 - self.waiting)
+        self.waiting += fits
+        self.lost += 4 - fits
+
+    def attend(self, seconds):
+        self.now_s += seconds
+        if self.now_s >= self.next_s and self.waiting:
+            self.next_s = self.now_s + self.takes_every_s
+            self.waiting -= 1
+            self.taken += 1
+
+
+@pytest.mark.parametrize(("takes_every_s", "loses"), [(4.0, False), (60.0, True)])
+def test_host_that_reads_slowly_but_steadily_loses_nothing(monkeypatch, takes_every_s, loses):
+    """The patience counts from what the host took last, not from when the buffer was full."""
+    host = SlowHost(takes_every_s)
+    monkeypatch.setattr("firmware_sim.drive.time", host)
+    drive(Car(OPTIONS), host, seconds=1.0, speed=None, wait_open=False, stop=threading.Event())
+    assert bool(host.lost) is loses
+    assert host.taken + host.waiting + host.lost == 4 * 20
 
 
 def test_host_that_does_not_read_costs_frames_not_time_or_memory(adapter):

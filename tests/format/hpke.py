@@ -26,6 +26,10 @@ def expand(key: bytes, info: bytes, size: int) -> bytes:
     return out[:size]
 
 
+def hkdf(key: bytes, info: bytes, size: int) -> bytes:
+    return expand(extract(b"", key), info, size)
+
+
 def hpke_open(sealed: bytes, private: bytes, info: bytes) -> bytes:
     """RFC 9180 base mode, single shot; KEM 0x647a, KDF 1, AEAD 2."""
     if len(sealed) <= 1136 or len(private) != 96:

@@ -5,20 +5,25 @@ A change of these files is a change of the format: stored data of cars in the fi
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent import frames as f
+from agent.pb import delivery_pb2, ledger_pb2, sealed_pb2
 from agent.pb.segment_pb2 import CLOCK_REGION, Moment
-from agent.vault import columns
+from agent.vault import checkpoint, columns, keys, receipts, tree
 from agent.vault.segment import Draft, encode_payload
 from tests.format import sealing
 
 VECTORS = Path(__file__).with_name("vectors")
 START = 1_795_000_000 * 10**9
 CHANNELS = ("can0", "can1")
+VEHICLE = "car-00000001"
+SEEDS = {"ledger": b"l", "cosign": b"c", "receipt": b"r"}
 SECRET, SALT, BOOT = bytes(range(32)), bytes(range(64, 96)), bytes(range(16))
 
 
@@ -221,12 +226,99 @@ def sealed_vectors() -> dict[str, object]:
     }
 
 
+def ledger_vectors() -> dict[str, object]:
+    """A short log of fixed entries, its heads, proofs, notes, and a receipt; keys are fixed too."""
+    key = {name: Ed25519PrivateKey.from_private_bytes(seed * 32) for name, seed in SEEDS.items()}
+    public = {name: each.public_key().public_bytes_raw() for name, each in key.items()}
+    payload = bytes.fromhex(json.loads((VECTORS / "sealed.json").read_text("ascii"))["payload"])
+    body = sealing.seal_segment(SECRET, payload)
+    whats: list[dict[str, object]] = [
+        {
+            "genesis": ledger_pb2.Genesis(
+                region="urn:inland:region:cn",
+                vehicle=VEHICLE,
+                log=sealing.LOG,
+                ledger_key=public["ledger"],
+            )
+        },
+        {"boot": ledger_pb2.Boot(boot_id=BOOT, clean=True, version="1")},
+        {"loss": ledger_pb2.Loss(channel="can0", count=3, cause=ledger_pb2.Loss.KERNEL)},
+        {
+            "segment": ledger_pb2.SegmentSealed(
+                body=hashlib.sha256(body).digest(),
+                plain=hashlib.sha256(payload).digest(),
+                session=sealing.SESSION,
+                lane=sealed_pb2.ROUTINE,
+                bytes=len(body),
+            )
+        },
+        {"clock": ledger_pb2.ClockStep(from_unix_ns=-1, to_unix_ns=START)},
+    ]
+    at = Moment(unix_ns=START, boottime_ns=60 * 10**9, quality=CLOCK_REGION)
+    entries = [
+        ledger_pb2.Entry(index=index, at=at, **what).SerializeToString(deterministic=True)
+        for index, what in enumerate(whats)
+    ]
+    leaves = [tree.leaf_hash(entry) for entry in entries]
+
+    def node(height: int, position: int) -> bytes:
+        return root_of(leaves[position << height : (position + 1) << height])
+
+    origin = checkpoint.origin_of(VEHICLE, sealing.LOG)
+    note = checkpoint.sign(
+        checkpoint.Checkpoint(origin, len(entries), root_of(leaves)), key["ledger"]
+    )
+    cosigned = checkpoint.cosign(
+        note, name="inland-region-cn", key=key["cosign"], unix_s=START // 10**9
+    )
+    receipt = delivery_pb2.Receipt(
+        vehicle=VEHICLE,
+        log=sealing.LOG,
+        index=[2],
+        leaf=[leaves[2]],
+        region_unix_ns=START,
+    ).SerializeToString(deterministic=True)
+    signed = delivery_pb2.SignedReceipt(
+        receipt=receipt,
+        kid=keys.kid(public["receipt"]),
+        signature=key["receipt"].sign(receipts.PREFIX + receipt),
+    )
+    witness = checkpoint.VerifierKey("inland-region-cn", 4, public["cosign"])
+    return {
+        "public": {name: each.hex() for name, each in public.items()},
+        "verifier_key": witness.text(),
+        "entries": [entry.hex() for entry in entries],
+        "leaves": [leaf.hex() for leaf in leaves],
+        "roots": [root_of(leaves[:size]).hex() for size in range(len(leaves) + 1)],
+        "inclusion of 2 in 5": [h.hex() for h in tree.inclusion_proof(2, 5, node)],
+        "consistency of 3 and 5": [h.hex() for h in tree.consistency_proof(3, 5, node)],
+        "note": note,
+        "cosigned": cosigned,
+        "receipt": signed.SerializeToString(deterministic=True).hex(),
+    }
+
+
+def root_of(leaves: list[bytes]) -> bytes:
+    """Return the root over leaf hashes."""
+    compact = tree.CompactRange()
+    for leaf in leaves:
+        compact, _ = compact.append(leaf)
+    return compact.root()
+
+
 def main() -> None:
-    """Write both files."""
+    """Write the files."""
     VECTORS.mkdir(exist_ok=True)
-    for name, content in (("columns", column_vectors()), ("sealed", sealed_vectors())):
-        text = json.dumps(content, indent=1) + "\n"
-        (VECTORS / f"{name}.json").write_text(text, encoding="ascii")
+    if not (VECTORS / "sealed.json").exists():  # HPKE is random: what is there stays
+        write("sealed", sealed_vectors())
+    write("columns", column_vectors())
+    write("ledger", ledger_vectors())
+
+
+def write(name: str, content: object) -> None:
+    """Write one file."""
+    text = json.dumps(content, indent=1) + "\n"
+    (VECTORS / f"{name}.json").write_text(text, encoding="ascii")
 
 
 if __name__ == "__main__":

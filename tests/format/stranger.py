@@ -1,7 +1,7 @@
 """A second decoder, written from proto/FORMAT.md alone: it imports nothing of the agent.
 
-Standard library, zstandard, and of cryptography only the primitives (ML-KEM, X25519, AES-GCM,
-ChaCha20-Poly1305): protobuf is done here, HPKE and HKDF in hpke.py. Slow and simple on purpose.
+Protobuf is done here, HPKE and HKDF in hpke.py, tree, notes and receipts in stranger_notes.py; of
+cryptography there are only the primitives. Slow and simple on purpose.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hmac
 import sqlite3
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,24 @@ import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from tests.format.hpke import expand, extract, hpke_open
+from tests.format.hpke import hkdf, hpke_open
 
 M64 = (1 << 64) - 1
 Message = dict[int, list[Any]]
-SESSION, SEGMENT, POLICY = 12, 13, 14  # fields of Entry whose bodies are in the spool
+GENESIS, SESSION, SEGMENT, POLICY = 10, 12, 13, 14  # fields of Entry; all but the first name bodies
 
 
 class FormatError(ValueError):
     """The bytes are not as FORMAT.md says."""
 
 
+class LockedError(FormatError):
+    """Sealed to others."""
+
+
 def check(holds: bool, what: str) -> None:
     if not holds:
         raise FormatError(what)
-
-
-# Protobuf
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
@@ -82,13 +83,6 @@ def repeated(message: Message, number: int) -> list[int]:
     return values
 
 
-# Keys
-
-
-def hkdf(key: bytes, info: bytes, size: int) -> bytes:
-    return expand(extract(b"", key), info, size)
-
-
 def framed(body: bytes, magic: bytes) -> tuple[bytes, Message, bytes]:
     """Return (magic, length and header as stored; the header; what follows)."""
     check(body[:4] == magic and len(body) >= 6, "magic")
@@ -116,16 +110,17 @@ class Session:
                     raise FormatError("wrap of the session") from None
                 break
         else:
-            raise FormatError("no wrap for these keys")
+            raise LockedError("no wrap for these keys")
         commitment = hkdf(secret, b"inland/session-commitment/v1", 32)
         check(hmac.compare_digest(commitment, last(self.header, 10, b"")), "session commitment")
         self._chain = [secret]
 
-    def open(self, body: bytes) -> bytes:
-        """Return the SegmentPayload of a sealed segment of this session."""
+    def open(self, body: bytes, index: int | None = None) -> bytes:
+        """Return the SegmentPayload of a sealed segment of this session, stored at an index."""
         prefix, header, rest = framed(body, b"iSG1")
-        check(last(header, 3, b"") == self.id, "another session")
-        check(last(header, 1, b"") == last(self.header, 5, b""), "another log")
+        check(index in (None, last(header, 2, 0)), "another index")
+        for mine, theirs in ((3, 7), (1, 5), (5, 8)):  # session, log, epoch
+            check(header.get(mine) == self.header.get(theirs), "a segment of another session")
         step = last(header, 4, 0)
         check(step < 1 << 20, "step")
         while len(self._chain) <= step:
@@ -138,9 +133,6 @@ class Session:
             return aead.decrypt(bytes(12), rest[32:], prefix + rest[:32])
         except InvalidTag:
             raise FormatError("tag of the segment") from None
-
-
-# Columns
 
 
 def planes(data: bytes, width: int, rows: int) -> list[int]:
@@ -208,8 +200,7 @@ def samples(data: bytes) -> list[tuple[int, str, int, int]]:
     channel, signal, rows = (repeated(message, number) for number in range(4, 7))
     stamp = stamps(message, rows, 7)
     coded = planes(last(message, 11, b""), last(message, 10, 0), len(stamp))
-    raw: list[int] = []
-    group = [g for g, count in enumerate(rows) for _ in range(count)]
+    group, raw = [g for g, count in enumerate(rows) for _ in range(count)], []
     for row, g in enumerate(group):
         before = raw[-1] if row and group[row - 1] == g else 0
         raw.append(signed(before + unzigzag(coded[row])))
@@ -234,19 +225,22 @@ def physical(raw: int, signal: Message) -> float:
 def read_spool(path: Path, privates: Mapping[bytes, bytes]) -> Iterator[tuple[int, Message]]:
     """Yield (index, SegmentPayload) of each segment in a spool that these keys open."""
     sessions: dict[bytes, Session] = {}
-    sql = (
-        "SELECT ledger.i, entry, blob FROM ledger JOIN body ON body.i = ledger.i ORDER BY ledger.i"
-    )
+    sql = "SELECT i, entry, blob FROM ledger LEFT JOIN body USING (i) ORDER BY i"
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as spool:
         for index, entry, body in spool.execute(sql):
             message = parse(entry)
             check(last(message, 1, 0) == index, "index of an entry")
-            for field in {SESSION, SEGMENT, POLICY} & message.keys():
+            if not index:
+                log = last(parse(last(message, GENESIS, b"")), 3, b"")
+            for field in {SESSION, SEGMENT, POLICY} & message.keys() if body is not None else ():
                 what = parse(last(message, field, b""))
                 check(last(what, 1, b"") == hashlib.sha256(body).digest(), f"hash of body {index}")
                 if field == SESSION:
-                    sessions[last(what, 2, b"")] = Session(body, privates)
-                if field == SEGMENT:
-                    payload = sessions[last(what, 3, b"")].open(body)
+                    with suppress(LockedError):
+                        session = sessions[last(what, 2, b"")] = Session(body, privates)
+                        place = [last(session.header, number, None) for number in (5, 6, 7)]
+                        check(place == [log, index, last(what, 2, b"")], "place of a session")
+                if field == SEGMENT and last(what, 3, b"") in sessions:
+                    payload = sessions[last(what, 3, b"")].open(body, index)
                     check(last(what, 2, b"") == hashlib.sha256(payload).digest(), "plain hash")
                     yield index, parse(payload)

@@ -7,7 +7,6 @@ import hashlib
 import json
 import random
 import re
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,19 @@ import pytest
 
 from agent import frames as f
 from agent.errors import SealError
-from agent.pb.ledger_pb2 import Boot, Entry, PolicyInForce, SegmentSealed, SessionBegun
 from agent.pb.policy_pb2 import Signal
-from agent.pb.segment_pb2 import Moment
+from agent.region import KEYS
 from agent.vault import columns, planes
-from agent.vault.segment import Draft, decode_payload, encode_payload
+from agent.vault.segment import decode_payload
 from tests.bench.synth import synth
 from tests.format import hpke, make_vectors, sealing, stranger
+from tests.format import stranger_notes as notes
 
 HERE = Path(__file__).parent
 FORMAT = HERE.parents[1] / "proto" / "FORMAT.md"
 COLUMNS = json.loads((HERE / "vectors" / "columns.json").read_text("ascii"))
 SEALED = json.loads((HERE / "vectors" / "sealed.json").read_text("ascii"))
+LEDGER = json.loads((HERE / "vectors" / "ledger.json").read_text("ascii"))
 SECRET = bytes(range(32))
 PRIVATES = {r.kid: r.private for r in (sealing.REGION, sealing.OWNER)}
 
@@ -116,66 +116,6 @@ def test_the_stranger_reads_what_we_encode() -> None:
         assert strange_rows("frames", data) == expected
 
 
-def test_a_generated_segment_goes_through_a_spool_file_to_the_stranger(tmp_path: Path) -> None:
-    frames, signals = synth(200, 4), np.zeros(30, f.SIGNAL)
-    signals["raw"], signals["timestamp_ns"] = np.arange(30) ** 5, make_vectors.START
-    draft = Draft(
-        frames=frames,
-        signals=signals,
-        channels=("can0",),
-        recipients=4,
-        lane=0,
-        resolution_ns=1000,
-        keep_order=False,
-        opened=Moment(unix_ns=make_vectors.START),
-        closed=Moment(unix_ns=make_vectors.START),
-        policy=bytes(32),
-        dictionary=bytes(32),
-        keep_s=0,
-    )
-    payload = encode_payload(draft, salt=bytes(32), boot_id=bytes(16))
-    session = sealing.seal_session(SECRET, [[sealing.REGION, sealing.OWNER]], recipients=4)
-    segment = sealing.seal_segment(SECRET, payload, step=3)
-    hashes = {"body": hashlib.sha256(segment).digest(), "plain": hashlib.sha256(payload).digest()}
-    entries = [
-        (Entry(index=0, boot=Boot(clean=True)), None),
-        (Entry(index=1, policy=PolicyInForce(body=hashlib.sha256(b"policy").digest())), b"policy"),
-        (
-            Entry(
-                index=2,
-                session=SessionBegun(
-                    body=hashlib.sha256(session).digest(), session=sealing.SESSION
-                ),
-            ),
-            session,
-        ),
-        (Entry(index=3, segment=SegmentSealed(session=sealing.SESSION, **hashes)), segment),
-    ]
-    path = tmp_path / "spool.db"
-    spool = sqlite3.connect(path)
-    spool.execute("CREATE TABLE ledger(i INTEGER PRIMARY KEY, entry BLOB)")
-    spool.execute(
-        "CREATE TABLE body(i INTEGER PRIMARY KEY, lane INTEGER, bytes INTEGER, blob BLOB)"
-    )
-    for entry, body in entries:
-        row = (entry.index, entry.SerializeToString())
-        spool.execute("INSERT INTO ledger VALUES (?, ?)", row)
-        if body is not None:
-            spool.execute("INSERT INTO body VALUES (?, 0, ?, ?)", (entry.index, len(body), body))
-    spool.commit()
-    ((index, read),) = stranger.read_spool(path, PRIVATES)
-    assert index == 3
-    assert strange_rows("frames", read[7][0]) == [
-        make_vectors.listed("frames", row, ("can0",)) for row in frames
-    ]
-    assert [row[3] for row in stranger.samples(read[8][0])] == signals["raw"].tolist()
-    spool.execute("UPDATE body SET blob = ? WHERE i = 3", (make_vectors.changed(segment, 50),))
-    spool.commit()
-    spool.close()
-    with pytest.raises(stranger.FormatError, match="hash of body 3"):
-        list(stranger.read_spool(path, PRIVATES))
-
-
 def test_every_changed_byte_of_a_sealed_segment_is_refused() -> None:
     session = stranger.Session(bytes.fromhex(SEALED["sessions"]["region"]), PRIVATES)
     body = bytes.fromhex(SEALED["segments"][0]["body"])
@@ -216,7 +156,7 @@ def test_physical_values(raw: int, signal: Signal, value: float) -> None:
 
 
 def test_the_stranger_knows_nothing_of_us() -> None:
-    for name, most in (("stranger.py", 200), ("hpke.py", 60)):
+    for name, most in (("stranger.py", 200), ("stranger_notes.py", 120), ("hpke.py", 60)):
         text = (HERE / name).read_text("utf-8")
         assert sum(bool(line.strip()) for line in text.splitlines()) <= most
         imports = [node for node in ast.walk(ast.parse(text)) if hasattr(node, "names")]
@@ -228,12 +168,77 @@ def test_the_example_of_the_document_is_the_vector() -> None:
     """Each block of hex in FORMAT.md, without its remarks, stands in the vectors."""
     text = FORMAT.read_text("utf-8")
     blocks = re.findall(r"```hex\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) >= 4
-    known = json.dumps([COLUMNS[0], SEALED])
+    assert len(blocks) >= 7
+    known = json.dumps([COLUMNS[0], SEALED, LEDGER])
     for block in blocks:
         digits = "".join(re.sub(r"(;.*)|\s", "", line) for line in block.splitlines())
         assert digits
         assert digits in known
+
+
+def test_figures_of_the_document_are_those_of_the_vectors() -> None:
+    text = FORMAT.read_text("utf-8")
+    body = bytes.fromhex(SEALED["segments"][0]["body"])
+    head = body[: 6 + int.from_bytes(body[4:6], "big")]
+    digest = hashlib.sha256(head).digest()
+    key = hpke.hkdf(SECRET, b"inland/segment/v1" + digest, 64)[:32].hex()
+    hashed = digest.hex()
+    assert (
+        f"prefix of {len(head)} bytes hashes to `{hashed[:8]}…{hashed[-8:]}`, "
+        f"its key is `{key[:8]}…{key[-8:]}`"
+    ) in text
+    sizes = [len(SEALED["sessions"][name]) // 2 for name in ("region", "shared", "both")]
+    one, shared, both = (f"{size:,}" for size in sizes)
+    assert f"one recipient {one} bytes with the names of the example, shared {shared}" in text
+    assert f"both {both}." in text
+    assert f"kid `{sealing.REGION.kid.hex()}`" in text
+
+
+def test_the_region_card_of_the_document_has_the_keys_that_are_read() -> None:
+    section = FORMAT.read_text("utf-8").split("The **region card**")[1].split("The **bundle**")[0]
+    named = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    assert tuple(re.findall(r"`(\w+)`", " ".join(named))) == KEYS
+
+
+def test_the_notes_of_the_document_are_the_vectors() -> None:
+    note, witness = re.findall(r"```note\n(.*?)```", FORMAT.read_text("utf-8"), re.DOTALL)
+    assert note == LEDGER["cosigned"]
+    assert witness == LEDGER["verifier_key"] + "\n"
+
+
+def test_the_ledger_of_the_vectors_is_what_we_would_write() -> None:
+    assert make_vectors.ledger_vectors() == LEDGER
+
+
+def test_the_stranger_finds_the_tree_of_the_vectors() -> None:
+    entries = [bytes.fromhex(entry) for entry in LEDGER["entries"]]
+    assert [hashlib.sha256(b"\0" + entry).hexdigest() for entry in entries] == LEDGER["leaves"]
+    roots = [notes.root(entries[:size]).hex() for size in range(len(entries) + 1)]
+    assert roots == LEDGER["roots"]
+    assert [h.hex() for h in notes.inclusion(2, entries)] == LEDGER["inclusion of 2 in 5"]
+    assert [h.hex() for h in notes.consistency(3, entries)] == LEDGER["consistency of 3 and 5"]
+
+
+def test_the_stranger_believes_the_notes_and_the_receipt_of_the_vectors() -> None:
+    origin, public = LEDGER["note"].split("\n")[0], bytes.fromhex(LEDGER["public"]["ledger"])
+    root = bytes.fromhex(LEDGER["roots"][5])
+    for note in (LEDGER["note"], LEDGER["cosigned"]):
+        assert notes.head(note, origin, public, notes.OWN) == (origin, 5, root, 0)
+    name, kind, witness = notes.verifier_key(LEDGER["verifier_key"])
+    seen = notes.head(LEDGER["cosigned"], name, witness, kind)
+    assert seen == (origin, 5, root, make_vectors.START // 10**9)
+    key = bytes.fromhex(LEDGER["public"]["receipt"])
+    publics = {hashlib.sha256(key).digest()[:8]: key}
+    entries = [bytes.fromhex(entry) for entry in LEDGER["entries"]]
+    receipt = bytes.fromhex(LEDGER["receipt"])
+    assert notes.check_receipt(receipt, publics, entries) == make_vectors.START
+    for place in range(len(receipt)):
+        with pytest.raises((stranger.FormatError, KeyError, AttributeError)):
+            notes.check_receipt(make_vectors.changed(receipt, place), publics, entries)
+    for line in range(2):
+        changed = LEDGER["cosigned"].replace("\n5\n", f"\n{6 + line}\n")
+        with pytest.raises(stranger.FormatError):
+            notes.head(changed, *((origin, public, 1), (name, witness, kind))[line])
 
 
 def test_errors_of_ours_and_of_the_stranger_agree_on_vectors_that_are_cut() -> None:
