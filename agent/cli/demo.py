@@ -34,7 +34,7 @@ from agent.policy.build import build_policy
 from agent.policy.store import install
 from agent.station.authority import create_region
 from agent.station.broker import Kind, start_broker
-from agent.station.enrolment import enrol_vehicle
+from agent.station.enrollment import enroll_vehicle
 from agent.station.store import Store
 
 POLICY: Final = """\
@@ -177,7 +177,7 @@ class Demo:
             now=datetime.now(UTC),
         )
         with contextlib.closing(Store(self._region / "station.db")) as store:
-            self._vehicle = enrol_vehicle(
+            self._vehicle = enroll_vehicle(
                 region, store, self._car, vehicle=None, now=datetime.now(UTC), rng=os.urandom
             )
         self._view.step(f"region     {region.card.region}: authority, broker and receipt keys made")

@@ -1,4 +1,4 @@
-"""`inland station`: the region's end. Make a region, enrol cars, receive, list, open."""
+"""`inland station`: the region's end. Make a region, enroll cars, receive, list, open."""
 
 from __future__ import annotations
 
@@ -91,13 +91,13 @@ def enroll(folder: Path, bundle: Path, vehicle: str | None, as_json: bool) -> No
     import os
 
     from agent.station.authority import load_region
-    from agent.station.enrolment import enrol_vehicle
+    from agent.station.enrollment import enroll_vehicle
     from agent.station.store import Store
 
     region = load_region(folder)
     store = Store(region.path / "station.db")
     try:
-        name = enrol_vehicle(
+        name = enroll_vehicle(
             region, store, bundle, vehicle=vehicle, now=dt.datetime.now(dt.UTC), rng=os.urandom
         )
     finally:

@@ -95,7 +95,7 @@ def load_public(public: bytes) -> MLKEM768X25519PublicKey:
     if len(public) != PUBLIC_BYTES:
         raise ConfigError(
             f"a recipient's public key has {PUBLIC_BYTES} bytes, not {len(public)}",
-            todo="it is the key of another suite; enrol again",
+            todo="it is the key of another suite; enroll again",
         )
     try:
         return MLKEM768X25519PublicKey(

@@ -52,7 +52,7 @@ ledger_key = "ledger.key"
 """
 
 
-def enrol_vehicle(
+def enroll_vehicle(
     region: RegionFolder,
     store: Store,
     bundle: Path,
@@ -96,7 +96,7 @@ def enrol_vehicle(
         shutil.copyfile(region.path / "region.toml", draft / "region.toml")
         (draft / "agent.toml").write_text(AGENT_TOML.format(vehicle=vehicle), "utf-8")
         # Registered before the bundle appears: a bundle in hand always belongs to a known vehicle.
-        store.enrol(vehicle, ledger_key.public_key().public_bytes_raw(), int(now.timestamp()))
+        store.enroll(vehicle, ledger_key.public_key().public_bytes_raw(), int(now.timestamp()))
         draft.rename(bundle)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
