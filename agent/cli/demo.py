@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import click
 
-from agent.cli.common import print_json
+from agent.cli.common import json_option, print_json
 from agent.cli.demo_compare import compare
 from agent.cli.demo_view import View, summary
 from agent.cli.processes import Processes, free_port
@@ -97,7 +97,7 @@ SETTLED_S: Final = 2.5  # nothing open and nothing pending for so long: all has 
 @click.option(
     "--keep", type=click.Path(path_type=Path), help="Work in this new folder and keep it."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object, last.")
+@json_option
 def command(seconds: float, seed: int, broker: Kind, keep: Path | None, *, as_json: bool) -> None:
     """See the whole thing run: no root, no configuration.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from agent.cli.common import json_option, print_json
 from agent.errors import ConfigError, StationError, UndecidedError
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 MAX_PROBLEMS: Final = 50  # lines; --json has all
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 @click.group(
@@ -46,7 +45,7 @@ def command() -> None:
 @click.option(
     "--prefix", "prefixes", multiple=True, required=True, help="Addresses a car may dial (CIDR)."
 )
-@JSON
+@json_option
 def init(
     *, folder: Path, region_id: str, host: str, port: int, prefixes: tuple[str, ...], as_json: bool
 ) -> None:
@@ -64,7 +63,7 @@ def init(
     )  # fmt: skip
     configuration = region.path / "broker" / "mosquitto.conf"
     if as_json:
-        _print_json(
+        print_json(
             {
                 "region": region.card.region,
                 "folder": str(region.path),
@@ -84,7 +83,7 @@ def init(
 @FOLDER
 @click.argument("bundle", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--vehicle", help="Pseudonym; random if left out. Never a VIN.")
-@JSON
+@json_option
 def enroll(folder: Path, bundle: Path, vehicle: str | None, as_json: bool) -> None:
     """Make a car's BUNDLE: card, certificate, keys, agent.toml."""
     import datetime as dt
@@ -103,7 +102,7 @@ def enroll(folder: Path, bundle: Path, vehicle: str | None, as_json: bool) -> No
     finally:
         store.close()
     if as_json:
-        _print_json({"vehicle": name, "bundle": str(bundle.absolute())})
+        print_json({"vehicle": name, "bundle": str(bundle.absolute())})
         return
     click.echo(f"vehicle {name} in {bundle}")
     click.echo(f"next: name its buses in {bundle / 'agent.toml'}, put the folder into the car")
@@ -111,7 +110,7 @@ def enroll(folder: Path, bundle: Path, vehicle: str | None, as_json: bool) -> No
 
 @command.command(epilog="\b\nExample:\n  inland station renew cn\n")
 @FOLDER
-@JSON
+@json_option
 def renew(folder: Path, as_json: bool) -> None:
     """Issue new certificates for the broker and the station; once a year. Cars notice nothing."""
     import datetime as dt
@@ -120,7 +119,7 @@ def renew(folder: Path, as_json: bool) -> None:
 
     broker, station = renew_certificates(load_region(folder), dt.datetime.now(dt.UTC))
     if as_json:
-        _print_json({"broker_until": broker.isoformat(), "station_until": station.isoformat()})
+        print_json({"broker_until": broker.isoformat(), "station_until": station.isoformat()})
         return
     click.echo(f"broker until {broker.date()}, station until {station.date()}")
     click.echo("next: restart the broker and `inland station serve`")
@@ -132,7 +131,7 @@ def renew(folder: Path, as_json: bool) -> None:
 @FOLDER
 @click.option("--broker", "address", help="Address of the broker; 127.0.0.1 if left out.")
 @click.option("--with-broker", is_flag=True, help="Start a broker as well (for development).")
-@JSON
+@json_option
 def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -> None:
     """Receive from the region's broker until told to stop (SIGTERM, Ctrl-C)."""
     import contextlib
@@ -160,7 +159,7 @@ def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -
 
     def say(status: dict[str, Any]) -> None:
         if as_json:
-            _print_json(status)
+            print_json(status)
             return
         click.echo(status_line(status))
 
@@ -180,7 +179,7 @@ def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -
 )
 @FOLDER
 @click.option("--openings", is_flag=True, help="List who opened what, and check that list.")
-@JSON
+@json_option
 def list_(folder: Path, openings: bool, as_json: bool) -> None:
     """List cars, logs, what is missing or lost, refusals and alarms. Opens nothing."""
     import contextlib
@@ -204,7 +203,7 @@ def list_(folder: Path, openings: bool, as_json: bool) -> None:
             result = {"region": region.card.region, **catalogue(store)}
             lines = catalogue_lines(result)
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
         click.echo("\n".join(lines))
 
@@ -225,7 +224,7 @@ def list_(folder: Path, openings: bool, as_json: bool) -> None:
 @click.option("--frames", help="Write frames as a candump log; - for standard output.")
 @click.option("--signals", help="Write signals as CSV; - for standard output.")
 @click.option("--reason", default="", help="Why; it goes into the ledger of openings.")
-@JSON
+@json_option
 def open_(**options: Any) -> None:
     """Open what a car sent, with the region's key. Each opening is recorded first.
 
@@ -274,7 +273,7 @@ def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
         "problems": [problem._asdict() for problem in opened.problems],
     }
     if as_json:
-        click.echo(json.dumps(summary, ensure_ascii=False), err=to_stderr)
+        print_json(summary, err=to_stderr)
     else:
         line = f"{counted(opened.segments, 'segment')}: {counted(opened.frame_count, 'frame')}"
         line += f", {counted(opened.sample_count, 'sample')}"
@@ -306,7 +305,3 @@ def _moment(text: str | None, option: str, default: int) -> int:
         raise ConfigError(
             f"'{text}' is no moment", where=option, todo="write 2026-11-22T08:00:00 or Unix seconds"
         ) from None
-
-
-def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False))

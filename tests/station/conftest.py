@@ -5,24 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from agent.cli.processes import free_port
 from agent.station.authority import RegionFolder, create_region, load_region
 from agent.station.enrollment import enroll_vehicle
 from agent.station.store import Store
 from tests.station.car import Car
 
 VEHICLE = "v-0123456789"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def make_region(folder: Path, region_id: str = "cn", port: int = 8883) -> RegionFolder:
