@@ -64,7 +64,7 @@ def test_good_file_gives_every_value(tmp_path: Path):
         ('"64MiB"', '"64 mice"', 18, "is not a number with a unit"),
         ('"64MiB"', '"1MiB"', 18, "at least 8MiB"),
         ('"60s"', "60", 21, "'spread'"),
-        ('interface = "socketcan"\n', "", 12, "has no 'interface'"),
+        ('interface = "socketcan"\n', "", 11, "has no 'interface'"),
         ('id = "car-1234"\n', "", 5, "key 'id' is missing"),
         ("run = ", "run = = ", None, "not TOML"),
     ],

@@ -84,9 +84,9 @@ SETTLED_S: Final = 2.5  # nothing open and nothing pending for so long: all has 
     default=20.0,
     show_default=True,
     type=click.FloatRange(2, 3600),
-    help="Drive so long.",
+    help="How long the car drives.",
 )
-@click.option("--seed", default=7, show_default=True, help="Of the simulated car.")
+@click.option("--seed", default=7, show_default=True, help="Source of all randomness.")
 @click.option(
     "--broker",
     type=click.Choice(["auto", "mosquitto", "iotcore"]),

@@ -20,14 +20,21 @@ _PATH = click.Path(path_type=Path)
 
 @click.group()
 def command() -> None:
-    """Build, install and show policies: what may be kept, why, for whom, how long."""
+    """Build, install and show policies: what may be kept, why, for whom, how long.
+
+    \b
+    Example: from a text to a policy in force:
+      inland policy build fleet.toml
+      inland policy install fleet.policy --config /etc/inland/agent.toml
+      inland policy show --config /etc/inland/agent.toml
+    """
 
 
 @command.command()
 @click.argument("toml", type=_FILE)
 @click.option("-o", "--output", type=_FILE, help="Compiled file; TOML with .policy if not given.")
 def build(toml: Path, output: Path | None) -> None:
-    """Build a compiled policy from TOML and the DBC files that it names.
+    """Build a compiled policy from TOML and its DBC files.
 
     \b
     Example:
@@ -81,7 +88,9 @@ def install(file: Path, *, config_path: Path, state: Path | None, region_card: P
 @click.option("--state", type=_PATH, help="Show the policy in force of this state folder.")
 @json_option
 def show(file: Path | None, *, config_path: Path, state: Path | None, as_json: bool) -> None:
-    """Say in plain words what a policy keeps: what, why, for whom, how long, until when.
+    """Say in plain words what a policy keeps.
+
+    What, why, for whom, how long, until when: of FILE, or of the policy in force.
 
     \b
     Examples:

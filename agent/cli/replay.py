@@ -250,7 +250,13 @@ def _report(summary: Summary, *, as_json: bool) -> None:
 @click.option("--channel", help="Interface for every frame that no --map names, e.g. vcan0.")
 @click.option("--interface", default="socketcan", show_default=True, help="python-can interface.")
 @click.option("--speed", default="1.0", show_default=True, help='Times as fast, or "max".')
-@click.option("--loop", default=1, show_default=True, type=click.IntRange(0), help="0: no end.")
+@click.option(
+    "--loop",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0),
+    help="How many times; 0: no end.",
+)
 @click.option("--map", "maps", multiple=True, metavar="CH=IF", help="A log channel's interface.")
 @click.option("--fd", is_flag=True, help="Open the interfaces for CAN FD.")
 @click.option("--strict", is_flag=True, help="Stop at the first broken line.")

@@ -19,25 +19,19 @@ FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Pat
 MAX_PROBLEMS: Final = 50  # lines; --json has all
 
 
-@click.group(
-    name="station",
-    epilog=(
-        "\b\nExample: a region on this machine, and one car:\n"
-        "  inland station init cn --region cn --host broker.cn.example --prefix 203.0.113.0/24\n"
-        "  inland station enroll cn car-1\n"
-        "  inland station serve cn\n"
-    ),
-)
+@click.group(name="station")
 def command() -> None:
-    """The region's end: receive, prove receipt, search, open."""
+    """The region's end: receive, prove receipt, search, open.
+
+    \b
+    Example: a region on this machine, and one car:
+      inland station init cn --region cn --host broker.cn.example --prefix 203.0.113.0/24
+      inland station enroll cn car-1
+      inland station serve cn
+    """
 
 
-@command.command(
-    epilog=(
-        "\b\nExample:\n"
-        "  inland station init cn --region cn --host broker.cn.example --prefix 203.0.113.0/24\n"
-    ),
-)
+@command.command()
 @FOLDER
 @click.option("--region", "region_id", required=True, help="Region id, e.g. cn.")
 @click.option("--host", required=True, help="DNS name of the broker; its certificate's only name.")
@@ -49,9 +43,13 @@ def command() -> None:
 def init(
     *, folder: Path, region_id: str, host: str, port: int, prefixes: tuple[str, ...], as_json: bool
 ) -> None:
-    """Make a region in FOLDER: authority, keys, card, broker configuration.
+    """Make a region: authority, keys, card, broker configuration.
 
     An existing region is never overwritten.
+
+    \b
+    Example:
+      inland station init cn --region cn --host broker.cn.example --prefix 203.0.113.0/24
     """
     import datetime as dt
 
@@ -77,15 +75,18 @@ def init(
     click.echo(f"next:   inland station enroll {folder} BUNDLE; inland station serve {folder}")
 
 
-@command.command(
-    epilog=("\b\nExample:\n  inland station enroll cn car-1\n"),
-)
+@command.command()
 @FOLDER
 @click.argument("bundle", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--vehicle", help="Pseudonym; random if left out. Never a VIN.")
 @json_option
 def enroll(folder: Path, bundle: Path, vehicle: str | None, as_json: bool) -> None:
-    """Make a car's BUNDLE: card, certificate, keys, agent.toml."""
+    """Make a car's BUNDLE: card, certificate, keys, agent.toml.
+
+    \b
+    Example:
+      inland station enroll cn car-1
+    """
     import datetime as dt
     import os
 
@@ -108,11 +109,18 @@ def enroll(folder: Path, bundle: Path, vehicle: str | None, as_json: bool) -> No
     click.echo(f"next: name its buses in {bundle / 'agent.toml'}, put the folder into the car")
 
 
-@command.command(epilog="\b\nExample:\n  inland station renew cn\n")
+@command.command()
 @FOLDER
 @json_option
 def renew(folder: Path, as_json: bool) -> None:
-    """Issue new certificates for the broker and the station; once a year. Cars notice nothing."""
+    """Issue new certificates for the broker and the station.
+
+    The broker's lives 13 months: run it once a year. Cars notice nothing.
+
+    \b
+    Example:
+      inland station renew cn
+    """
     import datetime as dt
 
     from agent.station.authority import load_region, renew_certificates
@@ -125,15 +133,20 @@ def renew(folder: Path, as_json: bool) -> None:
     click.echo("next: restart the broker and `inland station serve`")
 
 
-@command.command(
-    epilog=("\b\nExample:\n  inland station serve cn\n"),
-)
+@command.command()
 @FOLDER
 @click.option("--broker", "address", help="Address of the broker; 127.0.0.1 if left out.")
 @click.option("--with-broker", is_flag=True, help="Start a broker as well (for development).")
 @json_option
 def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -> None:
-    """Receive from the region's broker until told to stop (SIGTERM, Ctrl-C)."""
+    """Receive from the region's broker until told to stop.
+
+    SIGTERM or Ctrl-C ends it; what was receipted is stored.
+
+    \b
+    Example:
+      inland station serve cn
+    """
     import contextlib
     import datetime as dt
     import logging
@@ -173,15 +186,20 @@ def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -
         Server(region, receiver, address or "127.0.0.1", random.random, say).run(stop)
 
 
-@command.command(
-    name="ls",
-    epilog=("\b\nExamples:\n  inland station ls cn\n  inland station ls cn --openings --json\n"),
-)
+@command.command(name="ls")
 @FOLDER
 @click.option("--openings", is_flag=True, help="List who opened what, and check that list.")
 @json_option
 def list_(folder: Path, openings: bool, as_json: bool) -> None:
-    """List cars, logs, what is missing or lost, refusals and alarms. Opens nothing."""
+    """List cars, logs, what is missing or lost, refusals, alarms.
+
+    Nothing is opened.
+
+    \b
+    Examples:
+      inland station ls cn
+      inland station ls cn --openings --json
+    """
     import contextlib
 
     from agent.station.authority import load_region
@@ -208,14 +226,7 @@ def list_(folder: Path, openings: bool, as_json: bool) -> None:
         click.echo("\n".join(lines))
 
 
-@command.command(
-    name="open",
-    epilog=(
-        "\b\nExamples:\n"
-        "  inland station open cn --vehicle v-1f0c --frames drive.log --reason 'case 17'\n"
-        "  inland station open cn --vehicle v-1f0c --signals - --from 2026-11-22T08:00:00\n"
-    ),
-)
+@command.command(name="open")
 @FOLDER
 @click.option("--vehicle", required=True, help="Pseudonym, as `ls` shows it.")
 @click.option("--log", "log_id", default="", help="Beginning of a log id; all logs if left out.")
@@ -230,6 +241,11 @@ def open_(**options: Any) -> None:
 
     Exit code 1: something was altered. 3: something has not come. Both are named, and what could
     be opened is written all the same.
+
+    \b
+    Examples:
+      inland station open cn --vehicle v-1f0c --frames drive.log --reason 'case 17'
+      inland station open cn --vehicle v-1f0c --signals - --from 2026-11-22T08:00:00
     """
     import datetime as dt
 
