@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from agent.errors import PolicyError
 from agent.pb import sealed_pb2
-from agent.policy.model import MAX_RULES, MAX_TEXT, FrameSelector
+from agent.policy.model import MAX_RULES, MAX_TEXT, RuleOf
 from agent.policy.quantities import duration_ns, frame_selector, signal_name
 from agent.policy.vocabulary import objection
 from agent.region import URI_PREFIX
@@ -51,25 +51,7 @@ class SignalName:
     where: str
 
 
-@dataclass(frozen=True, slots=True)
-class RuleText:
-    """One [[collect]], checked; its signals are still names. Fields as in policy.proto."""
-
-    id: str
-    category: str
-    purpose: str
-    basis: str
-    necessity: str
-    recipients: int
-    lane: int
-    keep_s: int
-    frames: tuple[FrameSelector, ...]
-    signals: tuple[SignalName, ...]
-    every_ns: int
-    on_change: bool
-    resolution_ns: int
-    order: bool
-    flush_ns: int
+RuleText = RuleOf[SignalName]  # checked; its signals are still names
 
 
 @dataclass(frozen=True, slots=True)
