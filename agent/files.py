@@ -7,7 +7,6 @@ the caller's to say.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -38,6 +37,8 @@ def write_whole(path: Path, chunks: Iterable[bytes], *, mode: int = 0o600) -> No
     Raises:
         OSError: it cannot be written.
     """
+    import tempfile  # noqa: PLC0415 - capture starts quickly, and never needs this
+
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
     try:
         with os.fdopen(handle, "wb") as file:

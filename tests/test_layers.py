@@ -74,7 +74,6 @@ PURE = {
     "agent/uplink/topics.py",
     "agent/station/examine.py",
     "agent/station/text.py",
-    "agent/station/wording.py",
     "firmware_sim/acceptance.py",
     "firmware_sim/camera.py",
     "firmware_sim/car.py",

@@ -155,12 +155,12 @@ def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -
     import threading
     import time
 
+    from agent.cli.station_view import status_line
     from agent.station.authority import ending_soon, load_region
     from agent.station.broker import start_broker
     from agent.station.receive import Receiver
     from agent.station.serve import Server, only_one
     from agent.station.store import Store
-    from agent.station.wording import status_line
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     region = load_region(folder)
@@ -202,11 +202,11 @@ def list_(folder: Path, openings: bool, as_json: bool) -> None:
     """
     import contextlib
 
+    from agent.cli.station_view import catalogue_lines, counted, opening_line
     from agent.station.authority import load_region
     from agent.station.catalogue import catalogue
     from agent.station.journal import Journal
     from agent.station.store import Store
-    from agent.station.wording import catalogue_lines, counted, opening_line
 
     region = load_region(folder)
     with contextlib.closing(Store(region.path / "station.db")) as store:
@@ -276,7 +276,7 @@ def open_(**options: Any) -> None:
 
 def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
     """Say what was opened; standard output only if no data goes there."""
-    from agent.station.wording import counted
+    from agent.cli.station_view import counted
 
     to_stderr = "-" in (order.frames, order.signals)
     summary: dict[str, Any] = {
