@@ -133,7 +133,7 @@ class RuleOf(Generic[S]):
     flush_ns: int
 
 
-Rule = RuleOf[SignalSelector]
+Rule = RuleOf[SignalSelector]  # for annotations; made as RuleOf(...)
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,7 +234,7 @@ def _rule(table: _Table) -> RuleText:
     if not frames and not signals:
         table.refuse("", "the rule names no frames and no signals")
     _check_thinning(table, bool(frames))
-    rule = RuleText(
+    rule = RuleOf(
         id=table.text("id", pattern=_NAME),
         category=table.text("category"),
         purpose=table.text("purpose"),
