@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import ConfigError
-from agent.units import duration_ns, line_of, nearest, size_bytes
+from agent.toml_lines import Lines
+from agent.units import duration_ns, nearest, size_bytes
 
 DEFAULT_PATH: Final = Path("/etc/inland/agent.toml")
 TOP: Final = ("state", "run", "region_card", "vehicle", "bus", "limits", "uplink")
@@ -111,32 +112,33 @@ class _Reader:
     """Turns the values of one file into a Config, and knows where each stands."""
 
     def __init__(self, path: Path, text: str) -> None:
-        self._path, self._text = path, text
+        self._path, self._lines = path, Lines(text)
 
     def config(self, values: dict[str, Any]) -> Config:
-        self._known(values, TOP)
+        self._known(values, TOP, "")
         vehicle = self._table(values, "vehicle", VEHICLE)
         limits = self._table(values, "limits", LIMITS)
         uplink = self._table(values, "uplink", UPLINK)
         optional: dict[str, Any] = {}
         if "spool" in limits:
-            optional["spool_bytes"] = self._limit("spool", limits["spool"])
+            optional["spool_bytes"] = self._limit(limits["spool"])
         if "queue_frames" in limits:
             optional["queue_frames"] = self._value(
-                "queue_frames", limits["queue_frames"], _positive
+                "limits", "queue_frames", limits["queue_frames"], _positive
             )
         if "spread" in uplink:
-            optional["spread_s"] = self._value("spread", uplink["spread"], duration_ns) / 1e9
+            spread_ns = self._value("uplink", "spread", uplink["spread"], duration_ns)
+            optional["spread_s"] = spread_ns / 1e9
         return Config(
             path=self._path,
             state=self._place(values, "state"),
             run=self._place(values, "run"),
             region_card=self._place(values, "region_card"),
             vehicle=Vehicle(
-                id=self._text_of(vehicle, "id"),
-                certificate=self._place(vehicle, "certificate"),
-                key=self._place(vehicle, "key"),
-                ledger_key=self._place(vehicle, "ledger_key"),
+                id=self._text_of(vehicle, "id", "vehicle"),
+                certificate=self._place(vehicle, "certificate", "vehicle"),
+                key=self._place(vehicle, "key", "vehicle"),
+                ledger_key=self._place(vehicle, "ledger_key", "vehicle"),
             ),
             buses=self._buses(values.get("bus", [])),
             **optional,
@@ -144,54 +146,57 @@ class _Reader:
 
     def _buses(self, tables: object) -> tuple[Bus, ...]:
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-            raise self._error("bus", "write one [[bus]] table for each bus")
+            raise self._error("bus", "", "write one [[bus]] table for each bus")
         buses: list[Bus] = []
-        for table in tables:
-            name = self._text_of(table, "name")
+        for number, table in enumerate(tables):
+            name = self._text_of(table, "name", "bus", number)
             for key in ("interface", "channel"):
                 if key not in table:
-                    raise self._error("name", f"[[bus]] '{name}' has no '{key}'")
+                    raise self._error("bus", "", f"[[bus]] '{name}' has no '{key}'", number)
             if name in [bus.name for bus in buses]:
-                raise self._error("name", f"two buses are called '{name}'")
+                raise self._error("bus", "name", f"two buses are called '{name}'", number)
             buses.append(Bus(name, {key: table[key] for key in table if key != "name"}))
         return tuple(buses)
 
     def _table(self, values: dict[str, Any], name: str, keys: tuple[str, ...]) -> dict[str, Any]:
         table = values.get(name, {})
         if not isinstance(table, dict):
-            raise self._error(name, f"write [{name}] as a table")
-        self._known(table, keys)
+            raise self._error("", name, f"write [{name}] as a table")
+        self._known(table, keys, name)
         return table
 
-    def _known(self, table: dict[str, Any], keys: tuple[str, ...]) -> None:
+    def _known(self, table: dict[str, Any], keys: tuple[str, ...], name: str) -> None:
         for key in table:
             if key not in keys:
-                raise self._error(key, f"unknown key '{key}'", nearest(key, keys))
+                raise self._error(name, key, f"unknown key '{key}'", todo=nearest(key, keys))
 
-    def _text_of(self, table: dict[str, Any], key: str) -> str:
+    def _text_of(self, table: dict[str, Any], key: str, name: str = "", number: int = 0) -> str:
         if key not in table:
-            raise self._error(key, f"key '{key}' is missing")
+            raise self._error(name, "", f"key '{key}' is missing", number)
         if not isinstance(table[key], str) or not table[key]:
-            raise self._error(key, f"'{key}' must be a text")
+            raise self._error(name, key, f"'{key}' must be a text", number)
         return str(table[key])
 
-    def _place(self, table: dict[str, Any], key: str) -> Path:
-        return (self._path.parent / self._text_of(table, key)).absolute()
+    def _place(self, table: dict[str, Any], key: str, name: str = "") -> Path:
+        return (self._path.parent / self._text_of(table, key, name)).absolute()
 
-    def _limit(self, key: str, text: object) -> int:
-        size = self._value(key, text, size_bytes)
+    def _limit(self, text: object) -> int:
+        size = self._value("limits", "spool", text, size_bytes)
         if size < MIN_SPOOL:
-            raise self._error(key, f"'{key}' must be at least {MIN_SPOOL >> 20}MiB")
+            raise self._error("limits", "spool", f"'spool' must be at least {MIN_SPOOL >> 20}MiB")
         return size
 
-    def _value(self, key: str, value: object, parse: Callable[[Any], int]) -> int:
+    def _value(self, table: str, key: str, value: object, parse: Callable[[Any], int]) -> int:
         try:
             return parse(value)
         except (ValueError, TypeError, AttributeError) as error:
-            raise self._error(key, f"'{key}': {error}") from None
+            raise self._error(table, key, f"'{key}': {error}") from None
 
-    def _error(self, key: str, what: str, todo: str = "") -> ConfigError:
-        return ConfigError(what, where=f"{self._path}:{line_of(self._text, key)}", todo=todo)
+    def _error(
+        self, table: str, key: str, what: str, number: int = 0, *, todo: str = ""
+    ) -> ConfigError:
+        line = self._lines.line(table, number, key)
+        return ConfigError(what, where=f"{self._path}:{line}", todo=todo)
 
 
 def _positive(value: object) -> int:

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them, and what they meant when they mistyped a key. Pure."""
+"""Durations and sizes as people write them, and what they meant when they mistyped a word. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ DURATIONS: Final = {
     "h": 3600 * 10**9,
     "d": 86_400 * 10**9,
 }
+MOST_NAMED: Final = 32  # of the valid words, in advice
 SIZES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
-_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([^\W\d]+)")
+_NUMBER = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?) ?([^\W\d]+)")
 
 
 def duration_ns(text: str) -> int:
@@ -47,22 +48,16 @@ def _scaled(text: str, units: dict[str, int], example: str) -> int:
     return round(float(match[1]) * units[match[2]])
 
 
-def nearest(word: str, valid: Iterable[str]) -> str:
-    """Return the hint for an unknown key: the nearest valid one, or all of them."""
-    choices = sorted(valid)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    if close:
-        return f"nearest valid key is '{close[0]}'"
-    return f"valid keys are {', '.join(choices)}"
+def nearest(word: str, valid: Iterable[str], *, noun: str = "valid key") -> str:
+    """Return the advice for an unknown word: the nearest valid one, or all of them if none is near.
 
-
-def line_of(text: str, key: str, *, start: int = 1) -> int:
-    """Return the line of a TOML text, from 1, where a key is first set at or after `start`.
-
-    `tomllib` gives no positions. A key that is not found is reported at `start`.
+    Args:
+        word: what was written.
+        valid: what could have been.
+        noun: what such a word is called.
     """
-    setting = re.compile(rf"""\s*(?:\[+\s*)?["']?{re.escape(key)}["']?\s*[=\].]""")
-    for number, line in enumerate(text.splitlines(), 1):
-        if number >= start and setting.match(line):
-            return number
-    return start
+    choices = list(valid)
+    close = difflib.get_close_matches(word, choices, n=1)
+    if close:
+        return f"nearest {noun} is '{close[0]}'"
+    return f"write {', '.join(choices)}" if len(choices) <= MOST_NAMED else "nothing is like it"

@@ -1,4 +1,4 @@
-"""python-can Messages into rows of a FrameBatch, and back. Pure."""
+"""python-can Messages into rows of a FrameBatch, and back: values of python-can, and no bus."""
 
 from __future__ import annotations
 

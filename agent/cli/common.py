@@ -49,6 +49,6 @@ def log_to_stderr(*, verbose: bool) -> None:
     )
 
 
-def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on one line."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+def print_json(value: Mapping[str, Any], *, err: bool = False) -> None:
+    """Print one JSON object on one line; `err`: on standard error, where data has the other."""
+    click.echo(json.dumps(value, ensure_ascii=False), err=err)

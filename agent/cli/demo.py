@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import click
 
-from agent.cli.common import print_json
+from agent.cli.common import json_option, print_json
 from agent.cli.demo_compare import compare
 from agent.cli.demo_view import View, summary
 from agent.cli.processes import Processes, free_port
@@ -34,7 +34,7 @@ from agent.policy.build import build_policy
 from agent.policy.store import install
 from agent.station.authority import create_region
 from agent.station.broker import Kind, start_broker
-from agent.station.enrolment import enrol_vehicle
+from agent.station.enrollment import enroll_vehicle
 from agent.station.store import Store
 
 POLICY: Final = """\
@@ -84,9 +84,9 @@ SETTLED_S: Final = 2.5  # nothing open and nothing pending for so long: all has 
     default=20.0,
     show_default=True,
     type=click.FloatRange(2, 3600),
-    help="Drive so long.",
+    help="How long the car drives.",
 )
-@click.option("--seed", default=7, show_default=True, help="Of the simulated car.")
+@click.option("--seed", default=7, show_default=True, help="Source of all randomness.")
 @click.option(
     "--broker",
     type=click.Choice(["auto", "mosquitto", "iotcore"]),
@@ -97,7 +97,7 @@ SETTLED_S: Final = 2.5  # nothing open and nothing pending for so long: all has 
 @click.option(
     "--keep", type=click.Path(path_type=Path), help="Work in this new folder and keep it."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object, last.")
+@json_option
 def command(seconds: float, seed: int, broker: Kind, keep: Path | None, *, as_json: bool) -> None:
     """See the whole thing run: no root, no configuration.
 
@@ -181,7 +181,7 @@ class Demo:
             now=datetime.now(UTC),
         )
         with contextlib.closing(Store(self._region / "station.db")) as store:
-            self._vehicle = enrol_vehicle(
+            self._vehicle = enroll_vehicle(
                 region, store, self._car, vehicle=None, now=datetime.now(UTC), rng=os.urandom
             )
         self._view.step(f"region     {region.card.region}: authority, broker and receipt keys made")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.cli.common import config_option, json_option, print_json
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,14 +20,21 @@ _PATH = click.Path(path_type=Path)
 
 @click.group()
 def command() -> None:
-    """Build, install and show policies: what may be kept, why, for whom, how long."""
+    """Build, install and show policies: what may be kept, why, for whom, how long.
+
+    \b
+    Example: from a text to a policy in force:
+      inland policy build fleet.toml
+      inland policy install fleet.policy --config /etc/inland/agent.toml
+      inland policy show --config /etc/inland/agent.toml
+    """
 
 
 @command.command()
 @click.argument("toml", type=_FILE)
 @click.option("-o", "--output", type=_FILE, help="Compiled file; TOML with .policy if not given.")
 def build(toml: Path, output: Path | None) -> None:
-    """Build a compiled policy from TOML and the DBC files that it names.
+    """Build a compiled policy from TOML and its DBC files.
 
     \b
     Example:
@@ -50,10 +55,10 @@ def build(toml: Path, output: Path | None) -> None:
 
 @command.command()
 @click.argument("file", type=_FILE)
-@click.option("--config", type=_FILE, help="agent.toml; the installed one if not given.")
+@config_option
 @click.option("--state", type=_PATH, help="State folder, in place of the configured one.")
 @click.option("--region-card", type=_FILE, help="Region card, in place of the configured one.")
-def install(file: Path, config: Path | None, state: Path | None, region_card: Path | None) -> None:
+def install(file: Path, *, config_path: Path, state: Path | None, region_card: Path | None) -> None:
     """Put a compiled policy in force. A bad one never replaces a good one.
 
     \b
@@ -67,7 +72,7 @@ def install(file: Path, config: Path | None, state: Path | None, region_card: Pa
     from agent.region import load_region_card
 
     if state is None or region_card is None:
-        state, region_card = _configured(config, state, region_card)
+        state, region_card = _configured(config_path, state, region_card)
     data = _read(file)
     region = load_region_card(region_card).region
     now_ns, _ = trusted_ns(Trust(BUILD_FLOOR_NS, 0, signed=False), read_clocks())
@@ -79,11 +84,13 @@ def install(file: Path, config: Path | None, state: Path | None, region_card: Pa
 
 @command.command()
 @click.argument("file", type=_FILE, required=False)
-@click.option("--config", type=_FILE, help="Show the policy in force by this agent.toml.")
+@config_option
 @click.option("--state", type=_PATH, help="Show the policy in force of this state folder.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def show(file: Path | None, config: Path | None, state: Path | None, as_json: bool) -> None:
-    """Say in plain words what a policy keeps: what, why, for whom, how long, until when.
+@json_option
+def show(file: Path | None, *, config_path: Path, state: Path | None, as_json: bool) -> None:
+    """Say in plain words what a policy keeps.
+
+    What, why, for whom, how long, until when: of FILE, or of the policy in force.
 
     \b
     Examples:
@@ -97,14 +104,17 @@ def show(file: Path | None, config: Path | None, state: Path | None, as_json: bo
         policy = read_policy(_read(file))
     else:
         if state is None:
-            state, _ = _configured(config, None, Path())
+            state, _ = _configured(config_path, None, Path())
         data = store.active(state / "policy")
         if data is None:
-            click.echo('{"policy": null}' if as_json else "no policy is in force: nothing is kept")
+            if as_json:
+                print_json({"policy": None})
+            else:
+                click.echo("no policy is in force: nothing is kept")
             return
         policy = read_policy(data)
     if as_json:
-        click.echo(json.dumps(describe(policy), ensure_ascii=False, indent=2))
+        print_json(describe(policy))
     else:
         click.echo("\n".join(_words(policy)))
 
@@ -203,12 +213,12 @@ def _date(policy: Policy) -> str:
 
 
 def _configured(
-    config: Path | None, state: Path | None, region_card: Path | None
+    config_path: Path, state: Path | None, region_card: Path | None
 ) -> tuple[Path, Path]:
     """Return the state folder and region card, from agent.toml where they are not given."""
-    from agent.config import DEFAULT_PATH, load_config
+    from agent.config import load_config
 
-    loaded = load_config(config or DEFAULT_PATH)
+    loaded = load_config(config_path)
     return state or loaded.state, region_card or loaded.region_card
 
 
@@ -227,11 +237,9 @@ def _read(path: Path) -> bytes:
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file so that it is there as a whole or not at all."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    from agent.files import write_whole
+
     try:
-        fresh.write_bytes(data)
-        fresh.replace(path)
+        write_whole(path, [data], mode=0o644)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
         raise ConfigError(f"cannot write: {error.strerror}", where=str(path)) from None

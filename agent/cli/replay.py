@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import select
 import sys
 import time
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from agent.cli.common import json_option, print_json
 from agent.errors import BusError, ConfigError
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def _rounds(loop: int) -> Iterator[int]:
 def _report(summary: Summary, *, as_json: bool) -> None:
     figures = summary.as_dict()
     if as_json:
-        click.echo(json.dumps(figures))
+        print_json(figures)
         return
     text = f"sent {summary.sent} frames in {summary.seconds:.1f} s"
     if late := figures["late_us"]:
@@ -250,11 +250,17 @@ def _report(summary: Summary, *, as_json: bool) -> None:
 @click.option("--channel", help="Interface for every frame that no --map names, e.g. vcan0.")
 @click.option("--interface", default="socketcan", show_default=True, help="python-can interface.")
 @click.option("--speed", default="1.0", show_default=True, help='Times as fast, or "max".')
-@click.option("--loop", default=1, show_default=True, type=click.IntRange(0), help="0: no end.")
+@click.option(
+    "--loop",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0),
+    help="How many times; 0: no end.",
+)
 @click.option("--map", "maps", multiple=True, metavar="CH=IF", help="A log channel's interface.")
 @click.option("--fd", is_flag=True, help="Open the interfaces for CAN FD.")
 @click.option("--strict", is_flag=True, help="Stop at the first broken line.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option
 def command(
     *,
     log: Path,

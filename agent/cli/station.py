@@ -1,14 +1,14 @@
-"""`inland station`: the region's end. Make a region, enrol cars, receive, list, open."""
+"""`inland station`: the region's end. Make a region, enroll cars, receive, list, open."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from agent.cli.common import json_option, print_json
 from agent.errors import ConfigError, StationError, UndecidedError
 
 if TYPE_CHECKING:
@@ -17,28 +17,21 @@ if TYPE_CHECKING:
 
 FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 MAX_PROBLEMS: Final = 50  # lines; --json has all
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
-@click.group(
-    name="station",
-    epilog=(
-        "\b\nExample: a region on this machine, and one car:\n"
-        "  inland station init cn --region cn --host broker.cn.example --prefix 203.0.113.0/24\n"
-        "  inland station enroll cn car-1\n"
-        "  inland station serve cn\n"
-    ),
-)
+@click.group(name="station")
 def command() -> None:
-    """The region's end: receive, prove receipt, search, open."""
+    """The region's end: receive, prove receipt, search, open.
+
+    \b
+    Example: a region on this machine, and one car:
+      inland station init cn --region cn --host broker.cn.example --prefix 203.0.113.0/24
+      inland station enroll cn car-1
+      inland station serve cn
+    """
 
 
-@command.command(
-    epilog=(
-        "\b\nExample:\n"
-        "  inland station init cn --region cn --host broker.cn.example --prefix 203.0.113.0/24\n"
-    ),
-)
+@command.command()
 @FOLDER
 @click.option("--region", "region_id", required=True, help="Region id, e.g. cn.")
 @click.option("--host", required=True, help="DNS name of the broker; its certificate's only name.")
@@ -46,13 +39,17 @@ def command() -> None:
 @click.option(
     "--prefix", "prefixes", multiple=True, required=True, help="Addresses a car may dial (CIDR)."
 )
-@JSON
+@json_option
 def init(
     *, folder: Path, region_id: str, host: str, port: int, prefixes: tuple[str, ...], as_json: bool
 ) -> None:
-    """Make a region in FOLDER: authority, keys, card, broker configuration.
+    """Make a region: authority, keys, card, broker configuration.
 
     An existing region is never overwritten.
+
+    \b
+    Example:
+      inland station init cn --region cn --host broker.cn.example --prefix 203.0.113.0/24
     """
     import datetime as dt
 
@@ -64,7 +61,7 @@ def init(
     )  # fmt: skip
     configuration = region.path / "broker" / "mosquitto.conf"
     if as_json:
-        _print_json(
+        print_json(
             {
                 "region": region.card.region,
                 "folder": str(region.path),
@@ -78,63 +75,78 @@ def init(
     click.echo(f"next:   inland station enroll {folder} BUNDLE; inland station serve {folder}")
 
 
-@command.command(
-    epilog=("\b\nExample:\n  inland station enroll cn car-1\n"),
-)
+@command.command()
 @FOLDER
 @click.argument("bundle", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--vehicle", help="Pseudonym; random if left out. Never a VIN.")
-@JSON
+@json_option
 def enroll(folder: Path, bundle: Path, vehicle: str | None, as_json: bool) -> None:
-    """Make a car's BUNDLE: card, certificate, keys, agent.toml."""
+    """Make a car's BUNDLE: card, certificate, keys, agent.toml.
+
+    \b
+    Example:
+      inland station enroll cn car-1
+    """
     import datetime as dt
     import os
 
     from agent.station.authority import load_region
-    from agent.station.enrolment import enrol_vehicle
+    from agent.station.enrollment import enroll_vehicle
     from agent.station.store import Store
 
     region = load_region(folder)
     store = Store(region.path / "station.db")
     try:
-        name = enrol_vehicle(
+        name = enroll_vehicle(
             region, store, bundle, vehicle=vehicle, now=dt.datetime.now(dt.UTC), rng=os.urandom
         )
     finally:
         store.close()
     if as_json:
-        _print_json({"vehicle": name, "bundle": str(bundle.absolute())})
+        print_json({"vehicle": name, "bundle": str(bundle.absolute())})
         return
     click.echo(f"vehicle {name} in {bundle}")
     click.echo(f"next: name its buses in {bundle / 'agent.toml'}, put the folder into the car")
 
 
-@command.command(epilog="\b\nExample:\n  inland station renew cn\n")
+@command.command()
 @FOLDER
-@JSON
+@json_option
 def renew(folder: Path, as_json: bool) -> None:
-    """Issue new certificates for the broker and the station; once a year. Cars notice nothing."""
+    """Issue new certificates for the broker and the station.
+
+    The broker's lives 13 months: run it once a year. Cars notice nothing.
+
+    \b
+    Example:
+      inland station renew cn
+    """
     import datetime as dt
 
     from agent.station.authority import load_region, renew_certificates
 
     broker, station = renew_certificates(load_region(folder), dt.datetime.now(dt.UTC))
     if as_json:
-        _print_json({"broker_until": broker.isoformat(), "station_until": station.isoformat()})
+        print_json({"broker_until": broker.isoformat(), "station_until": station.isoformat()})
         return
     click.echo(f"broker until {broker.date()}, station until {station.date()}")
     click.echo("next: restart the broker and `inland station serve`")
 
 
-@command.command(
-    epilog=("\b\nExample:\n  inland station serve cn\n"),
-)
+@command.command()
 @FOLDER
 @click.option("--broker", "address", help="Address of the broker; 127.0.0.1 if left out.")
 @click.option("--with-broker", is_flag=True, help="Start a broker as well (for development).")
-@JSON
+@json_option
 def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -> None:
-    """Receive from the region's broker until told to stop (SIGTERM, Ctrl-C)."""
+    """Receive from the region's broker until told to stop.
+
+    SIGTERM or Ctrl-C ends it; what was receipted is stored.
+
+    \b
+    Example:
+      inland station serve cn
+    """
     import contextlib
     import datetime as dt
     import logging
@@ -143,12 +155,12 @@ def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -
     import threading
     import time
 
+    from agent.cli.station_view import status_line
     from agent.station.authority import ending_soon, load_region
     from agent.station.broker import start_broker
     from agent.station.receive import Receiver
     from agent.station.serve import Server, only_one
     from agent.station.store import Store
-    from agent.station.wording import status_line
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     region = load_region(folder)
@@ -160,7 +172,7 @@ def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -
 
     def say(status: dict[str, Any]) -> None:
         if as_json:
-            _print_json(status)
+            print_json(status)
             return
         click.echo(status_line(status))
 
@@ -174,22 +186,27 @@ def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -
         Server(region, receiver, address or "127.0.0.1", random.random, say).run(stop)
 
 
-@command.command(
-    name="ls",
-    epilog=("\b\nExamples:\n  inland station ls cn\n  inland station ls cn --openings --json\n"),
-)
+@command.command(name="ls")
 @FOLDER
 @click.option("--openings", is_flag=True, help="List who opened what, and check that list.")
-@JSON
+@json_option
 def list_(folder: Path, openings: bool, as_json: bool) -> None:
-    """List cars, logs, what is missing or lost, refusals and alarms. Opens nothing."""
+    """List cars, logs, what is missing or lost, refusals, alarms.
+
+    Nothing is opened.
+
+    \b
+    Examples:
+      inland station ls cn
+      inland station ls cn --openings --json
+    """
     import contextlib
 
+    from agent.cli.station_view import catalogue_lines, counted, opening_line
     from agent.station.authority import load_region
     from agent.station.catalogue import catalogue
     from agent.station.journal import Journal
     from agent.station.store import Store
-    from agent.station.wording import catalogue_lines, counted, opening_line
 
     region = load_region(folder)
     with contextlib.closing(Store(region.path / "station.db")) as store:
@@ -204,19 +221,12 @@ def list_(folder: Path, openings: bool, as_json: bool) -> None:
             result = {"region": region.card.region, **catalogue(store)}
             lines = catalogue_lines(result)
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
         click.echo("\n".join(lines))
 
 
-@command.command(
-    name="open",
-    epilog=(
-        "\b\nExamples:\n"
-        "  inland station open cn --vehicle v-1f0c --frames drive.log --reason 'case 17'\n"
-        "  inland station open cn --vehicle v-1f0c --signals - --from 2026-11-22T08:00:00\n"
-    ),
-)
+@command.command(name="open")
 @FOLDER
 @click.option("--vehicle", required=True, help="Pseudonym, as `ls` shows it.")
 @click.option("--log", "log_id", default="", help="Beginning of a log id; all logs if left out.")
@@ -225,12 +235,17 @@ def list_(folder: Path, openings: bool, as_json: bool) -> None:
 @click.option("--frames", help="Write frames as a candump log; - for standard output.")
 @click.option("--signals", help="Write signals as CSV; - for standard output.")
 @click.option("--reason", default="", help="Why; it goes into the ledger of openings.")
-@JSON
+@json_option
 def open_(**options: Any) -> None:
     """Open what a car sent, with the region's key. Each opening is recorded first.
 
     Exit code 1: something was altered. 3: something has not come. Both are named, and what could
     be opened is written all the same.
+
+    \b
+    Examples:
+      inland station open cn --vehicle v-1f0c --frames drive.log --reason 'case 17'
+      inland station open cn --vehicle v-1f0c --signals - --from 2026-11-22T08:00:00
     """
     import datetime as dt
 
@@ -261,7 +276,7 @@ def open_(**options: Any) -> None:
 
 def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
     """Say what was opened; standard output only if no data goes there."""
-    from agent.station.wording import counted
+    from agent.cli.station_view import counted
 
     to_stderr = "-" in (order.frames, order.signals)
     summary: dict[str, Any] = {
@@ -274,7 +289,7 @@ def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
         "problems": [problem._asdict() for problem in opened.problems],
     }
     if as_json:
-        click.echo(json.dumps(summary, ensure_ascii=False), err=to_stderr)
+        print_json(summary, err=to_stderr)
     else:
         line = f"{counted(opened.segments, 'segment')}: {counted(opened.frame_count, 'frame')}"
         line += f", {counted(opened.sample_count, 'sample')}"
@@ -306,7 +321,3 @@ def _moment(text: str | None, option: str, default: int) -> int:
         raise ConfigError(
             f"'{text}' is no moment", where=option, todo="write 2026-11-22T08:00:00 or Unix seconds"
         ) from None
-
-
-def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agent.cli.common import config_option, json_option
+from agent.cli.common import config_option, json_option, print_json
 from agent.config import load_config
 
 
@@ -30,7 +30,7 @@ def command(config_path: Path, *, as_json: bool) -> None:
     finally:
         hatch.close()
     if as_json:
-        click.echo(json.dumps(status, ensure_ascii=False))
+        print_json(status)
         return
     for label, text in lines(status):
         click.echo(f"{label:<9} {text}")

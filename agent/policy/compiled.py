@@ -45,6 +45,7 @@ from agent.policy.model import (
     MuxLayout,
     Policy,
     Rule,
+    RuleOf,
     SignalInfo,
     SignalLayout,
     SignalSelector,
@@ -228,7 +229,7 @@ def _rule(wire: policy_pb2.Collect, signals: int) -> Rule:
         raise _refusal(where, "names no frames and no signals")
     if (wire.every_ns or wire.on_change) and wire.frames:
         raise _refusal(where, "thins out raw frames; only signals can be thinned out")
-    return Rule(
+    return RuleOf(
         id=wire.id,
         category=wire.category,
         purpose=wire.purpose,

@@ -33,7 +33,7 @@ from agent.policy.model import (
     SignalLayout,
     last_bit,
 )
-from agent.policy.vocabulary import nearest
+from agent.units import nearest
 
 MAX_DBC_BYTES: Final = 32 * 1024 * 1024
 MAX_MUX_SPAN: Final = 65_536  # values of one range; cantools makes a list of them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from agent.pb import policy_pb2
 
@@ -106,9 +106,15 @@ class SignalInfo:
     choices: tuple[tuple[int, str], ...]
 
 
+S = TypeVar("S")
+
+
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One [[collect]]: what is kept, why, for whom, how long. Fields as in policy.proto."""
+class RuleOf(Generic[S]):
+    """One [[collect]]: what is kept, why, for whom, how long. Fields as in policy.proto.
+
+    Its signals are still names in a policy's text, and `SignalSelector`s when it is compiled.
+    """
 
     id: str
     category: str
@@ -119,12 +125,15 @@ class Rule:
     lane: int
     keep_s: int
     frames: tuple[FrameSelector, ...]
-    signals: tuple[SignalSelector, ...]
+    signals: tuple[S, ...]
     every_ns: int
     on_change: bool
     resolution_ns: int
     order: bool
     flush_ns: int
+
+
+Rule = RuleOf[SignalSelector]  # for annotations; made as RuleOf(...)
 
 
 @dataclass(frozen=True, slots=True)

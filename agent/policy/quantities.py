@@ -14,13 +14,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from agent import units
 from agent.policy.model import MAX_EXTENDED, MAX_STANDARD, FrameSelector
+from agent.units import DURATIONS
 
-UNITS_NS: Final = {
-    "ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9,
-    "min": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9,
-}  # fmt: skip
-_DURATION: Final = re.compile(r"([0-9]{1,12}) ?(ns|us|µs|ms|s|min|h|d)")
+_DURATION: Final = re.compile(r"([0-9]{1,12}) ?(ns|us|µs|ms|s|min|h|d)")  # no fractions: exact
 _CHANNEL: Final = re.compile(r"\*|[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _IDS: Final = re.compile(r"0[xX]([0-9A-Fa-f]{1,8})(?:-0[xX]([0-9A-Fa-f]{1,8}))?")
 
@@ -39,23 +37,17 @@ def duration_ns(text: object, *, least: str, most: str) -> int:
     found = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if found is None:
         raise ValueError(f"'{text}' is not a duration; write one like '10s' or '250ms'")
-    value = int(found[1]) * UNITS_NS[found[2]]
-    if not plain_ns(least) <= value <= plain_ns(most):
+    value = int(found[1]) * DURATIONS[found[2]]
+    if not units.duration_ns(least) <= value <= units.duration_ns(most):
         raise ValueError(f"'{text}' is out of range; from {least} to {most}")
     return value
-
-
-def plain_ns(text: str) -> int:
-    """Return a duration of our own in ns, without a range."""
-    number, unit = re.findall(r"[0-9]+|[^0-9]+", text)
-    return int(number) * UNITS_NS[unit]
 
 
 def duration_text(value_ns: int) -> str:
     """Return a duration in its largest whole unit, e.g. 604800000000000 -> "7d"."""
     for unit in ("d", "h", "min", "s", "ms", "us"):
-        if value_ns and value_ns % UNITS_NS[unit] == 0:
-            return f"{value_ns // UNITS_NS[unit]}{unit}"
+        if value_ns and value_ns % DURATIONS[unit] == 0:
+            return f"{value_ns // DURATIONS[unit]}{unit}"
     return f"{value_ns}ns"
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import ConfigError, PolicyError
+from agent.files import sync_folder, write_new
 from agent.policy.compiled import read_policy
 from agent.policy.model import MAX_BYTES
 
@@ -100,11 +101,8 @@ def _standing(folder: Path) -> tuple[int, bytes | None]:
 
 def _replace(folder: Path, data: bytes) -> None:
     fresh, link = folder / "active.new", folder / "previous.new"
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, for the mode at creation
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    fresh.unlink(missing_ok=True)  # of an install that was cut short
+    write_new(fresh, data)
     if (folder / ACTIVE).exists():
         link.unlink(missing_ok=True)
         link.hardlink_to(folder / ACTIVE)
@@ -112,15 +110,7 @@ def _replace(folder: Path, data: bytes) -> None:
         # rename(2) does nothing between two names of one file, so the name may still be there.
         link.unlink(missing_ok=True)
     fresh.replace(folder / ACTIVE)
-    _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder)
 
 
 @contextlib.contextmanager

@@ -17,11 +17,12 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from agent.errors import PolicyError
 from agent.pb import sealed_pb2
-from agent.policy.model import MAX_RULES, MAX_TEXT, FrameSelector
+from agent.policy.model import MAX_RULES, MAX_TEXT, RuleOf
 from agent.policy.quantities import duration_ns, frame_selector, signal_name
-from agent.policy.toml_lines import Lines
-from agent.policy.vocabulary import nearest, objection
+from agent.policy.vocabulary import objection
 from agent.region import URI_PREFIX
+from agent.toml_lines import Lines
+from agent.units import nearest
 
 TOP_KEYS: Final = ("policy", "version", "region", "not_after", "dbc", "collect")
 LATER_KEYS: Final = ("recorder", "event", "camera", "consent", "zones")
@@ -50,25 +51,7 @@ class SignalName:
     where: str
 
 
-@dataclass(frozen=True, slots=True)
-class RuleText:
-    """One [[collect]], checked; its signals are still names. Fields as in policy.proto."""
-
-    id: str
-    category: str
-    purpose: str
-    basis: str
-    necessity: str
-    recipients: int
-    lane: int
-    keep_s: int
-    frames: tuple[FrameSelector, ...]
-    signals: tuple[SignalName, ...]
-    every_ns: int
-    on_change: bool
-    resolution_ns: int
-    order: bool
-    flush_ns: int
+RuleText = RuleOf[SignalName]  # checked; its signals are still names
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +85,7 @@ class _Table:
     def check_keys(self, valid: tuple[str, ...], needed: tuple[str, ...]) -> None:
         for key in self._values:
             if key not in valid:
-                self.refuse(key, f"unknown key '{key}'", nearest(key, valid, noun="valid key"))
+                self.refuse(key, f"unknown key '{key}'", nearest(key, valid))
         for key in needed:
             if key not in self._values:
                 self.refuse("", f"key '{key}' is missing")
@@ -138,7 +121,7 @@ class _Table:
     def choice(self, key: str, valid: Mapping[str, T], default: str | None = None) -> T:
         value = self._values.get(key, default)
         if not isinstance(value, str) or value not in valid:
-            self.refuse(key, f"unknown {key} '{value}'", nearest(str(value), valid))
+            self.refuse(key, f"unknown {key} '{value}'", nearest(str(value), valid, noun=key))
         return valid[value]
 
     def duration(self, key: str, default: str, *, least: str, most: str) -> int:
@@ -251,7 +234,7 @@ def _rule(table: _Table) -> RuleText:
     if not frames and not signals:
         table.refuse("", "the rule names no frames and no signals")
     _check_thinning(table, bool(frames))
-    rule = RuleText(
+    rule = RuleOf(
         id=table.text("id", pattern=_NAME),
         category=table.text("category"),
         purpose=table.text("purpose"),

@@ -16,11 +16,11 @@ GB/T 32960, and the retention they name.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
+
+from agent.units import nearest
 
 DAY_S: Final = 86_400
 
@@ -109,11 +109,11 @@ def objection(*, category: str, purpose: str, basis: str, keep_s: int) -> Object
     """
     known = CATEGORIES.get(category)
     if known is None:
-        return Objection(
-            "category", f"unknown category '{category}'", nearest(category, CATEGORIES)
-        )
+        advice = nearest(category, CATEGORIES, noun="category")
+        return Objection("category", f"unknown category '{category}'", advice)
     if purpose not in PURPOSES:
-        return Objection("purpose", f"unknown purpose '{purpose}'", nearest(purpose, PURPOSES))
+        advice = nearest(purpose, PURPOSES, noun="purpose")
+        return Objection("purpose", f"unknown purpose '{purpose}'", advice)
     if basis not in ("consent", "safety") and not _REFERENCE.fullmatch(basis):
         return Objection("basis", f"unknown basis '{basis}'", f"bases are {', '.join(BASES)}")
     return _class_objection(known, basis) or _keep_objection(known, keep_s)
@@ -148,12 +148,3 @@ def _keep_objection(category: Category, keep_s: int) -> Objection | None:
         return Objection("keep", f"category '{category.name}' is never stored", "take the rule out")
     return Objection("keep", f"keeps '{category.name}' too long",
                      f"at most {category.keep_cap_s // DAY_S}d")  # fmt: skip
-
-
-def nearest(name: str, valid: Iterable[str], *, noun: str = "valid") -> str:
-    """Return advice that names the nearest valid word, or all of them if none is near."""
-    words = list(valid)
-    near = difflib.get_close_matches(name, words, n=1)
-    if near:
-        return f"nearest {noun} is '{near[0]}'"
-    return f"{noun}: {', '.join(words)}" if len(words) <= 32 else "nothing like it is known"

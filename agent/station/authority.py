@@ -23,7 +23,6 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import ipaddress
-import os
 import re
 import shutil
 import tempfile
@@ -38,6 +37,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agent.errors import ConfigError
+from agent.files import write_new, write_whole
 from agent.region import URI_PREFIX, RegionCard, load_region_card
 from agent.station import certificates
 from agent.station.broker import write_mosquitto_files
@@ -166,10 +166,7 @@ def renew_certificates(region: RegionFolder, now: dt.datetime) -> tuple[dt.datet
     station = certificates.issue_client(ca, STATION_USER, now)
     for name, issued in (("broker", broker), ("station", station)):
         for suffix, content in (("key", issued.key_pem()), ("pem", issued.certificate_pem())):
-            draft = region.path / f".{name}.{suffix}"
-            draft.unlink(missing_ok=True)
-            write_private(draft, content)
-            draft.replace(region.path / f"{name}.{suffix}")
+            write_whole(region.path / f"{name}.{suffix}", [content])
     return broker.certificate.not_valid_after_utc, station.certificate.not_valid_after_utc
 
 
@@ -189,18 +186,6 @@ def ending_soon(region: RegionFolder, now: dt.datetime) -> list[str]:
     return warnings
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner can read.
-
-    Raises:
-        FileExistsError: the file is there already.
-    """
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _fill(
     draft: Path,
     final: Path,
@@ -216,13 +201,13 @@ def _fill(
     broker = certificates.issue_broker(ca, region, host, now)
     station = certificates.issue_client(ca, STATION_USER, now)
     for name, issued in (("ca", ca), ("broker", broker), ("station", station)):
-        write_private(draft / f"{name}.key", issued.key_pem())
+        write_new(draft / f"{name}.key", issued.key_pem())
         (draft / f"{name}.pem").write_bytes(issued.certificate_pem())
     receipt, cosign, openings = (Ed25519PrivateKey.generate() for _ in range(3))
     for name, key in (("receipt", receipt), ("cosign", cosign), ("openings", openings)):
-        write_private(draft / f"{name}.key", certificates.private_pem(key))
+        write_new(draft / f"{name}.key", certificates.private_pem(key))
     private, public = keys.generate_recipient()
-    write_private(draft / "recipient.key", private)
+    write_new(draft / "recipient.key", private)
     public_raw = cosign.public_key().public_bytes_raw()
     vkey = VerifierKey(cosign_name(region_id), COSIGNATURE_V1, public_raw).text()
     card = _card_text(

@@ -6,12 +6,12 @@ import contextlib
 import os
 import pwd
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import ConfigError
+from agent.files import write_whole
 from agent.station.authority import RegionFolder
 from agent.station.journal import Journal
 from agent.station.opening import Opened, open_segments
@@ -78,13 +78,13 @@ def disclose(
         opened = open_segments(store, found, order.request, privates, progress)
         opened.problems += missing_entries(store, order.request)
     if order.frames is not None:
-        write_whole(order.frames, opened.candump())
+        deliver(order.frames, opened.candump())
     if order.signals is not None:
-        write_whole(order.signals, opened.csv())
+        deliver(order.signals, opened.csv())
     return opened
 
 
-def write_whole(path: str, chunks: Iterator[bytes]) -> None:
+def deliver(path: str, chunks: Iterator[bytes]) -> None:
     """Write a file beside its place and rename it, readable by its owner; "-": standard output.
 
     Raises:
@@ -97,17 +97,7 @@ def write_whole(path: str, chunks: Iterator[bytes]) -> None:
         return
     target = Path(path).absolute()
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)  # mode 0600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                for chunk in chunks:
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(target, chunks)
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror}", where=str(target)) from None
 

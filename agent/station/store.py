@@ -121,7 +121,7 @@ class Store:
             ).fetchone()
         return None if row is None else Vehicle(name, row[0])
 
-    def enrol(self, name: str, ledger_key: bytes, now_s: int) -> None:
+    def enroll(self, name: str, ledger_key: bytes, now_s: int) -> None:
         """Add a vehicle.
 
         Raises:

@@ -9,7 +9,7 @@
 - Channels are renumbered to the names that occur, in the order of their numbers.
 - Decoding trusts nothing: malformed bytes of any kind raise SealError, within bounded memory.
 
-Pure: values in, values out. Source: proto/FORMAT.md, "Columns"; why this layout: DESIGN section 6.
+Pure: values in, values out. Source: proto/FORMAT.md, "Columns"; why so: agent/DECISIONS.md, 32.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
   seed (64) | X25519 private key (32). Both parts must be broken to break the pair.
 - kid = first 8 bytes of SHA-256 of the public bytes. It names a key, it proves nothing.
 - The ledger key is Ed25519, PKCS8 PEM without a passphrase, in a file that only its owner reads.
-- Nothing here ever writes a key that opens data: `save_ledger_key` writes a signing key alone.
+- Nothing here ever writes a key.
 
 Source: draft-ietf-hpke-pq (MLKEM768-X25519), FIPS 203, RFC 7748, RFC 8032.
 """
@@ -34,9 +34,6 @@ from cryptography.hazmat.primitives.hpke import (
     Suite,
 )
 from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
     load_pem_private_key,
 )
 
@@ -95,7 +92,7 @@ def load_public(public: bytes) -> MLKEM768X25519PublicKey:
     if len(public) != PUBLIC_BYTES:
         raise ConfigError(
             f"a recipient's public key has {PUBLIC_BYTES} bytes, not {len(public)}",
-            todo="it is the key of another suite; enrol again",
+            todo="it is the key of another suite; enroll again",
         )
     try:
         return MLKEM768X25519PublicKey(
@@ -143,26 +140,6 @@ def load_ledger_key(path: Path) -> Ed25519PrivateKey:
             todo="take ledger.key from the vehicle's bundle",
         )  # fmt: skip
     return key
-
-
-def save_ledger_key(path: Path, key: Ed25519PrivateKey) -> None:
-    """Write a ledger key to a new file, mode 0600, durably.
-
-    Raises:
-        ConfigError: the file exists (a key is never overwritten) or cannot be written.
-    """
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    try:
-        # O_EXCL and the mode at creation: at no moment is there a readable or half-replaced key.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write the ledger key: {error.strerror}", where=str(path)
-        ) from None
 
 
 def read_private_file(path: Path, what: str) -> bytes:

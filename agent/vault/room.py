@@ -20,7 +20,7 @@ from agent.pb import ledger_pb2
 from agent.vault.shelves import Shelf, evictable_for, ranges, reason_for
 from agent.vault.spool import OVERFLOW_BYTES, Spool, Transaction
 
-INCIDENT_SHARE: Final = 0.3  # of the file: DESIGN section 8
+INCIDENT_SHARE: Final = 0.3  # of the file: up to it incidents give way to nothing
 _CHUNK: Final = 16  # bodies deleted between two looks at the free pages
 _ENTRY_PAGES: Final = 8  # a transaction's ledger, item and tile pages, splits included
 _BATCH_PAGES: Final = 256  # evicted beyond what is needed: one drop entry for a MiB

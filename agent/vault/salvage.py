@@ -22,6 +22,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from agent.files import sync_folder
 from agent.pb import ledger_pb2
 from agent.vault.outbound import body_hash, is_intact
 from agent.vault.schema import PAGE_BYTES
@@ -54,11 +55,7 @@ def put_aside(folder: Path) -> Path:
     target = quarantine / f"{max(taken, default=0) + 1:04d}"
     (folder / "spool").rename(target)
     for path in (quarantine, folder):
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_folder(path)
     return target
 
 

@@ -11,7 +11,7 @@
   step instead of leaving a key behind that another segment could get.
 - Nothing of a session is ever persisted: a restart means a new S, so no crash can repeat a key.
 
-It does not encrypt, wrap, or know of time. Source: RFC 5869; DESIGN section 7.
+It does not encrypt, wrap, or know of time. Source: RFC 5869.
 """
 
 from __future__ import annotations

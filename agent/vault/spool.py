@@ -8,7 +8,7 @@
   (quarantine, new log); anything the storage refuses, fsync above all -> SpoolError, and this
   connection is not used again: after a failed fsync the kernel may believe that pages are clean.
 
-Source: sqlite.org/pragma.html, sqlite.org/wal.html, sqlite.org/rescode.html; DESIGN section 8.
+Source: sqlite.org/pragma.html, sqlite.org/wal.html, sqlite.org/rescode.html.
 """
 
 from __future__ import annotations

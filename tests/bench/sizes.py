@@ -1,8 +1,7 @@
 """Stored bytes per frame, ours against the formats people use: `python -m tests.bench.sizes`.
 
 The same frames go into segments of 4,096 (payload and sealing overhead counted) and into BLF,
-candump text under gzip and zstd, and MF4 where asammdf is installed. The bars are
-those of DESIGN section 14.
+candump text under gzip and zstd, and MF4 where asammdf is installed.
 Generated traffic is always measured; real logs if the folder in INLAND_DATA is there.
 """
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -108,24 +106,21 @@ def test_another_region_is_refused_and_nothing_is_stored(compiled, tmp_path):
 
 
 @pytest.fixture
-def configured(card, tmp_path, monkeypatch):
+def configured(card, tmp_path):
     """A configuration that names a state folder and a region card."""
-    config = types.ModuleType("agent.config")
-
-    def load_config(path: Path) -> types.SimpleNamespace:
-        assert path == Path("agent.toml")
-        return types.SimpleNamespace(state=tmp_path / "state", region_card=card)
-
-    config.load_config, config.DEFAULT_PATH = load_config, Path("agent.toml")
-    monkeypatch.setitem(sys.modules, "agent.config", config)
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        f'state = "state"\nrun = "run"\nregion_card = "{card}"\n[vehicle]\nid = "v-0123456789"\n'
+        'certificate = "vehicle.pem"\nkey = "vehicle.key"\nledger_key = "ledger.key"\n'
+    )
+    return ("--config", config)
 
 
-@pytest.mark.parametrize("option", [(), ("--config", "agent.toml")])
-def test_the_configuration_names_the_folders(compiled, configured, option):
-    assert "no policy is in force" in good("show", *option)
-    assert json.loads(good("show", *option, "--json")) == {"policy": None}
-    assert "is in force" in good("install", compiled, *option)
-    assert "cn-demo" in good("show", *option)
+def test_the_configuration_names_the_folders(compiled, configured):
+    assert "no policy is in force" in good("show", *configured)
+    assert json.loads(good("show", *configured, "--json")) == {"policy": None}
+    assert "is in force" in good("install", compiled, *configured)
+    assert "cn-demo" in good("show", *configured)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

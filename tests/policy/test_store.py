@@ -71,7 +71,7 @@ class PowerCutError(Exception):
 STEPS = ("open", "fsync", "replace", "hardlink_to", "unlink")
 
 
-@pytest.mark.parametrize("after", range(9))
+@pytest.mark.parametrize("after", range(10))
 def test_a_power_cut_at_any_step_leaves_a_whole_policy(tmp_path, monkeypatch, after):
     install(tmp_path, policy(1))
     install(tmp_path, policy(2))

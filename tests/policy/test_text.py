@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agent.errors import PolicyError
 from agent.policy.quantities import duration_ns, duration_text, frame_selector, frame_selector_text
 from agent.policy.text import parse_policy
-from agent.policy.toml_lines import Lines
+from agent.toml_lines import Lines
 from tests.policy.making import HEAD, RULE
 
 
@@ -61,7 +61,7 @@ MISTAKES = {
     "dbc = 3": ('dbc = ["car.dbc"]', "fleet.toml:5: 'dbc' must be a list of texts"),
     'category = "batery"': (
         'category = "battery"',
-        "fleet.toml:9: unknown category 'batery'; nearest valid is 'battery'",
+        "fleet.toml:9: unknown category 'batery'; nearest category is 'battery'",
     ),
     'category = "phone.messages"': (
         'category = "battery"',

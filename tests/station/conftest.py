@@ -5,24 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from agent.cli.processes import free_port
 from agent.station.authority import RegionFolder, create_region, load_region
-from agent.station.enrolment import enrol_vehicle
+from agent.station.enrollment import enroll_vehicle
 from agent.station.store import Store
 from tests.station.car import Car
 
 VEHICLE = "v-0123456789"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def make_region(folder: Path, region_id: str = "cn", port: int = 8883) -> RegionFolder:
@@ -32,10 +27,10 @@ def make_region(folder: Path, region_id: str = "cn", port: int = 8883) -> Region
     )  # fmt: skip
 
 
-def enrol(region: RegionFolder, bundle: Path, vehicle: str = VEHICLE) -> Car:
+def enroll(region: RegionFolder, bundle: Path, vehicle: str = VEHICLE) -> Car:
     store = Store(region.path / "station.db")
     try:
-        enrol_vehicle(
+        enroll_vehicle(
             region, store, bundle, vehicle=vehicle, now=dt.datetime.now(dt.UTC), rng=os.urandom
         )
     finally:
@@ -56,7 +51,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One region with one car; each test gets a copy, on a port of its own."""
     folder = tmp_path_factory.mktemp("template")
     region = make_region(folder / "cn", port=8883)
-    enrol(region, folder / "car")
+    enroll(region, folder / "car")
     return folder
 
 

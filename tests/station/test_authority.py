@@ -18,7 +18,7 @@ from agent.errors import ConfigError
 from agent.region import load_region_card
 from agent.station import certificates
 from agent.station.authority import create_region, ending_soon, load_region, renew_certificates
-from agent.station.enrolment import enrol_vehicle
+from agent.station.enrollment import enroll_vehicle
 from agent.station.store import Store
 from agent.vault import checkpoint, keys
 from tests.station.conftest import VEHICLE, Place, make_region
@@ -129,14 +129,14 @@ def test_a_bundle_is_what_the_agent_reads(place: Place) -> None:
     assert list(use) == [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
-def enrol(place: Place, bundle: Path, vehicle: str | None) -> str:
-    return enrol_vehicle(
+def enroll(place: Place, bundle: Path, vehicle: str | None) -> str:
+    return enroll_vehicle(
         place.region, place.store, bundle, vehicle=vehicle, now=NOW, rng=os.urandom
     )
 
 
 def test_a_random_pseudonym_is_new_each_time(place: Place, tmp_path: Path) -> None:
-    names = {enrol(place, tmp_path / str(number), None) for number in range(3)}
+    names = {enroll(place, tmp_path / str(number), None) for number in range(3)}
     assert len(names) == 3
 
 
@@ -145,13 +145,13 @@ def test_a_name_that_cannot_be_used_leaves_nothing(
     place: Place, tmp_path: Path, vehicle: str
 ) -> None:
     with pytest.raises(ConfigError, match="--vehicle"):
-        enrol(place, tmp_path / "new", vehicle)
+        enroll(place, tmp_path / "new", vehicle)
     assert not (tmp_path / "new").exists()
 
 
 def test_a_bundle_is_never_overwritten(place: Place) -> None:
     with pytest.raises(ConfigError, match="not empty"):
-        enrol(place, place.bundle, None)
+        enroll(place, place.bundle, None)
 
 
 def test_a_store_of_a_newer_version_is_refused(place: Place) -> None:

@@ -17,7 +17,7 @@ from agent.station.receive import RECEIPT_DOMAIN, Receiver
 from agent.station.store import Outcome
 from agent.vault import keys
 from tests.station.car import Car
-from tests.station.conftest import Place, enrol
+from tests.station.conftest import Place, enroll
 
 NOW_NS = 1_795_000_000 * 10**9
 
@@ -239,7 +239,7 @@ def test_strangers_do_not_fill_the_store(place: Place, monkeypatch: pytest.Monke
 def test_two_cars_never_mix(place: Place, tmp_path) -> None:  # type: ignore[no-untyped-def]
     """The vehicle comes from the topic: another car's upload stays its own."""
     station, mine = receiver(place), place.car
-    other = enrol(place.region, tmp_path / "other", "v-another000")
+    other = enroll(place.region, tmp_path / "other", "v-another000")
     mine.genesis(), other.genesis()
     other.log = mine.log
     give(station, mine, 0)

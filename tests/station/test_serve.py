@@ -26,7 +26,7 @@ from agent.station.receive import RECEIPT_DOMAIN, Receiver
 from agent.station.serve import Server, only_one
 from agent.station.store import Store
 from tests.station.client import WAIT_S, Client
-from tests.station.conftest import VEHICLE, Place, enrol, make_region
+from tests.station.conftest import VEHICLE, Place, enroll, make_region
 
 MOSQUITTO = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
 needs_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
@@ -151,7 +151,7 @@ def test_a_foreign_topic_is_refused_by_the_broker(place: Place, mosquitto: Broke
 @needs_mosquitto
 def test_a_car_reads_nothing_of_another(place: Place, mosquitto: Broker, tmp_path: Path) -> None:
     """Mosquitto grants what it will not deliver; so what counts is what arrives."""
-    enrol(place.region, tmp_path / "other", "v-another000")
+    enroll(place.region, tmp_path / "other", "v-another000")
     certificate, key = tmp_path / "other" / "vehicle.pem", tmp_path / "other" / "vehicle.key"
     with (
         Client(place.region.card, "v-another000", certificate, key) as spy,
@@ -191,7 +191,7 @@ def test_a_certificate_of_another_region_is_refused(
     place: Place, mosquitto: Broker, tmp_path: Path
 ) -> None:
     other = make_region(tmp_path / "eu", "eu")
-    enrol(other, tmp_path / "eu-car")
+    enroll(other, tmp_path / "eu-car")
     certificate, key = tmp_path / "eu-car" / "vehicle.pem", tmp_path / "eu-car" / "vehicle.key"
     with Client(place.region.card, VEHICLE, certificate, key) as client:
         assert client.refused

@@ -300,12 +300,13 @@ def test_aead_by_cpu():
 def test_ledger_key_file(tmp_path):
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from agent.files import write_new
+    from agent.station.certificates import private_pem
+
     path = tmp_path / "ledger.key"
-    keys.save_ledger_key(path, key := Ed25519PrivateKey.generate())
-    assert path.stat().st_mode & 0o777 == 0o600
+    key = Ed25519PrivateKey.generate()
+    write_new(path, private_pem(key))
     assert keys.load_ledger_key(path).private_bytes_raw() == key.private_bytes_raw()
-    with pytest.raises(ConfigError, match="cannot write"):
-        keys.save_ledger_key(path, key)
     for mode in (0o640, 0o604):
         path.chmod(mode)
         with pytest.raises(ConfigError, match="chmod 600"):

@@ -1,19 +1,12 @@
 """A car with a vault on virtual clocks, and a region that opens what it gets and signs receipts."""
 
 import hashlib
-import importlib.util
 import random
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-if importlib.util.find_spec("agent.vault.segment") is None:
-    from tests.vault import fake_segment
-
-    sys.modules["agent.vault.segment"] = fake_segment
 
 from agent.clock import BUILD_FLOOR_NS
 from agent.frames import FRAME, SIGNAL

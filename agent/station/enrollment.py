@@ -24,8 +24,9 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.errors import ConfigError
+from agent.files import write_new
 from agent.station import certificates
-from agent.station.authority import RegionFolder, write_private
+from agent.station.authority import RegionFolder
 from agent.station.store import Store
 
 PSEUDONYM: Final = re.compile(r"[a-z0-9-]{8,40}")
@@ -52,7 +53,7 @@ ledger_key = "ledger.key"
 """
 
 
-def enrol_vehicle(
+def enroll_vehicle(
     region: RegionFolder,
     store: Store,
     bundle: Path,
@@ -91,12 +92,12 @@ def enrol_vehicle(
     draft = Path(tempfile.mkdtemp(prefix=f".{bundle.name}.", dir=bundle.parent))  # mode 0700
     try:
         (draft / "vehicle.pem").write_bytes(client.certificate_pem())
-        write_private(draft / "vehicle.key", client.key_pem())
-        write_private(draft / "ledger.key", certificates.private_pem(ledger_key))
+        write_new(draft / "vehicle.key", client.key_pem())
+        write_new(draft / "ledger.key", certificates.private_pem(ledger_key))
         shutil.copyfile(region.path / "region.toml", draft / "region.toml")
         (draft / "agent.toml").write_text(AGENT_TOML.format(vehicle=vehicle), "utf-8")
         # Registered before the bundle appears: a bundle in hand always belongs to a known vehicle.
-        store.enrol(vehicle, ledger_key.public_key().public_bytes_raw(), int(now.timestamp()))
+        store.enroll(vehicle, ledger_key.public_key().public_bytes_raw(), int(now.timestamp()))
         draft.rename(bundle)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)

@@ -1,0 +1,66 @@
+"""Files that are there whole or not at all, and still are after a power cut.
+
+Content is synced before its name appears; every function lets OSError through: what it means is
+the caller's to say.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a new file that only its owner can read.
+
+    Raises:
+        FileExistsError: something has that name already; it is not touched.
+        OSError: it cannot be written.
+    """
+    # The mode at creation: at no moment could others read it.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_whole(path: Path, chunks: Iterable[bytes], *, mode: int = 0o600) -> None:
+    """Write a file beside its place and rename it over what was there.
+
+    Args:
+        path: its place.
+        chunks: its content; an error in them leaves the old file.
+        mode: permissions of the file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    import tempfile  # noqa: PLC0415 - capture starts quickly, and never needs this
+
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), mode)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: renames and new files.
+
+    Raises:
+        OSError: the disk did not take it.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
