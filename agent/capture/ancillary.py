@@ -52,6 +52,30 @@ def record_dtype(data_bytes: int) -> np.dtype[np.void]:
 RECORD: Final = record_dtype(8)
 RECORD_FD: Final = record_dtype(64)
 
+# A record's top three id bits, its kind, and its length lie side by side: the row of a table.
+_KIND_AT: Final = np.uint64(29)
+_KIND_AND_LENGTH: Final = np.uint64(0x7FF)
+
+
+def _is(kind: int, bit: int) -> bool:
+    """Whether frames of a kind have an id bit; an error frame has no other."""
+    return bool(kind << 29 & bit) and (bit == _ERR or not kind << 29 & _ERR)
+
+
+def _head(kind: int, length: int) -> int:
+    named = ((_ERR, ERROR), (_EFF, EXTENDED), (_RTR, REMOTE))
+    return sum(flag for bit, flag in named if _is(kind, bit)) << 40 | length << 48
+
+
+_TABLE: Final = [(kind, length) for length in range(9) for kind in range(8)]
+_IDS: Final = np.array(
+    [0x1FFFFFFF if _is(kind, _EFF) or _is(kind, _ERR) else 0x7FF for kind, _ in _TABLE], np.uint64
+)
+_HEADS: Final = np.array([_head(*row) for row in _TABLE], np.uint64)
+_DATA: Final = np.array(  # a driver may leave rubbish behind the length; remote frames have no data
+    [0 if _is(kind, _RTR) else (1 << 8 * length) - 1 for kind, length in _TABLE], np.uint64
+)
+
 
 def parse_control(words: Words, lengths: Integers) -> tuple[Integers, Integers]:
     """Return the stamp (ns, 0 where none) and the drop count (-1 where none) of each frame.
@@ -61,15 +85,16 @@ def parse_control(words: Words, lengths: Integers) -> tuple[Integers, Integers]:
         lengths: bytes that the kernel wrote into each, shape (n,).
     """
     count = len(words)
-    stamps = np.zeros(count, np.int64)
-    drops = np.full(count, -1, np.int64)
     signed = words.view(np.int64)
+    drops = np.full(count, -1, np.int64)
     # The usual case, one slice each: the stamp first in every row, alone or followed by the drops.
-    if count and (words[:, 1] == _STAMP).all() and (lengths >= _STAMP_BYTES).all():
-        stamps[:] = signed[:, 2] * 1_000_000_000 + signed[:, 3]
-        has_drops = (lengths >= _STAMP_BYTES + _DROPS_BYTES) & (words[:, 5] == _DROPS)
-        drops[has_drops] = signed[has_drops, 6] & 0xFFFFFFFF
+    if count and (words[:, 1] == _STAMP).all() and lengths.min() >= _STAMP_BYTES:
+        stamps: Integers = signed[:, 2] * 1_000_000_000 + signed[:, 3]
+        if lengths.max() >= _STAMP_BYTES + _DROPS_BYTES:
+            has_drops = (lengths >= _STAMP_BYTES + _DROPS_BYTES) & (words[:, 5] == _DROPS)
+            drops[has_drops] = signed[has_drops, 6] & 0xFFFFFFFF
         return stamps, drops
+    stamps = np.zeros(count, np.int64)
     rows = np.arange(count)
     at = np.zeros(count, np.int64)
     for _ in range(2):
@@ -104,6 +129,11 @@ def to_frames(
         stamps: receive times, ns.
         channel: number of the bus.
     """
+    if records.dtype == RECORD:
+        good = (sizes == CAN_MTU) & (records["len"] <= 8)
+        if good.all():
+            return _classic_rows(records, stamps, channel), 0
+        return _classic_rows(records[good], stamps[good], channel), int((~good).sum())
     broken = 0
     is_fd = sizes == CANFD_MTU
     good = (records["len"] <= np.where(is_fd, 64, 8)) & (is_fd | (sizes == CAN_MTU))
@@ -114,6 +144,19 @@ def to_frames(
     batch["timestamp_ns"] = stamps
     batch["channel"] = channel
     return batch, broken
+
+
+def _classic_rows(records: npt.NDArray[np.void], stamps: Integers, channel: int) -> FrameBatch:
+    """Return the rows of can_frames: both layouts are a few 64-bit words, so words are moved."""
+    words = np.ascontiguousarray(records).view(np.uint64).reshape(-1, 2)
+    first = words[:, 0]
+    place = ((first >> _KIND_AT) & _KIND_AND_LENGTH).view(np.int64)
+    batch = np.empty(len(records), FRAME)
+    rows = batch.view(np.uint64).reshape(-1, 3)
+    rows[:, 0] = stamps.view(np.uint64)
+    rows[:, 1] = (first & _IDS[place]) | (_HEADS[place] | np.uint64(channel << 32))
+    rows[:, 2] = words[:, 1] & _DATA[place]
+    return batch
 
 
 def _rows(records: npt.NDArray[np.void], is_fd: npt.NDArray[np.bool_]) -> FrameBatch:

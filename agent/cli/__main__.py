@@ -1,6 +1,23 @@
-"""`python -m agent.cli`: the same as `inland`, for processes that start each other."""
+"""What `inland` and `python -m agent.cli` run: the CAN sockets first, the command line after.
 
-from agent.cli.main import main
+Importing click costs as much time as everything that `inland capture` needs before its sockets are
+bound. So they are bound here, before it.
+"""
+
+import sys
+
+
+def start() -> None:
+    """Run the command line and exit."""
+    sockets = None
+    if sys.argv[1:2] == ["capture"]:
+        from agent.service.sockets import bind_sockets
+
+        sockets = bind_sockets(sys.argv[2:])
+    from agent.cli.main import main
+
+    main(sockets)
+
 
 if __name__ == "__main__":
-    main()
+    start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import click
@@ -14,7 +15,10 @@ from agent.config import load_config
 @config_option
 @click.option("--once", is_flag=True, help="End when every log has ended and all is receipted.")
 @verbose_option
-def command(config_path: Path, *, once: bool, verbose: bool) -> None:
+@click.pass_obj
+def command(
+    sockets: dict[str, socket.socket] | None, config_path: Path, *, once: bool, verbose: bool
+) -> None:
     """Read the buses, keep what the policy names, seal it.
 
     This process has CAN and the vault, and opens no internet socket. `inland uplink` carries what
@@ -27,4 +31,4 @@ def command(config_path: Path, *, once: bool, verbose: bool) -> None:
     log_to_stderr(verbose=verbose)
     from agent.service.capture import run_capture
 
-    run_capture(load_config(config_path), once=once)
+    run_capture(load_config(config_path), sockets, once=once)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
 import sys
 from typing import Final
 
@@ -57,12 +58,16 @@ def inland() -> None:
     """
 
 
-def main() -> None:
-    """Run the command line and exit."""
+def main(sockets: dict[str, socket.socket] | None = None) -> None:
+    """Run the command line and exit.
+
+    Args:
+        sockets: of `inland capture`, bound already, by the name of their bus.
+    """
     # A worker thread a core for matrix products is memory that nothing here ever uses.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        code = inland.main(standalone_mode=False)
+        code = inland.main(standalone_mode=False, obj=sockets)
     except InlandError as error:
         click.echo(f"error: {error}", err=True)
         code = error.exit_code

@@ -1,7 +1,8 @@
 """The process `inland capture`: CAN and the vault, and no internet socket.
 
-Order of a start: sockets first (the kernel stamps and buffers meanwhile), heavy imports after, then
-the vault, the hatch and the readers; READY is told when frames flow. The main thread is the sealer.
+Order of a start: sockets first (`sockets.py`; the kernel stamps and buffers meanwhile), heavy
+imports after, then the vault, the hatch and the readers; READY is told when frames flow. The main
+thread is the sealer.
 Order of an end: readers, hatch, then what is still in memory is sealed, then the spool is closed.
 """
 
@@ -27,8 +28,15 @@ POLL_S: Final = 0.2  # how often --once asks whether everything is receipted
 log = logging.getLogger(__name__)
 
 
-def run_capture(config: Config, *, once: bool = False) -> None:
+def run_capture(
+    config: Config, sockets: dict[str, socket.socket] | None = None, *, once: bool = False
+) -> None:
     """Run until a signal, or with `once` until every log has ended and all is receipted.
+
+    Args:
+        config: what to run.
+        sockets: by name of the bus, as `bind_sockets` has bound them; owned from now on.
+        once: end by itself.
 
     Raises:
         ConfigError: `once` with a bus that never ends.
@@ -42,8 +50,7 @@ def run_capture(config: Config, *, once: bool = False) -> None:
     crew = Crew()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: crew.stop.set())
-    early = _open_early(config)
-    process = CaptureProcess(config, early)
+    process = CaptureProcess(config, sockets or {})
     clean = False
     try:
         process.start(crew)
@@ -55,22 +62,6 @@ def run_capture(config: Config, *, once: bool = False) -> None:
 
 def _is_log(bus: Bus) -> bool:
     return bool(bus.settings["interface"] == "log")
-
-
-def _open_early(config: Config) -> dict[str, socket.socket]:
-    """Bind the SocketCAN sockets: from here on the kernel stamps and buffers every frame."""
-    from agent.capture.early import open_socket
-    from agent.errors import BusError
-
-    sockets: dict[str, socket.socket] = {}
-    for bus in config.buses:
-        if bus.settings["interface"] == "socketcan":
-            try:
-                fd = bool(bus.settings.get("fd", False))
-                sockets[bus.name] = open_socket(str(bus.settings["channel"]), fd)
-            except BusError as error:  # it may appear later: the reader tries again
-                log.warning("bus %s: %s", bus.name, error)
-    return sockets
 
 
 def _read_clocks() -> Moment:

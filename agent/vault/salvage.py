@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -69,6 +68,8 @@ def aside(folder: Path) -> list[Path]:
 
 def forget_older(folder: Path) -> None:
     """Keep only the newest file in quarantine: two spools are room enough for an expert."""
+    import shutil  # noqa: PLC0415 - only after a damage; it loads three compressors
+
     for path in aside(folder)[:-1]:
         shutil.rmtree(path)
 

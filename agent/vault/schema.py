@@ -12,7 +12,6 @@ for ever. The daemon looks at `user_version` and only calls this if it differs.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
@@ -75,6 +74,8 @@ def migrate_apart(path: Path) -> None:
     Raises:
         SpoolError: it did not end well; the last line of what it said is in the message.
     """
+    import subprocess  # noqa: PLC0415 - once in a spool's life; the daemon need not hold it
+
     root = str(Path(__file__).resolve().parents[2])
     try:
         done = subprocess.run(

@@ -59,6 +59,16 @@ def faster(
     )
 
 
+def smaller(
+    what: str, ours: float, baseline: str, theirs: float, *, unit: str, bar: float, note: str = ""
+) -> Figure:
+    """A figure whose bar is "at most such a part of the baseline"."""
+    ratio = ours / theirs
+    return Figure(
+        what, ours, baseline, theirs, unit, ratio, f"<= {bar:.2f} of it", ratio <= bar, note
+    )
+
+
 def at_most(what: str, ours: float, *, unit: str, bar: float, note: str = "") -> Figure:
     """A figure with an absolute bar."""
     return Figure(what, ours, "", 0.0, unit, ours / bar, f"<= {bar:g} {unit}", ours <= bar, note)

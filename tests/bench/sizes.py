@@ -1,4 +1,4 @@
-"""Stored bytes per frame, ours against the formats people use: `python -m tests.bench.sizes`.
+"""Stored bytes per frame, ours against the formats people use.
 
 The same frames go into segments of 4,096 (payload and sealing overhead counted) and into BLF,
 candump text under gzip and zstd, and MF4 where asammdf is installed.
@@ -23,6 +23,7 @@ import zstandard
 from agent import frames as f
 from agent.pb.segment_pb2 import Moment
 from agent.vault.segment import Draft, encode_payload
+from tests.bench.measure import Figure, smaller
 from tests.bench.synth import python_can_messages, synth
 
 SEGMENT = 4096
@@ -133,34 +134,22 @@ def baselines(batch: f.FrameBatch) -> dict[str, int]:
     return sizes
 
 
-def sizes(frames: int = 5 * SEGMENT, *, logs: bool = True) -> list[dict[str, object]]:
-    """Measure and return a row for each data set and baseline.
+def sizes(frames: int = 5 * SEGMENT, *, logs: bool = True) -> list[Figure]:
+    """Measure and return a figure for each data set and baseline.
 
     Args:
         frames: at most this many of each data set.
         logs: measure recorded logs too.
     """
     sets = [("synth", synth(frames, 1)), *(real_logs(frames) if logs else ())]
-    rows: list[dict[str, object]] = []
+    found = []
     for name, batch in sets:
-        mine = ours(batch)
-        for what, size in sorted(baselines(batch).items()):
-            rows.append(
-                {
-                    "what": f"{name}: {len(batch)} frames against {what}",
-                    "ours": round(mine / len(batch), 3),
-                    "baseline": round(size / len(batch), 3),
-                    "ratio": round(mine / size, 3),
-                    "bar": BARS[what],
-                }
+        mine = ours(batch) / len(batch)
+        found += [
+            smaller(
+                f"stored, {name}", mine, what, size / len(batch), unit="bytes a frame",
+                bar=BARS[what], note=f"{len(batch)} frames, {SEGMENT} a segment",
             )
-    return rows
-
-
-if __name__ == "__main__":
-    for row in sizes():
-        verdict = "" if row["ratio"] <= row["bar"] else "  MISSED"
-        print(
-            f"{row['what']:70} {row['ours']:6} B/f / {row['baseline']:6} B/f"
-            f" = {row['ratio']:.3f} (bar {row['bar']:.2f}){verdict}"
-        )
+            for what, size in sorted(baselines(batch).items())
+        ]  # fmt: skip
+    return found

@@ -116,3 +116,38 @@ def test_batch_is_a_copy() -> None:
     batch, _ = ancillary.to_frames(rows, np.array([16]), np.zeros(1, np.int64), 0)
     rows["data"][:] = 0
     assert batch["data"][0, 0] == ord("a")
+
+
+@st.composite
+def classic(draw) -> tuple[int, int, int, bytes]:
+    identifier = draw(st.integers(0, 2**32 - 1))
+    return (
+        identifier,
+        draw(st.integers(0, 9)),
+        draw(st.integers(0, 255)),
+        draw(st.binary(max_size=8)),
+    )
+
+
+def check_same(rows: list[tuple[int, int, int, bytes]], to_frames) -> None:
+    sizes, stamps = np.full(len(rows), 16), np.arange(len(rows)) + 10**18
+    batch, broken = to_frames(records(*rows), sizes, stamps, 7)
+    wide, wide_broken = ancillary.to_frames(records(*rows, wide=True), sizes, stamps, 7)
+    assert broken == wide_broken
+    assert batch.tobytes() == wide.tobytes()
+
+
+@given(st.lists(classic(), min_size=1, max_size=9))
+@settings(max_examples=150, deadline=None)
+def test_frames_moved_by_words_are_those_built_by_columns(rows) -> None:
+    check_same(rows, ancillary.to_frames)
+
+
+def test_word_check_catches_an_id_bit_that_is_left_in() -> None:
+    def planted(rows, sizes, stamps, channel):
+        batch, broken = ancillary.to_frames(rows, sizes, stamps, channel)
+        batch["arbitration_id"] = rows["id"]
+        return batch, broken
+
+    with pytest.raises(AssertionError):
+        check_same([(0x80000123, 1, 0, b"a")], planted)

@@ -122,3 +122,42 @@ def test_stamps_rise_strictly_however_close_the_reads(reads) -> None:
 def test_stamps_follow_a_clock_that_was_set_back() -> None:
     hour = 3600 * 10**9
     assert spread(1, 10**18 - hour, 10**18)[0] == 10**18 - hour
+
+
+class Script:
+    """A source that gives one piece a read; the wall clock is a second later at each."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces, self.now_ns = list(pieces), 10**18
+
+    def __call__(self, timeout_s: float) -> bytes:
+        self.now_ns += 10**9
+        return self.pieces.pop(0) if self.pieces else b""
+
+    def clock_ns(self) -> int:
+        return self.now_ns
+
+
+@pytest.mark.parametrize("noise", [b"", b"z\r", b"nonsense\r", b"\x07"])
+def test_frames_are_stamped_by_the_read_that_brought_them(noise) -> None:
+    script = Script(b"t0010\rt0020\rt00", b"30\r" + noise, noise + b"t0040\r")
+    bus = SlcanBus(script, "can0", ChannelTable(), clock_ns=script.clock_ns)
+    batch = bus.recv_batch(1)
+    assert batch["arbitration_id"].tolist() == [1, 2, 3, 4]
+    seconds = [round((int(stamp) - 10**18) / 1e9) for stamp in batch["timestamp_ns"]]
+    assert seconds == [1, 1, 2, 3]
+    assert bus.losses() == ([("can0", 2, Loss.BROKEN)] if b"nonsense" in noise else [])
+
+
+def test_what_came_before_the_adapter_went_is_kept() -> None:
+    script = Script(b"t0010\r")
+
+    def source(timeout_s: float) -> bytes:
+        if not script.pieces:
+            raise OSError("unplugged")
+        return script(timeout_s)
+
+    bus = SlcanBus(source, "can0", ChannelTable())
+    assert len(bus.recv_batch(1)) == 1
+    with pytest.raises(BusError, match="unplugged"):
+        bus.recv_batch(1)

@@ -233,9 +233,9 @@ def test_filters_go_to_the_kernel_or_are_applied_here() -> None:
 
 def test_drain_time_leaves_four_times_the_room() -> None:
     small, large = 212_992, 16 << 20
-    assert drain_seconds(large, 500_000) == 0.02
+    assert drain_seconds(large, 500_000) == 0.05
     seconds = drain_seconds(small, 1_000_000)
-    assert 0.001 <= seconds < 0.02
+    assert 0.001 <= seconds < 0.05
     assert seconds * 1_000_000 / 47 * 4 <= small / 768 * 1.001
     assert drain_seconds(4096, 1_000_000) == 0.001
 

@@ -1,0 +1,56 @@
+"""The SocketCAN sockets of `inland capture`, bound before anything slow is imported.
+
+From the bind on the kernel stamps and buffers every frame. Imported here are the standard library's
+TOML parser and socket, nothing else that takes time; so the configuration is only looked at, and
+what is wrong with it is left to `agent.config`, which reads it properly afterwards and says so.
+"""
+
+from __future__ import annotations
+
+import socket
+import tomllib
+from collections.abc import Sequence
+
+from agent.capture.early import open_socket
+from agent.errors import BusError
+
+CONFIG = "/etc/inland/agent.toml"  # as agent.config.DEFAULT_PATH, which costs too much to import
+FLAGS = ("fd", "receive_own_messages", "ignore_rx_error_frames")
+
+
+def bind_sockets(arguments: Sequence[str]) -> dict[str, socket.socket]:
+    """Bind what can be bound; return the sockets by the name of their bus.
+
+    Args:
+        arguments: of `inland capture`.
+    """
+    sockets: dict[str, socket.socket] = {}
+    for bus in _buses(_config(arguments)):
+        name, channel = bus.get("name"), bus.get("channel")
+        if bus.get("interface") != "socketcan" or name in sockets:
+            continue
+        if isinstance(name, str) and isinstance(channel, str):
+            try:
+                sockets[name] = open_socket(channel, **{key: bool(bus.get(key)) for key in FLAGS})
+            except BusError:
+                continue  # it may appear later: the reader tries again, and says what is missing
+    return sockets
+
+
+def _config(arguments: Sequence[str]) -> str:
+    path = CONFIG
+    for number, argument in enumerate(arguments, 1):
+        if argument == "--config":
+            path = "".join(arguments[number : number + 1])
+        elif argument.startswith("--config="):
+            path = argument.removeprefix("--config=")
+    return path
+
+
+def _buses(path: str) -> list[dict[str, object]]:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs time
+            buses = tomllib.load(file).get("bus")
+    except (OSError, ValueError):  # no file, no UTF-8, no TOML
+        return []
+    return [bus for bus in buses if isinstance(bus, dict)] if isinstance(buses, list) else []
