@@ -15,7 +15,7 @@ from agent.errors import ConfigError
 from agent.station.authority import RegionFolder
 from agent.station.journal import Journal
 from agent.station.opening import Opened, open_segments
-from agent.station.selection import FOREVER_NS, Request, find, missing_entries
+from agent.station.selection import BEGIN_NS, FOREVER_NS, Request, find, missing_entries
 from agent.station.store import Store
 from agent.vault import keys
 
@@ -119,7 +119,7 @@ def _entry(order: Order, logs: list[str], segments: int) -> dict[str, object]:
         "who": order.who,
         "vehicle": request.vehicle,
         "logs": logs,
-        "from": "begin" if request.from_ns == 0 else str(request.from_ns),
+        "from": "begin" if request.from_ns == BEGIN_NS else str(request.from_ns),
         "to": "end" if request.to_ns == FOREVER_NS else str(request.to_ns),
         "segments": segments,
         "frames": order.frames is not None,
