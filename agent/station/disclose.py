@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import ConfigError
+from agent.private_file import read_private_file
 from agent.station.authority import RegionFolder
 from agent.station.journal import Journal
 from agent.station.opening import Opened, open_segments
@@ -68,7 +69,7 @@ def disclose(
         ConfigError: no such vehicle or log, no recipient key, or a file that cannot be written.
         StationError: the ledger of openings was altered.
     """
-    private = keys.read_private_file(region.path / "recipient.key", "the recipient key")
+    private = read_private_file(region.path / "recipient.key", "the recipient key")
     privates = {keys.kid(region.card.recipient_key): private}
     with contextlib.closing(Store(region.path / "station.db")) as store:
         found = find(store, order.request)
