@@ -1,14 +1,20 @@
 """Files that are there whole or not at all, and still are after a power cut.
 
-Content is synced before its name appears; every function lets OSError through: what it means is
-the caller's to say.
+Content is synced before its name appears; what writes lets OSError through: what it means is the
+caller's to say. Secrets are read by one rule: nobody but their owner may touch the file.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
+
+from agent.errors import ConfigError
+
+MAX_KEY_FILE_BYTES: Final = 16 * 1024  # a PEM Ed25519 key has 119
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -64,3 +70,27 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def read_private_file(path: Path, what: str) -> bytes:
+    """Return the bytes of a secret file that nobody but its owner may touch.
+
+    The mode is read from the open file, so that it cannot be exchanged between look and read.
+
+    Raises:
+        ConfigError: missing, unreadable, not a plain file, too large, or open to group or others.
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            mode = stat.S_IMODE(status.st_mode)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_KEY_FILE_BYTES:
+                raise ConfigError(f"{what} is not a small plain file", where=str(path))
+            if mode & 0o077:
+                raise ConfigError(
+                    f"{what} can be read by others (mode {mode:04o})", where=str(path),
+                    todo=f"chmod 600 {path}",
+                )  # fmt: skip
+            return file.read(MAX_KEY_FILE_BYTES)
+    except OSError as error:
+        raise ConfigError(f"cannot read {what}: {error.strerror}", where=str(path)) from None

@@ -15,7 +15,9 @@ def lines(batch: FrameBatch, channels: tuple[str, ...]) -> list[str]:
 
 def line(row: FrameBatch, channels: tuple[str, ...]) -> str:
     """One frame."""
-    seconds, rest = divmod(int(row["timestamp_ns"]), 10**9)
+    micros = int(row["timestamp_ns"]) // 1000
+    sign = "-" if micros < 0 else ""
+    seconds, rest = divmod(abs(micros), 10**6)
     flags, identifier, length = int(row["flags"]), int(row["arbitration_id"]), int(row["length"])
     if flags & ERROR:
         shown = f"{identifier | 0x20000000:08X}"
@@ -29,4 +31,4 @@ def line(row: FrameBatch, channels: tuple[str, ...]) -> str:
         text = f"{shown}#R{length or ''}"
     else:
         text = f"{shown}#{data}"
-    return f"({seconds}.{rest // 1000:06d}) {channels[int(row['channel'])]} {text}"
+    return f"({sign}{seconds:010d}.{rest:06d}) {channels[int(row['channel'])]} {text}"

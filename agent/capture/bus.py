@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from agent.capture.filters import Filters
+from agent.capture.settings import check_keys
 from agent.errors import ConfigError
 from agent.frames import ChannelTable, FrameBatch
 
@@ -107,13 +108,8 @@ def _open_socketcan(
     from agent.capture.early import open_socket  # noqa: PLC0415 - see open_bus
     from agent.capture.socketcan import DEFAULT_BITRATE, SocketcanBus  # noqa: PLC0415 - see open_bus
 
-    unknown = sorted(set(settings) - set(SOCKETCAN_KEYS))
-    if unknown:
-        raise ConfigError(
-            f"unknown key {unknown[0]!r} for interface socketcan",
-            todo="it takes " + ", ".join(SOCKETCAN_KEYS),
-        )
     channel = str(settings["channel"])
+    check_keys(settings, SOCKETCAN_KEYS, str(settings.get("name") or channel))
     sock = early or open_socket(
         channel,
         bool(settings.get("fd", False)),

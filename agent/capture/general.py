@@ -9,13 +9,16 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Final
 
 import can
+from can.interfaces import BACKENDS
 
 from agent.capture.filters import Filters, SoftwareFilter
 from agent.capture.messages import add_message, stamp_ns
 from agent.capture.rows import Rows
+from agent.capture.settings import check_keys, driver_keys
 from agent.errors import BusError, ConfigError
 from agent.frames import ChannelTable, FrameBatch
 
@@ -96,9 +99,16 @@ def open_general(settings: dict[str, Any], channels: ChannelTable) -> GeneralBus
 
     Raises:
         BusError: it cannot be opened.
-        ConfigError: a key has a wrong value.
+        ConfigError: a key is unknown or has a wrong value, or the driver is not installed.
     """
     name = str(settings.pop("name", "") or settings.get("channel") or settings["interface"])
+    interface = str(settings["interface"])
+    if interface in BACKENDS:  # one that is not is refused below, with a list of those that are
+        try:
+            driver = getattr(import_module(BACKENDS[interface][0]), BACKENDS[interface][1])
+        except (ImportError, AttributeError) as error:  # the latter: a driver for Windows
+            raise ConfigError(f"interface {interface}: {error}", where=name) from error
+        check_keys(settings, driver_keys(driver), name)
     settings.pop("can_filters", None)
     try:
         bus = can.Bus(**settings)

@@ -21,6 +21,7 @@ import numpy as np
 from agent.capture.filters import Filters, SoftwareFilter
 from agent.capture.logs import find_format, read_log
 from agent.capture.pace import Pace, Stamps
+from agent.capture.settings import check_keys
 from agent.errors import BusError, ConfigError
 from agent.frames import FRAME, ChannelTable, FrameBatch
 from agent.pb.ledger_pb2 import Loss
@@ -173,24 +174,21 @@ def open_log(settings: dict[str, Any], channels: ChannelTable) -> LogBus:
         channels: numbers its channels.
 
     Raises:
-        ConfigError: a key is unknown or has a wrong value.
+        ConfigError: a key is unknown or has a wrong value, or there is no such log.
         LogError: the log cannot be read.
     """
     name = str(settings.get("name") or Path(str(settings["channel"])).name)
-    for key in settings:
-        if key not in _KEYS:
-            raise ConfigError(
-                f"unknown key {key!r} for interface log",
-                where=name,
-                todo="it takes " + ", ".join(_KEYS),
-            )
+    check_keys(settings, _KEYS, name)
+    path = Path(str(settings["channel"]))
+    if not path.exists():
+        raise ConfigError(f"no such log: {path}", where=name, todo="mend `channel` of this [[bus]]")
     names, loop = settings.get("map", {}), settings.get("loop", 1)
     if not isinstance(names, Mapping) or not all(isinstance(new, str) for new in names.values()):
         raise ConfigError('map must be a table of names, e.g. {vcan0 = "can0"}', where=name)
     if isinstance(loop, bool) or not isinstance(loop, int) or loop < 0:
         raise ConfigError("loop must be a number of rounds, 0 for no end", where=name)
     return LogBus(
-        Path(str(settings["channel"])),
+        path,
         MappedChannels(channels, names),
         name=name,
         speed=parse_speed(settings.get("speed", 1.0)),

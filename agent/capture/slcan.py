@@ -26,8 +26,10 @@ from typing import Any, Final, Protocol
 import can
 import numpy as np
 import serial
+from can.interfaces.slcan import slcanBus
 
 from agent.capture.filters import Filters, SoftwareFilter
+from agent.capture.settings import check_keys, driver_keys
 from agent.capture.slcan_lines import parse
 from agent.errors import BusError, ConfigError
 from agent.frames import FRAME, ChannelTable, FrameBatch, concatenate
@@ -244,9 +246,10 @@ def open_slcan(settings: dict[str, Any], channels: ChannelTable) -> SlcanBus:
 
     Raises:
         BusError: the device cannot be opened.
-        ConfigError: a key has a wrong value.
+        ConfigError: a key is unknown or has a wrong value.
     """
     name = str(settings.pop("name", "") or settings["channel"])
+    check_keys(settings, driver_keys(slcanBus) | {"ttyBaudrate"}, name)
     for key in ("interface", "can_filters"):
         settings.pop(key, None)
     if "ttyBaudrate" in settings:  # python-can's name for it until 4.5

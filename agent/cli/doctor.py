@@ -121,10 +121,11 @@ def _running(config: Config) -> Finding:
 def _keys(config: Config) -> Finding:
     from cryptography import x509
 
-    from agent.vault.keys import load_ledger_key, read_private_file
+    from agent.files import read_private_file
+    from agent.vault.keys import load_ledger_key
 
     load_ledger_key(config.vehicle.ledger_key)
-    read_private_file(config.vehicle.key, "the vehicle's TLS key")
+    read_private_file(config.vehicle.key, "the vehicle's key")
     try:
         certificate = x509.load_pem_x509_certificate(config.vehicle.certificate.read_bytes())
     except ValueError as error:

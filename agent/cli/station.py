@@ -251,13 +251,13 @@ def open_(**options: Any) -> None:
 
     from agent.station.authority import load_region
     from agent.station.disclose import Order, disclose, os_user
-    from agent.station.selection import FOREVER_NS, Request
+    from agent.station.selection import BEGIN_NS, FOREVER_NS, Request
 
     if options["frames"] == options["signals"] == "-":
         raise ConfigError("frames and signals cannot both go to standard output", where="--signals")
     request = Request(
         options["vehicle"], options["log_id"],
-        _moment(options["start"], "--from", 0), _moment(options["end"], "--to", FOREVER_NS),
+        _moment(options["start"], "--from", BEGIN_NS), _moment(options["end"], "--to", FOREVER_NS),
     )  # fmt: skip
     order = Order(
         request, options["frames"], options["signals"], who=os_user(),

@@ -186,10 +186,12 @@ class CaptureProcess:
         """Join the threads, seal what is left, close the spool; raises what ended a thread."""
         notify("STOPPING=1")
         try:
-            crew.join()
-            for reader in self.readers:
-                reader.close()
-            if clean:
-                self.sealer.finish()
+            try:
+                crew.join()
+            finally:  # also if a thread failed: what was read before is kept
+                for reader in self.readers:
+                    reader.close()
+                if clean:
+                    self.sealer.finish()
         finally:
             self.vault.close(clean=clean)

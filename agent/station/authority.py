@@ -37,7 +37,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agent.errors import ConfigError
-from agent.files import write_new, write_whole
+from agent.files import read_private_file, write_new, write_whole
 from agent.region import URI_PREFIX, RegionCard, load_region_card
 from agent.station import certificates
 from agent.station.broker import write_mosquitto_files
@@ -270,7 +270,7 @@ def _check(region_id: str, host: str, port: int, prefixes: tuple[str, ...]) -> N
 
 def _load_private(path: Path) -> object:
     try:
-        return load_pem_private_key(keys.read_private_file(path, "the key"), None)
+        return load_pem_private_key(read_private_file(path, "the key"), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError(f"no usable private key: {error}", where=str(path)) from None
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import ConfigError
-from agent.files import write_whole
+from agent.files import read_private_file, write_whole
 from agent.station.authority import RegionFolder
 from agent.station.journal import Journal
 from agent.station.opening import Opened, open_segments
-from agent.station.selection import FOREVER_NS, Request, find, missing_entries
+from agent.station.selection import BEGIN_NS, FOREVER_NS, Request, find, missing_entries
 from agent.station.store import Store
 from agent.vault import keys
 
@@ -68,7 +68,7 @@ def disclose(
         ConfigError: no such vehicle or log, no recipient key, or a file that cannot be written.
         StationError: the ledger of openings was altered.
     """
-    private = keys.read_private_file(region.path / "recipient.key", "the recipient key")
+    private = read_private_file(region.path / "recipient.key", "the recipient key")
     privates = {keys.kid(region.card.recipient_key): private}
     with contextlib.closing(Store(region.path / "station.db")) as store:
         found = find(store, order.request)
@@ -109,7 +109,7 @@ def _entry(order: Order, logs: list[str], segments: int) -> dict[str, object]:
         "who": order.who,
         "vehicle": request.vehicle,
         "logs": logs,
-        "from": "begin" if request.from_ns == 0 else str(request.from_ns),
+        "from": "begin" if request.from_ns == BEGIN_NS else str(request.from_ns),
         "to": "end" if request.to_ns == FOREVER_NS else str(request.to_ns),
         "segments": segments,
         "frames": order.frames is not None,

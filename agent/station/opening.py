@@ -8,7 +8,9 @@ in the ledger, the columns. What fails is named and left out; nothing is guessed
 - `missing`: an entry, a body or a dictionary that has not come, and that no drop entry explains.
 - Dropped bodies (the car said so) and sessions for the owner alone are counted, not problems.
 
-Segments are chosen by the moment of their ledger entry, rows by their own stamp.
+Segments are chosen by the moment of their ledger entry, rows by their own stamp. Rows come out as
+they arrived in the car, however their stamps run; what was kept side by side is merged by stamp
+(arrival.py).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from agent.errors import ConfigError, SealError
 from agent.frames import ChannelTable, FrameBatch, SignalBatch, concatenate
 from agent.pb import ledger_pb2, policy_pb2, sealed_pb2
 from agent.station import text
+from agent.station.arrival import Span, arrival_order
 from agent.station.selection import Found, Problem, Request
 from agent.station.store import GAP_REASON, Store
 from agent.vault import opening as vault_opening
@@ -45,8 +48,8 @@ class Opened:
 
     Attributes:
         channels: channel numbers of all rows.
-        frames: one batch a segment, in ledger order.
-        samples: (hash of the dictionary, batch) of each segment, in ledger order.
+        frames: (when it was open, batch) of each segment, in ledger order.
+        samples: (when it was open, hash of the dictionary, batch) of each, in ledger order.
         dictionaries: by their hash.
         segments: how many were opened.
         dropped: bodies that the car dropped, by its reason.
@@ -56,8 +59,8 @@ class Opened:
     """
 
     channels: ChannelTable = field(default_factory=ChannelTable)
-    frames: list[FrameBatch] = field(default_factory=list)
-    samples: list[tuple[bytes, SignalBatch]] = field(default_factory=list)
+    frames: list[tuple[Span, FrameBatch]] = field(default_factory=list)
+    samples: list[tuple[Span, bytes, SignalBatch]] = field(default_factory=list)
     dictionaries: dict[bytes, policy_pb2.Dictionary] = field(default_factory=dict)
     segments: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
@@ -68,27 +71,28 @@ class Opened:
     @property
     def frame_count(self) -> int:
         """Frames of all segments."""
-        return sum(len(batch) for batch in self.frames)
+        return sum(len(batch) for _, batch in self.frames)
 
     @property
     def sample_count(self) -> int:
         """Samples of all segments."""
-        return sum(len(batch) for _, batch in self.samples)
+        return sum(len(batch) for _, _, batch in self.samples)
 
     def candump(self) -> Iterator[bytes]:
-        """Yield all frames as candump lines, by time."""
+        """Yield all frames as candump lines, as they arrived."""
         if self.frames:
-            order = text.arrival_order([batch["timestamp_ns"] for batch in self.frames])
-            yield from text.candump(concatenate(self.frames)[order], self.channels.names)
+            order = arrival_order([(span, batch["timestamp_ns"]) for span, batch in self.frames])
+            batch = concatenate([batch for _, batch in self.frames])
+            yield from text.candump(batch[order], self.channels.names)
 
     def csv(self) -> Iterator[bytes]:
-        """Yield all samples as CSV, by time; of one policy's dictionary after the other's."""
+        """Yield all samples as CSV, as they arrived; of one policy's dictionary after another's."""
         yield text.CSV_HEADER.encode()
         for name, dictionary in self.dictionaries.items():
-            batches = [batch for its, batch in self.samples if its == name]
-            if batches:
-                order = text.arrival_order([batch["timestamp_ns"] for batch in batches])
-                merged = np.concatenate(batches)[order]
+            found = [(span, batch) for span, its, batch in self.samples if its == name]
+            if found:
+                order = arrival_order([(span, batch["timestamp_ns"]) for span, batch in found])
+                merged = np.concatenate([batch for _, batch in found])[order]
                 yield from text.samples_csv(merged, dictionary, self.channels.names)
 
 
@@ -140,10 +144,11 @@ class _Opener:
         elif isinstance(reader, Problem):
             self.opened.problems.append(reader._replace(where=where))
         else:
-            self._open(checked.segment, body, reader, where)
+            self._open(found.log, checked.segment, body, reader, where)
 
     def _open(
         self,
+        log: int,
         segment: ledger_pb2.SegmentSealed,
         body: bytes,
         reader: vault_opening.SessionReader,
@@ -154,11 +159,13 @@ class _Opener:
             if hashlib.sha256(plain).digest() != segment.plain:
                 raise SealError("the content is not what the ledger committed to")
             payload = decode_payload(plain)
-            self._add(payload, where)
+            stream = (log, segment.lane, payload.boot_id)
+            opened_ns, closed_ns = payload.opened.boottime_ns, payload.closed.boottime_ns
+            self._add(payload, Span(stream, opened_ns, closed_ns), where)
         except SealError as error:
             self.opened.problems.append(Problem("altered", where, error.what))
 
-    def _add(self, payload: Payload, where: str) -> None:
+    def _add(self, payload: Payload, span: Span, where: str) -> None:
         opened, request = self.opened, self._request
         numbers = np.array([opened.channels.number(name) for name in payload.channels], np.uint8)
         for rows in (payload.frames, payload.signals):
@@ -171,16 +178,16 @@ class _Opener:
             for rows in (payload.frames, payload.signals)
         )
         if len(frames):
-            opened.frames.append(frames)
+            opened.frames.append((span, frames))
         if len(samples):
-            self._add_samples(payload.dictionary, samples, where)
+            self._add_samples(payload.dictionary, span, samples, where)
         opened.segments += 1
         if max(opened.frame_count, opened.sample_count) > MAX_ROWS:
             raise ConfigError(
                 f"more than {MAX_ROWS:,} rows", where=where, todo="narrow it with --from and --to"
             )
 
-    def _add_samples(self, name: bytes, samples: SignalBatch, where: str) -> None:
+    def _add_samples(self, name: bytes, span: Span, samples: SignalBatch, where: str) -> None:
         if name not in self.opened.dictionaries:
             self.opened.dictionaries |= self._dictionaries()
         dictionary = self.opened.dictionaries.get(name)
@@ -190,7 +197,7 @@ class _Opener:
         elif int(samples["signal"].max()) >= len(dictionary.signal):
             raise SealError("a sample of a signal that its dictionary does not have")
         else:
-            self.opened.samples.append((name, samples))
+            self.opened.samples.append((span, name, samples))
 
     def _dictionaries(self) -> dict[bytes, policy_pb2.Dictionary]:
         """Return every dictionary that this vehicle's policies brought, by its hash."""

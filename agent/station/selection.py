@@ -16,6 +16,7 @@ from agent.station.store import Store, translated
 
 AFTER_NS: Final = 120 * 10**9  # an entry is written at most this long after its rows came in
 FOREVER_NS: Final = (1 << 63) - 1
+BEGIN_NS: Final = -(1 << 63)  # before any stamp: a wrapped clock leaves negative ones in a log
 
 
 def moment_ns(text: str) -> int:
@@ -52,13 +53,13 @@ class Request:
     Attributes:
         vehicle: pseudonym.
         log: beginning of a log id in hex; empty: all logs.
-        from_ns: first moment, ns since the Unix epoch.
+        from_ns: first moment, ns since the Unix epoch; BEGIN_NS: from the first row on.
         to_ns: last moment, inclusive.
     """
 
     vehicle: str
     log: str = ""
-    from_ns: int = 0
+    from_ns: int = BEGIN_NS
     to_ns: int = FOREVER_NS
 
 

@@ -2,6 +2,7 @@
 
 - Frames: the log format of `candump -L`: `(1436509052.249713) can0 044#2A366C2BBA`, microseconds;
   CAN FD as `##<flags>`, remote frames as `#R<length>`, error frames with the error bit in the id.
+  A stamp before 1970, which a wrapped clock may have left in a log, has a minus sign.
 - Samples: CSV with a header line; time as ISO 8601 UTC and as Unix seconds, the physical value, its
   unit, and the label of the raw value where the dictionary has one.
 
@@ -35,22 +36,6 @@ _HEX: Final = np.frombuffer(b"0123456789ABCDEF", np.uint8)
 _PAIRS: Final = np.stack([np.repeat(_HEX, 16), np.tile(_HEX, 16)], axis=1)
 
 _Bytes = npt.NDArray[np.uint8]
-
-
-def arrival_order(stamps: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.intp]:
-    """Return the order that sorts several segments by time, each keeping its arrival order.
-
-    Args:
-        stamps: timestamp_ns of each segment's rows, in arrival order; segments in ledger order.
-
-    Returns:
-        Indices into the concatenation of all. A row that is older than one before it in its own
-        segment stays behind that one.
-    """
-    if not stamps:
-        return np.zeros(0, np.intp)
-    keys = np.concatenate([np.maximum.accumulate(part) for part in stamps])
-    return np.argsort(keys, kind="stable")
 
 
 def candump(frames: FrameBatch, channels: tuple[str, ...]) -> Iterator[bytes]:
@@ -87,13 +72,16 @@ def _candump(frames: FrameBatch, channels: tuple[str, ...]) -> bytes:
     kind = np.where(flags & REMOTE, 2, np.where(flags & FD, 1, 0))
     # All lines of one shape have one length and are written as one matrix.
     shape = ((frames["channel"].astype(np.int64) * 2 + wide) * 4 + kind) * 256 + lengths
+    shape = shape * 2 + (frames["timestamp_ns"] < 0)
     shapes, group = np.unique(shape, return_inverse=True)
     parts: list[tuple[npt.NDArray[np.intp], _Bytes]] = []
     sizes = np.zeros(len(frames), np.int64)
     for number, value in enumerate(shapes.tolist()):
         rows = np.flatnonzero(group == number)
-        name = channels[value >> 11].encode()
-        text = _shape(frames[rows], ids[rows], heads[rows], name, bool(value >> 10 & 1))
+        name = channels[value >> 12].encode()
+        text = _shape(frames[rows], ids[rows], heads[rows], name, bool(value >> 11 & 1))
+        if value & 1:
+            text = np.concatenate([_constant(len(rows), b"(-"), text[:, 1:]], axis=1)
         parts.append((rows, text))
         sizes[rows] = text.shape[1]
     ends = np.cumsum(sizes)
@@ -130,8 +118,8 @@ def _constant(rows: int, text: bytes) -> _Bytes:
 
 
 def _heads(stamps: npt.NDArray[np.int64]) -> _Bytes:
-    """Return `(seconds.microseconds) ` of each stamp; before 1970 there is no such text: 0."""
-    micros = np.maximum(stamps, 0) // 1000
+    """Return `(seconds.microseconds) ` of each stamp, without its sign."""
+    micros = np.abs(stamps // 1000)
     heads = np.empty((len(stamps), HEAD_CHARS), np.uint8)
     heads[:] = np.frombuffer(b"(0000000000.000000) ", np.uint8)
     for column in (17, 16, 15, 14, 13, 12, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1):
@@ -157,7 +145,7 @@ def _samples(
         tails[rows] = np.array(texts, object)[place]
     names = [_quoted(name) for name in channels]
     lines = [
-        f"{time}Z,{micro // 1_000_000}.{micro % 1_000_000:06d},{tail},{names[channel]}\n"
+        f"{time}Z,{_seconds(micro)},{tail},{names[channel]}\n"
         for time, micro, tail, channel in zip(
             times.tolist(),
             micros.tolist(),
@@ -167,6 +155,12 @@ def _samples(
         )
     ]
     return "".join(lines).encode()
+
+
+def _seconds(micros: int) -> str:
+    """Return µs as Unix seconds."""
+    seconds, rest = divmod(abs(micros), 1_000_000)
+    return f"{'-' if micros < 0 else ''}{seconds}.{rest:06d}"
 
 
 def _fields(signal: policy_pb2.Signal, choices: dict[int, str], raw: int) -> str:

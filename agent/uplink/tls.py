@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import ConfigError, LinkError, RegionRefusedError
+from agent.files import read_private_file
 from agent.region import RegionCard
 from agent.uplink.pin import Peer, check_address, check_anchors, check_peer
 from agent.uplink.timing import MAX_PACKET_BYTES, Timing
@@ -55,7 +56,8 @@ class PinnedContext(ssl.SSLContext):
         clock: monotonic seconds.
 
     Raises:
-        ConfigError: the certificate or key cannot be used, or the card's CA is not PEM.
+        ConfigError: the certificate or key cannot be used, the key can be read by others, or the
+            card's CA is not PEM.
         RegionRefusedError: the trust anchors are not exactly the pinned ones.
     """
 
@@ -98,6 +100,8 @@ class PinnedContext(ssl.SSLContext):
             raise ConfigError(f"issuing_ca is not PEM: {error}", where="region card") from None
         if certificate is None:
             return
+        if key is not None:
+            read_private_file(key, "the vehicle's key")
         try:
             # A password would be asked for on the terminal, at boot: give none.
             self.load_cert_chain(certificate, key, password=lambda: "")

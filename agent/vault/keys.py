@@ -13,8 +13,6 @@ Source: draft-ietf-hpke-pq (MLKEM768-X25519), FIPS 203, RFC 7748, RFC 8032.
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from pathlib import Path
 from typing import Final
 
@@ -38,13 +36,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from agent.errors import ConfigError, SealError
+from agent.files import read_private_file
 
 PUBLIC_BYTES: Final = 1216
 PRIVATE_BYTES: Final = 96
 KID_BYTES: Final = 8
 MLKEM_PUBLIC_BYTES: Final = 1184
 MLKEM_SEED_BYTES: Final = 64
-MAX_KEY_FILE_BYTES: Final = 16 * 1024  # a PEM Ed25519 key has 119
 
 KEM_MLKEM768_X25519: Final = 1  # SessionHeader.kem; the only suite there is
 
@@ -140,27 +138,3 @@ def load_ledger_key(path: Path) -> Ed25519PrivateKey:
             todo="take ledger.key from the vehicle's bundle",
         )  # fmt: skip
     return key
-
-
-def read_private_file(path: Path, what: str) -> bytes:
-    """Return the bytes of a secret file that nobody but its owner may touch.
-
-    The mode is read from the open file, so that it cannot be exchanged between look and read.
-
-    Raises:
-        ConfigError: missing, unreadable, not a plain file, too large, or open to group or others.
-    """
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            mode = stat.S_IMODE(status.st_mode)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_KEY_FILE_BYTES:
-                raise ConfigError(f"{what} is not a small plain file", where=str(path))
-            if mode & 0o077:
-                raise ConfigError(
-                    f"{what} can be read by others (mode {mode:04o})", where=str(path),
-                    todo=f"chmod 600 {path}",
-                )  # fmt: skip
-            return file.read(MAX_KEY_FILE_BYTES)
-    except OSError as error:
-        raise ConfigError(f"cannot read {what}: {error.strerror}", where=str(path)) from None

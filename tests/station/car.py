@@ -170,7 +170,8 @@ class SealingCar(Car):
         dictionary = policy_pb2.Policy.FromString(self.policy).dictionary
         draft = Draft(
             frames, np.zeros(0, SIGNAL) if signals is None else signals, channels, 1, 2, 1000,
-            keep_order=False, opened=Moment(), closed=Moment(), policy=bytes(32),
+            keep_order=False, opened=Moment(boottime_ns=1), closed=Moment(boottime_ns=2),
+            policy=bytes(32),
             dictionary=hashlib.sha256(dictionary).digest(), keep_s=0,
         )  # fmt: skip
         if payload is None:

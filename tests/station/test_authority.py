@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.errors import ConfigError
+from agent.files import read_private_file
 from agent.region import load_region_card
 from agent.station import certificates
 from agent.station.authority import create_region, ending_soon, load_region, renew_certificates
@@ -53,7 +54,7 @@ def test_the_broker_proves_one_host_and_one_region(place: Place) -> None:
 def test_the_card_carries_the_public_halves(place: Place) -> None:
     card, folder = place.region.card, place.region.path
     assert card == load_region_card(folder / "region.toml")
-    private = keys.read_private_file(folder / "recipient.key", "the recipient key")
+    private = read_private_file(folder / "recipient.key", "the recipient key")
     assert keys.public_of(private) == card.recipient_key
     receipt = place.region.signing_key("receipt").public_key().public_bytes_raw()
     assert card.receipt_keys == (receipt,)

@@ -101,7 +101,7 @@ def test_what_was_sealed_comes_out_in_order_of_time(
 def test_moments_bound_rows(place: Place, car: SealingCar) -> None:
     deliver(place, car)
     result = opened(place, from_ns=START_NS + 10 * 10**6, to_ns=START_NS + 15 * 10**6)
-    stamps = np.concatenate([batch["timestamp_ns"] for batch in result.frames])
+    stamps = np.concatenate([batch["timestamp_ns"] for _, batch in result.frames])
     assert stamps.min() >= START_NS + 10 * 10**6
     assert stamps.max() <= START_NS + 15 * 10**6
     assert len(stamps) == 6 + 5 + 6  # on the whole, half and whole milliseconds

@@ -111,11 +111,16 @@ def test_lines_are_those_of_candump() -> None:
     )
 
 
-def test_segments_merge_by_time_and_keep_their_own_order() -> None:
-    parts = [np.array([1, 5, 3, 9]), np.array([2, 4, 5])]
-    joined = np.concatenate(parts)
-    order = text.arrival_order(parts)
-    assert joined[order].tolist() == [1, 2, 4, 5, 3, 5, 9]
+def test_a_stamp_before_1970_keeps_its_sign() -> None:
+    batch = np.zeros(2, FRAME)
+    batch["timestamp_ns"] = [-1_500_000_001, 1_500_000_001]
+    got = b"".join(text.candump(batch, ("can0",))).decode().splitlines()
+    assert got == ["(-0000000001.500001) can0 000#", "(0000000001.500000) can0 000#"]
+    dictionary = policy_pb2.Dictionary(signal=[policy_pb2.Signal(name="a", factor=1, kind=1)])
+    samples = np.zeros(1, SIGNAL)
+    samples["timestamp_ns"] = -1_500_000_001
+    got = b"".join(text.samples_csv(samples, dictionary, ("can0",))).decode()
+    assert got == "1969-12-31T23:59:58.499999Z,-1.500001,a,0,,,can0\n"
 
 
 @pytest.mark.parametrize(

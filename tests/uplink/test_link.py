@@ -389,8 +389,14 @@ def test_wrong_files_and_ids_are_errors_of_configuration(pki: Pki, capture: Capt
     hatch = DirectHatch(capture)
     with pytest.raises(ConfigError, match="cannot be used"):
         Uplink(card, VEHICLE, pki.folder / "none.pem", None, hatch)
+    no_key = pki.folder / "no.key"
+    no_key.write_bytes(pki.ca_file.read_bytes())
+    no_key.chmod(0o600)
     with pytest.raises(ConfigError, match="cannot be used"):
-        Uplink(card, VEHICLE, pki.ca_file, pki.ca_file, hatch)
+        Uplink(card, VEHICLE, pki.ca_file, no_key, hatch)
+    no_key.chmod(0o640)
+    with pytest.raises(ConfigError, match="can be read by others"):
+        Uplink(card, VEHICLE, pki.ca_file, no_key, hatch)
     with pytest.raises(ConfigError, match=r"vehicle\.id"):
         Uplink(card, "car/+/x", None, None, hatch)
 

@@ -8,6 +8,7 @@
     (1436509052.650000) vcan0 20000080#0000000000000000 error frame: its classes as the id
     (1436509052.650000) vcan0 123#11 R                  a direction behind it (R, T)
     1 (1436509052.650000) vcan0 123#11                  a line number before it
+    (-0000000001.500000) vcan0 123#11                   a stamp before 1970, as `open` writes it
 
 Lines of one shape (length and places of its marks) are one matrix of characters; what has no usual
 shape goes through `parse_line`, which takes the whole grammar and says what is wrong with a line.
@@ -45,7 +46,7 @@ _NEWLINE, _CR, _SPACE, _HASH, _OPEN, _CLOSE, _DOT = 10, 13, 32, 35, 40, 41, 46
 _USUAL_LINE: Final = 220  # longer ones go line by line
 
 _LINE: Final = re.compile(
-    rb"(?:\d+[ \t]+)?\((\d+)\.(\d{1,9})\)[ \t]+(\S+)[ \t]+([0-9A-Fa-f]+)#(\S*)"
+    rb"(?:\d+[ \t]+)?\((-?)(\d+)\.(\d{1,9})\)[ \t]+(\S+)[ \t]+([0-9A-Fa-f]+)#(\S*)"
     rb"(?:[ \t]+(.*))?",
     re.DOTALL,
 )
@@ -71,8 +72,10 @@ def parse_line(line: bytes) -> Row | None:
     match = _LINE.fullmatch(line)
     if match is None:
         raise ValueError("expected (seconds.fraction) interface id#data")
-    seconds, fraction, name, digits, payload, _ = match.groups()
+    sign, seconds, fraction, name, digits, payload, _ = match.groups()
     stamp = decimal_ns(seconds.decode(), fraction.decode())
+    if sign:
+        stamp = -stamp
     flags, arbitration_id = _read_id(digits)
     more, length, data = _read_payload(payload)
     if flags & ERROR and more & (REMOTE | FD):
