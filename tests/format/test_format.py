@@ -12,11 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent import frames as f
 from agent.errors import SealError
+from agent.pb.delivery_pb2 import CheckpointUpload
 from agent.pb.policy_pb2 import Signal
 from agent.region import KEYS
+from agent.station.examine import Vehicle
+from agent.station.receive import Signer
+from agent.station.store import Store
+from agent.station.witness import Witness
 from agent.vault import columns, planes
 from agent.vault.segment import decode_payload
 from tests.bench.synth import synth
@@ -208,6 +214,26 @@ def test_the_notes_of_the_document_are_the_vectors() -> None:
 
 def test_the_ledger_of_the_vectors_is_what_we_would_write() -> None:
     assert make_vectors.ledger_vectors() == LEDGER
+
+
+def test_the_station_signs_the_notes_and_the_receipt_of_the_vectors(tmp_path: Path) -> None:
+    key = {
+        name: Ed25519PrivateKey.from_private_bytes(seed * 32)
+        for name, seed in make_vectors.SEEDS.items()
+    }
+    kid = hashlib.sha256(bytes.fromhex(LEDGER["public"]["receipt"])).digest()[:8]
+    leaf = (2, bytes.fromhex(LEDGER["leaves"][2]))
+    _, receipt = Signer("inland/1/cn/down", key["receipt"], kid).receipt(
+        make_vectors.VEHICLE, sealing.LOG, (leaf,), make_vectors.START
+    )
+    assert receipt.hex() == LEDGER["receipt"]
+    store = Store(tmp_path / "station.db")
+    car = Vehicle(make_vectors.VEHICLE, bytes.fromhex(LEDGER["public"]["ledger"]))
+    upload = CheckpointUpload(log=sealing.LOG, note=LEDGER["note"]).SerializeToString()
+    witness = Witness("inland-region-cn", key["cosign"])
+    _, note = witness.cosign(store, car, upload, make_vectors.START)
+    store.close()
+    assert note == LEDGER["cosigned"]
 
 
 def test_the_stranger_finds_the_tree_of_the_vectors() -> None:
