@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from agent.station.enrolment import enrol_vehicle
+from agent.station.enrollment import enroll_vehicle
 
 from agent.capture.logs import read_log
 from agent.frames import FRAME, ChannelTable, concatenate
@@ -208,7 +208,7 @@ def recorded_logs() -> list[Path]:
 def drive_through(folder: Path, region: RegionFolder, policy: bytes, log: Path) -> str:
     """Play one log through a car of its own; return how what came out differs, if it does."""
     with closing(Store(region.path / "station.db")) as store:
-        vehicle = enrol_vehicle(
+        vehicle = enroll_vehicle(
             region, store, folder, vehicle=None, now=datetime.now(UTC), rng=os.urandom
         )
     install(folder / "state" / "policy", policy)
