@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from agent.station.enrollment import enroll_vehicle
 
 from agent.capture.logs import read_log
 from agent.frames import FRAME, ChannelTable, concatenate
@@ -22,6 +21,7 @@ from agent.policy.build import build_policy
 from agent.policy.store import install
 from agent.station.authority import RegionFolder, load_region
 from agent.station.disclose import Order, disclose
+from agent.station.enrollment import enroll_vehicle
 from agent.station.selection import Request
 from agent.station.store import Store
 from tests import candump

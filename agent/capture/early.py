@@ -15,6 +15,7 @@ Source: linux/can/raw.h, linux/can/error.h, Documentation/networking/can.rst, as
 from __future__ import annotations
 
 import errno
+import select
 import socket
 from typing import Final
 
@@ -25,6 +26,7 @@ SO_TIMESTAMPNS: Final = 35
 SO_RXQ_OVFL: Final = 40
 CAN_RAW_ERR_FILTER: Final = 2
 ALL_ERROR_CLASSES: Final = 0x1FFFFFFF
+SETTLE_MS: Final = 4
 BUFFER_BYTES: Final = 8 << 20  # 10,000 frames and more: half a second of a full 1 Mbit/s bus
 
 HOW_TO_VCAN: Final = "create one: ip link add dev vcan0 type vcan && ip link set up vcan0"
@@ -79,6 +81,9 @@ def open_socket(
         raise _refused(channel, error) from error
     try:
         prepare(sock)
+        # The kernel starts to stamp a moment after it was asked to (net_enable_timestamp defers
+        # it); what arrived before would carry the time of reading, a whole start later.
+        select.poll().poll(SETTLE_MS)
         if fd:
             sock.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_FD_FRAMES, 1)
         sock.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_RECV_OWN_MSGS, int(receive_own_messages))

@@ -138,7 +138,7 @@ def merge(arrivals: list[Arrival]) -> FrameBatch:
         concatenate([arrival.batch for arrival in arrivals if arrival.source == source])
         for source in sorted(sources)
     ]
-    if len(batches) == 1:
-        return batches[0]
+    if len(batches) <= 1:
+        return concatenate(batches)
     place = np.concatenate([np.maximum.accumulate(batch["timestamp_ns"]) for batch in batches])
     return concatenate(batches)[np.argsort(place, kind="stable")]

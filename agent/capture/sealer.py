@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from agent.capture.faults import Faults
 from agent.capture.queue import FrameQueue
 from agent.capture.reader import Reader
 from agent.capture.recorder import Recorder, merge
@@ -70,6 +71,7 @@ class Sealer:
         self._channels, self._slot, self._moment = channels, slot, moment
         self._engine: Engine | None = None
         self._recorder: Recorder | None = None
+        self._faults = Faults()
         self._notices: deque[tuple[str, str]] = deque(maxlen=1024)
         self._looked_ns = self._housed_ns = -HOUSE_NS
         self.counters = Counters()
@@ -108,9 +110,13 @@ class Sealer:
     def _take(self, now: Moment) -> bool:
         """Pass on what waits; return whether more than one step's worth was waiting."""
         arrivals = self._queue.drain(BATCH_FRAMES)
+        batch = merge(arrivals)
+        for number, state, count in self._faults.see(batch, now.boottime_ns):
+            channel = self._channels.names[number]
+            log.warning("bus %s: %s, %d error frames", channel, state, count)
+            self._vault.record(BusState(channel=channel, state=state, count=count))
         if not arrivals:
             return False
-        batch = merge(arrivals)
         self.counters.frames += len(batch)
         if self._engine is not None and self._recorder is not None:
             kept = self._engine.decide(batch)
@@ -144,7 +150,7 @@ class Sealer:
                 policy_hash=change.hash,
                 dictionary_hash=hashlib.sha256(change.policy.dictionary).digest(),
             )
-        self._vault.record(entry, change.data)
+        self._vault.decide_by(entry, change.data)
         self.in_force = change
         for reader in self._readers:
             # Without a policy nothing passes: what nobody may keep is not even read.

@@ -11,7 +11,7 @@ MAX_STANDARD: Final = 0x7FF
 MAX_EXTENDED: Final = 0x1FFF_FFFF
 
 # Limits. A policy beyond them is refused, so that no policy costs the car more than is foreseen.
-MAX_BYTES: Final = 256 * 1024  # compiled
+MAX_BYTES: Final = 240 * 1024  # compiled: it travels in one message of at most 256 KiB
 MAX_RULES: Final = 1024
 MAX_RULE_SETS: Final = 64  # each makes segments and tables of its own
 MAX_SIGNALS: Final = 65_535  # a signal's number is a u16

@@ -103,6 +103,8 @@ class Log:
         if new.body:
             transaction.run("INSERT INTO body VALUES(?,?)", (i, new.body))
         transaction.place(new.shelf, i, len(new.body), new.session, new.keep)
+        if isinstance(new.what, ledger_pb2.PolicyInForce):
+            set_meta(transaction, "policy", new.what.body)  # which the log names last
         compact, done = compact.append(tree.leaf_hash(stored))
         for subtree in done:
             if subtree.height and subtree.height % TILE_HEIGHT == 0:

@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable
@@ -41,6 +42,8 @@ from agent.vault.spool import Size, Spool
 from agent.vault.timekeeper import Timekeeper
 
 MIN_QUOTA_BYTES: Final = 2 * 1024 * 1024
+
+STARTED: Final = "started"  # PolicyInForce.why of a run that begins
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +92,7 @@ class Vault:
         self._hatch = RLock()  # held by the hatch's calls, and while the file is exchanged
         self._found = Found()
         self._is_damaged = self._is_closed = False
+        self._policy: tuple[ledger_pb2.PolicyInForce, bytes] | None = None
         self._time: Timekeeper | None = None
         self._confirmed_before = 0  # by spools that were put aside since
         try:
@@ -176,6 +180,8 @@ class Vault:
             self._found.rotten.clear()
             self._begin_anew(error)
             self._is_damaged = False
+        if self._policy is not None:
+            self.decide_by(*self._policy)  # its segments must find their dictionary in their log
 
     def seal(self, draft: Draft) -> int | None:
         """Seal a draft and store it, durably, with its entry.
@@ -211,6 +217,17 @@ class Vault:
         except SpoolCorruptError as error:
             self._exchange(error)
             return self._sealer.record(what, body)
+
+    def decide_by(self, what: ledger_pb2.PolicyInForce, body: bytes) -> None:
+        """Record which policy decides from here on, as `record` does; every log names its own.
+
+        A run that starts under the policy which its log names last writes nothing: the boot entry
+        says that it started, and a policy's bytes are stored once however often a car is started.
+        """
+        self._policy = (what, body)
+        named = self._spool.one("SELECT v FROM meta WHERE k='policy'")
+        if what.why != STARTED or named != (hashlib.sha256(body).digest() if body else b""):
+            self.record(what, body)
 
     def housekeep(self) -> None:
         """End old sessions, write what was found, expire, sign a checkpoint: about once a second.

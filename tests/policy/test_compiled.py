@@ -13,7 +13,7 @@ from agent.pb import policy_pb2, sealed_pb2
 from agent.policy import compiled as under_test
 from agent.policy.build import build_policy
 from agent.policy.compiled import load_policy, read_policy
-from agent.policy.model import Policy, SignalLayout
+from agent.policy.model import MAX_BYTES, Policy, SignalLayout
 from tests.policy import making
 
 LAYOUT = SignalLayout(0x100, False, 0, 8, False, 0)
@@ -74,8 +74,8 @@ def test_the_end_is_exact(example):
 
 
 def test_too_many_bytes_are_refused_before_they_are_read():
-    with pytest.raises(PolicyError, match="at most 262144"):
-        read_policy(bytes(262_145))
+    with pytest.raises(PolicyError, match=f"at most {MAX_BYTES}"):
+        read_policy(bytes(MAX_BYTES + 1))
 
 
 def unknown_at(data: bytes, where: str) -> bytes:

@@ -46,6 +46,16 @@ def test_a_destroyed_first_page_at_start(car, real_schema):
     assert car.vault.status().quarantined == 1
 
 
+def test_a_new_log_names_the_policy_that_is_in_force(car):
+    """Its segments must find their dictionary in their own log."""
+    car.vault.decide_by(ledger_pb2.PolicyInForce(name="p", version=1, why="started"), b"compiled")
+    log = car.vault._log.log
+    car.vault._is_damaged = True
+    car.vault.housekeep()
+    assert car.vault._log.log != log
+    assert [policy.name for policy in car.what("policy")] == ["p"]
+
+
 def test_damage_while_running_costs_nothing_that_is_readable(car):
     """The draft that met the damage is sealed into the new log; capture goes on within 5 s."""
     sealed, log = backlog(car), car.vault._log.log

@@ -240,6 +240,24 @@ def test_a_policy_is_uploaded_with_its_bytes(car):
     assert len(ledger_pb2.Entry.FromString(upload.entry).policy.body) == 32
 
 
+def test_starting_again_under_one_policy_stores_it_once(car):
+    """A car is started ten thousand times; its policy is not stored ten thousand times."""
+    started, installed = (
+        ledger_pb2.PolicyInForce(name="p", version=3, why=why) for why in ("started", "installed")
+    )
+    car.vault.decide_by(started, b"compiled")
+    for _ in range(3):
+        car.shut()
+        car.start()
+        car.vault.decide_by(started, b"compiled")
+    assert [policy.why for policy in car.what("policy")] == ["started"]
+    car.vault.decide_by(installed, b"another")
+    car.shut()
+    car.start()
+    car.vault.decide_by(started, b"compiled")  # the one before, put back
+    assert [policy.why for policy in car.what("policy")] == ["started", "installed", "started"]
+
+
 def test_two_agents_do_not_share_a_folder(car):
     with pytest.raises(SpoolError, match="another agent"):
         Car(car.folder)
