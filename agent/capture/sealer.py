@@ -7,7 +7,6 @@ was lost and lets the vault keep house.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from agent.capture.queue import FrameQueue
 from agent.capture.reader import Reader
 from agent.capture.recorder import Recorder, merge
 from agent.capture.slot import Change, PolicySlot
+from agent.digest import sha256
 from agent.frames import ChannelTable
 from agent.pb.ledger_pb2 import BusState, Loss, PolicyInForce
 from agent.pb.segment_pb2 import Moment
@@ -148,7 +148,7 @@ class Sealer:
             self._engine = Engine(change.policy, self._channels)
             self._recorder = Recorder(
                 policy_hash=change.hash,
-                dictionary_hash=hashlib.sha256(change.policy.dictionary).digest(),
+                dictionary_hash=sha256(change.policy.dictionary),
             )
         self._vault.decide_by(entry, change.data)
         self.in_force = change

@@ -8,11 +8,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.digest import sha256
 from agent.errors import InlandError
 from agent.policy import store
 from agent.policy.compiled import load_policy
@@ -38,7 +38,7 @@ class Change:
     @property
     def hash(self) -> bytes:
         """SHA-256 of the compiled bytes: what segments and the ledger call the policy."""
-        return hashlib.sha256(self.data).digest()
+        return sha256(self.data)
 
 
 class PolicySlot:

@@ -11,7 +11,6 @@ Pure.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from typing import Final
@@ -19,6 +18,7 @@ from typing import Final
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from agent.digest import sha256
 from agent.errors import PolicyError
 from agent.pb import policy_pb2, sealed_pb2
 from agent.policy.model import (
@@ -115,7 +115,7 @@ def read_policy(data: bytes) -> Policy:
     return Policy(
         name=wire.name, version=wire.version, region=wire.region,
         not_after_ns=wire.not_after_unix * 10**9, dictionary=wire.dictionary,
-        signals=signals, layouts=layouts, rules=rules, digest=hashlib.sha256(data).digest(),
+        signals=signals, layouts=layouts, rules=rules, digest=sha256(data),
     )  # fmt: skip
 
 

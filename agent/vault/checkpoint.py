@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PublicKey,
 )
 
+from agent.digest import sha256
 from agent.errors import SealError
 
 ED25519: Final = 1
@@ -90,7 +90,7 @@ class VerifierKey:
     def key_id(self) -> bytes:
         """The 4 bytes that find its signature lines; a hint, not a proof."""
         text = self.name.encode() + b"\n" + bytes([self.kind]) + self.public
-        return hashlib.sha256(text).digest()[:_KEY_ID]
+        return sha256(text)[:_KEY_ID]
 
     def text(self) -> str:
         """Return the vkey: name+hex key id+base64(type | public)."""

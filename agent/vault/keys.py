@@ -12,7 +12,6 @@ Source: draft-ietf-hpke-pq (MLKEM768-X25519), FIPS 203, RFC 7748, RFC 8032.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +34,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from agent.digest import sha256
 from agent.errors import ConfigError, SealError
 from agent.files import read_private_file
 
@@ -78,7 +78,7 @@ def public_of(private: bytes) -> bytes:
 
 def kid(public: bytes) -> bytes:
     """Return the 8 bytes that name a public key (a recipient's, or Ed25519)."""
-    return hashlib.sha256(public).digest()[:KID_BYTES]
+    return sha256(public)[:KID_BYTES]
 
 
 def load_public(public: bytes) -> MLKEM768X25519PublicKey:

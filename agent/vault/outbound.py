@@ -8,13 +8,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from threading import Lock
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from agent.digest import sha256
 from agent.errors import SealError
 from agent.pb import delivery_pb2, hatch_pb2, ledger_pb2
 from agent.vault import checkpoint, tree
@@ -263,7 +263,7 @@ def is_intact(stored: bytes, body: bytes) -> bool:
         entry.ParseFromString(stored)
     except DecodeError:
         return False
-    return hashlib.sha256(body).digest() == body_hash(entry)
+    return sha256(body) == body_hash(entry)
 
 
 def _pack(shelf: Shelf, log: bytes, i: int, entry: bytes, body: bytes) -> hatch_pb2.Outgoing:

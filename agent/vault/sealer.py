@@ -5,7 +5,6 @@ Used by the sealer's thread alone. A draft is sealed in memory; only the sealed 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Final
 from google.protobuf.message import Message
 
 from agent.clock import REGION
+from agent.digest import sha256
 from agent.errors import SpoolCorruptError, SpoolFullError, SpoolQuotaError
 from agent.pb import ledger_pb2, sealed_pb2
 from agent.vault import seal
@@ -112,7 +112,7 @@ class Sealer:
         # A second attempt comes through here again and gets the next step, never the same key.
         body = seal.seal_segment(live.session, header, payload)
         what = ledger_pb2.SegmentSealed(
-            body=hashlib.sha256(body).digest(), plain=hashlib.sha256(payload).digest(),
+            body=sha256(body), plain=sha256(payload),
             session=live.session.session, lane=header.lane, bytes=len(body),
         )  # fmt: skip
         shelf = BY_LANE[header.lane]
@@ -142,7 +142,7 @@ class Sealer:
         )  # fmt: skip
         body = seal.seal_session(header, secret, wraps)
         what = ledger_pb2.SessionBegun(
-            body=hashlib.sha256(body).digest(), session=name, recipients=header.recipients
+            body=sha256(body), session=name, recipients=header.recipients
         )
         self.log.append([New(what, body, Shelf.SESSION, session=index)])
         # If this body were lost, so would be every segment of the session: nobody can wrap the
@@ -164,7 +164,7 @@ class Sealer:
         if body:
             named = type(what)()
             named.CopyFrom(what)
-            named.body = hashlib.sha256(body).digest()  # type: ignore[attr-defined]  # a policy
+            named.body = sha256(body)  # type: ignore[attr-defined]  # a policy
             what = named
         new = New(what, body)
         for attempt in (1, 2):

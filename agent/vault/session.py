@@ -16,12 +16,13 @@ It does not encrypt, wrap, or know of time. Source: RFC 5869.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from agent.digest import sha256
 
 SESSION_MAGIC: Final = b"iSE1"
 SEGMENT_MAGIC: Final = b"iSG1"
@@ -79,7 +80,7 @@ def split_head(magic: bytes, body: bytes) -> tuple[bytes, bytes, bytes] | None:
 
 def wrap_info(prefix: bytes, kids: tuple[bytes, ...]) -> bytes:
     """Return the HPKE info of a wrap: binds it to its header and to all who must act together."""
-    return _WRAP + hashlib.sha256(prefix).digest() + b"".join(kids)
+    return _WRAP + sha256(prefix) + b"".join(kids)
 
 
 def session_commitment(secret: bytes) -> bytes:
@@ -98,7 +99,7 @@ def segment_secret(chain: bytes, segment_head: bytes) -> SegmentSecret:
     The header is in the derivation: two headers at one step (which only a broken car would make)
     still have different keys, so the fixed nonce stays safe.
     """
-    info = _SEGMENT + hashlib.sha256(segment_head).digest()
+    info = _SEGMENT + sha256(segment_head)
     both = hkdf(chain, info, 32 + COMMITMENT_BYTES)
     return SegmentSecret(both[:32], both[32:])
 

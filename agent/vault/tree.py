@@ -13,12 +13,13 @@ Source: RFC 6962 section 2.1; RFC 9162 sections 2.1.3.2 and 2.1.4.2 (verificatio
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
+from agent.digest import sha256
+
+EMPTY_ROOT: Final = sha256(b"")
 
 Nodes = Callable[[int, int], bytes]  # (height, index) -> hash of a complete subtree
 
@@ -33,12 +34,12 @@ class Subtree(NamedTuple):
 
 def leaf_hash(entry: bytes) -> bytes:
     """Return the hash of a leaf. The 0x00 keeps leaves and nodes apart (second preimages)."""
-    return hashlib.sha256(b"\x00" + entry).digest()
+    return sha256(b"\x00" + entry)
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Return the hash of an inner node."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    return sha256(b"\x01" + left + right)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
+from agent.digest import sha256
 from agent.errors import SpoolCorruptError, SpoolError, SpoolFullError
 from agent.pb import delivery_pb2, hatch_pb2, ledger_pb2
 from agent.pb.segment_pb2 import Moment
@@ -226,7 +226,7 @@ class Vault:
         """
         self._policy = (what, body)
         named = self._spool.one("SELECT v FROM meta WHERE k='policy'")
-        if what.why != STARTED or named != (hashlib.sha256(body).digest() if body else b""):
+        if what.why != STARTED or named != (sha256(body) if body else b""):
             self.record(what, body)
 
     def housekeep(self) -> None:
