@@ -57,8 +57,8 @@ def _open_early(config: Config) -> dict[str, socket.socket]:
             try:
                 fd = bool(bus.settings.get("fd", False))
                 sockets[bus.name] = open_socket(str(bus.settings["channel"]), fd)
-            except BusError as error:  # it may appear later: the reader tries again
-                log.warning("bus %s: %s", bus.name, error)
+            except BusError:
+                continue  # it may appear later: the reader tries again, and says why it cannot
     return sockets
 
 
