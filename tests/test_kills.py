@@ -66,6 +66,17 @@ def covered(made: Rig) -> bool:
     return bool(log["checkpoint"]) and log["checkpoint"]["size"] == log["entries"]
 
 
+def signed(made: Rig) -> bool:
+    """Whether the car has signed a head that holds every entry of its ledger."""
+    status = made.status()
+    if not status or status["policy"]["name"] is None:
+        return False
+    spool = (made.car / "state" / "spool" / "spool.db").as_uri()
+    with closing(sqlite3.connect(f"{spool}?mode=ro", uri=True)) as car:
+        (size,) = car.execute("SELECT max(size) FROM checkpoint").fetchone()
+    return bool(size == status["spool"]["size"])
+
+
 def whole(made: Rig, starts: int, clean: int) -> None:
     """The region has every entry of the one ledger, signed for and without holes.
 
@@ -74,9 +85,12 @@ def whole(made: Rig, starts: int, clean: int) -> None:
         starts: how often capture has been started.
         clean: how many of these came after an orderly end, the first included.
     """
-    # The next start signs what is there; no bus brings anything new.
+    # The next start signs what is there, and no bus brings anything new; a new link asks at once.
+    made.kill("uplink", 15)
     made.bus(name="can0", interface="virtual", channel="silent")
     start(made, "capture")
+    wait_for(lambda: signed(made), 30, "a signed head of the whole log")
+    start(made, "uplink")
     wait_for(lambda: covered(made), 60, "a co-signed head of the whole log")
     status = made.status()
     assert status

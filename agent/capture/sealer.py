@@ -42,7 +42,7 @@ class Counters:
     kept: int = 0  # frames that a rule wanted
     samples: int = 0  # signal samples that a rule wanted
     segments: int = 0
-    lost: int = 0
+    lost: int = 0  # frames and samples that were wanted and are not kept
 
 
 class Sealer:
@@ -129,6 +129,8 @@ class Sealer:
         for draft in drafts:
             if self._vault.seal(draft) is not None:
                 self.counters.segments += 1
+            else:
+                self.counters.lost += len(draft.frames) + len(draft.signals)
 
     def _flush(self, now: Moment) -> None:
         if self._recorder is not None:

@@ -17,6 +17,7 @@ from typing import Final
 
 from agent.errors import SpoolError, SpoolQuotaError
 from agent.pb import ledger_pb2
+from agent.vault.schema import PAGE_BYTES
 from agent.vault.shelves import Shelf, evictable_for, ranges, reason_for
 from agent.vault.spool import OVERFLOW_BYTES, Spool, Transaction
 
@@ -76,6 +77,15 @@ def drop_entries(dropped: Dropped) -> list[ledger_pb2.Drop]:
     ]
 
 
+def attainable(folder: Path, quota: int) -> int:
+    """Return a quota that the folder's file system can hold at all, bytes.
+
+    What others have filled does not count: they may go. A small file system stays small.
+    """
+    disk = os.statvfs(folder)
+    return min(quota, disk.f_blocks * disk.f_frsize * 9 // 10)
+
+
 class Ballast:
     """A file of nothing that is given up when the disk is full, and taken back afterwards."""
 
@@ -99,6 +109,11 @@ class Ballast:
                 return False  # no room is an answer here, not a failure
             self.is_held = True
         return True
+
+    def pages_left(self) -> int:
+        """Return how many pages a file may grow by now and leave room for a WAL."""
+        disk = os.statvfs(self.path.parent)
+        return max(0, disk.f_bavail * disk.f_frsize - 2 * self.size) // PAGE_BYTES
 
     def release(self) -> None:
         """Give the room back to the disk.

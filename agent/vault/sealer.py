@@ -189,14 +189,15 @@ class Sealer:
         """
         spool = self.log.spool
         if self._is_due("full", REPEAT_NS):
-            _log.warning("no room for the spool: it stops growing and evicts")
+            _log.warning("no room for the spool on the disk: it stops growing and evicts")
         self._ballast.release()
         try:
             spool.checkpoint_wal()
         except SpoolFullError:
             # The next transaction will say so too; what it loses is counted there.
             _log.debug("the disk has no room to copy the WAL back")
-        spool.limit(max(1, spool.pages()))
+        pages = max(1, spool.pages())
+        spool.limit(max(pages, min(pages + self._ballast.pages_left(), spool.size.max_pages)))
 
     def _restore(self) -> None:
         """Grow again once the disk has room, up to the quota."""
@@ -250,6 +251,10 @@ class Sealer:
             self.log.append([], dropped={ledger_pb2.Drop.ROTTEN: rotten})
             self._found.rotten.difference_update(rotten)
         self._write_losses(all_of_them=all_of_them)
+
+    def unwritten(self) -> int:
+        """Return how many rows were lost that the ledger does not know of."""
+        return sum(self._losses.values())
 
     def housekeep(self) -> None:
         """Do what is due; see `Vault.housekeep`."""

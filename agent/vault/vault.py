@@ -34,7 +34,7 @@ from agent.vault.cpu import read_aead
 from agent.vault.identity import Identity
 from agent.vault.log import New, set_meta
 from agent.vault.outbound import Found, Outbound, Skip
-from agent.vault.room import Ballast
+from agent.vault.room import Ballast, attainable
 from agent.vault.sealer import Sealer
 from agent.vault.segment import Draft
 from agent.vault.shelves import TOPIC, WAITING
@@ -87,7 +87,7 @@ class Vault:
         self._folder, self._lock_file = folder, lock
         self._identity, self._now, self._rng = identity, now, rng
         self._boot_id, self._version = boot_id, version
-        self._size = Size(quota_bytes)
+        self._size = Size(max(MIN_QUOTA_BYTES, attainable(folder, quota_bytes)))
         self._path = folder / "spool" / salvage.FILE
         self._hatch = RLock()  # held by the hatch's calls, and while the file is exchanged
         self._found = Found()
@@ -334,11 +334,19 @@ class Vault:
             try:
                 self._sealer.end_sessions()
                 if clean:
-                    self._sealer.write_down(all_of_them=True)
-                    self._sealer.sign()
-                    with self._spool.write() as transaction:
-                        set_meta(transaction, "clean", b"1")
+                    self._write_last()
             finally:
                 self._second.close()
                 self._spool.close()
                 os.close(self._lock_file)
+
+    def _write_last(self) -> None:
+        try:
+            self._sealer.write_down(all_of_them=True)
+            self._sealer.sign()
+            with self._spool.write() as transaction:
+                set_meta(transaction, "clean", b"1")
+        except SpoolFullError:
+            _log.debug("the disk is full: the end of this run is not noted")
+        if lost := self._sealer.unwritten():
+            _log.error("%d rows were lost, and the disk has no room to note it", lost)
