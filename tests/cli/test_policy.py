@@ -77,7 +77,7 @@ def test_show_says_what_why_for_whom_how_long_until_when(compiled):
     for text in (
         "in force until 2027-07-01T00:00:00Z", "*:*, raw", "one sample every 10s",
         "when the value changes", "BrakeStatus.BrakePressure [bar] on can0",
-        "law:GB/T 32960", "the region or the owner", "up to 7d",
+        "law:GB/T 32960", "opens   the region", "up to 7d",
     ):  # fmt: skip
         assert text in output
 
