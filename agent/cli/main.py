@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from typing import Final
 
@@ -59,6 +60,8 @@ def inland() -> None:
 
 def main() -> None:
     """Run the command line and exit."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see __main__.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # A worker thread a core for matrix products is memory that nothing here ever uses.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
