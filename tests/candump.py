@@ -22,7 +22,9 @@ def line(row: FrameBatch, channels: tuple[str, ...]) -> str:
     if flags & ERROR:
         shown = f"{identifier | 0x20000000:08X}"
     else:
-        shown = f"{identifier:08X}" if flags & EXTENDED or identifier > 0x7FF else f"{identifier:03X}"
+        shown = (
+            f"{identifier:08X}" if flags & EXTENDED or identifier > 0x7FF else f"{identifier:03X}"
+        )
     data = row["data"][:length].tobytes().hex().upper()
     if flags & REMOTE:  # first: an ASC log may call a remote frame CAN FD, which has no such text
         text = f"{shown}#R{f'{length:X}' if length else ''}"
