@@ -22,13 +22,15 @@ def line(row: FrameBatch, channels: tuple[str, ...]) -> str:
     if flags & ERROR:
         shown = f"{identifier | 0x20000000:08X}"
     else:
-        shown = f"{identifier:08X}" if flags & EXTENDED else f"{identifier:03X}"
+        shown = (
+            f"{identifier:08X}" if flags & EXTENDED or identifier > 0x7FF else f"{identifier:03X}"
+        )
     data = row["data"][:length].tobytes().hex().upper()
-    if flags & FD:
+    if flags & REMOTE:  # first: an ASC log may call a remote frame CAN FD, which has no such text
+        text = f"{shown}#R{f'{length:X}' if length else ''}"
+    elif flags & FD:
         nibble = (1 if flags & BRS else 0) | (2 if flags & ESI else 0)
         text = f"{shown}##{nibble}{data}"
-    elif flags & REMOTE:
-        text = f"{shown}#R{length or ''}"
     else:
         text = f"{shown}#{data}"
     return f"({sign}{seconds:010d}.{rest:06d}) {channels[int(row['channel'])]} {text}"

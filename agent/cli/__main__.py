@@ -4,7 +4,13 @@ Importing click costs as much time as everything that `inland capture` needs bef
 bound. So they are bound here, before it.
 """
 
+import signal
 import sys
+
+# While modules load, an interrupt ends the process as it ends any program: without a traceback.
+# Whoever has it ignored (nohup) keeps that.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def start() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import socket
 import sys
 from typing import Final
@@ -64,6 +65,8 @@ def main(sockets: dict[str, socket.socket] | None = None) -> None:
     Args:
         sockets: of `inland capture`, bound already, by the name of their bus.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see __main__.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # A worker thread a core for matrix products is memory that nothing here ever uses.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:

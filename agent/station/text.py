@@ -68,7 +68,8 @@ def _candump(frames: FrameBatch, channels: tuple[str, ...]) -> bytes:
     flags, lengths = frames["flags"], frames["length"]
     errors = np.where(flags & ERROR, CAN_ERR_FLAG, 0)
     ids = (frames["arbitration_id"] | errors).astype(np.uint32)
-    wide = (flags & (EXTENDED | ERROR)) != 0
+    # Some writers of logs forget the flag; an id that needs 29 bits is never cut to 11.
+    wide = ((flags & (EXTENDED | ERROR)) != 0) | (ids > 0x7FF)
     kind = np.where(flags & REMOTE, 2, np.where(flags & FD, 1, 0))
     # All lines of one shape have one length and are written as one matrix.
     shape = ((frames["channel"].astype(np.int64) * 2 + wide) * 4 + kind) * 256 + lengths

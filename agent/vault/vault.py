@@ -180,8 +180,8 @@ class Vault:
             self._found.rotten.clear()
             self._begin_anew(error)
             self._is_damaged = False
-        if self._policy is not None:
-            self.decide_by(*self._policy)  # its segments must find their dictionary in their log
+        if self._policy is not None:  # segments must find their dictionary in their own log
+            self.decide_by(*self._policy)
 
     def seal(self, draft: Draft) -> int | None:
         """Seal a draft and store it, durably, with its entry.
@@ -203,11 +203,11 @@ class Vault:
         """Append an entry to the ledger, durably.
 
         Args:
-            what: one of the messages that an Entry can hold, e.g. Loss.
+            what: one of the messages of an Entry.
             body: stored and uploaded with it; its hash is put into `what.body`.
 
         Returns:
-            The index of the entry; -1 if the disk is full: it follows as soon as there is room.
+            Its index; -1 if the disk is full: it follows as soon as there is room.
 
         Raises:
             SpoolError: the storage failed; end the process.
@@ -219,10 +219,9 @@ class Vault:
             return self._sealer.record(what, body)
 
     def decide_by(self, what: ledger_pb2.PolicyInForce, body: bytes) -> None:
-        """Record which policy decides from here on, as `record` does; every log names its own.
+        """Record which policy decides from here on; a start under the one named last writes none.
 
-        A run that starts under the policy which its log names last writes nothing: the boot entry
-        says that it started, and a policy's bytes are stored once however often a car is started.
+        So its bytes are stored once in a log, however often the car is started.
         """
         self._policy = (what, body)
         named = self._spool.one("SELECT v FROM meta WHERE k='policy'")
@@ -315,7 +314,7 @@ class Vault:
 
     def moment(self) -> Moment:
         """Return now by every clock."""
-        assert self._time is not None  # as above
+        assert self._time is not None
         return self._time.moment()
 
     def close(self, clean: bool = True) -> None:

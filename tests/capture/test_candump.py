@@ -39,7 +39,8 @@ def frame_lines(draw) -> str:
         text = f"{0x20000000 | draw(st.integers(0, 0x1FF)):08X}"
     before = draw(st.sampled_from(["", "", "", "12 ", " "]))
     behind = draw(st.sampled_from(["", "", "", " R", " T", " RX", " "]))
-    line = f"{before}({seconds:d}.{fraction}) {name} {text}{payload}{behind}"
+    sign = draw(st.sampled_from(["", "", "", "-"]))
+    line = f"{before}({sign}{seconds:d}.{fraction}) {name} {text}{payload}{behind}"
     return line.lower() if draw(st.integers(0, 9)) == 0 else line
 
 

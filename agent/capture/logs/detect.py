@@ -30,7 +30,7 @@ _TEXT: Final = (
 # A format whose lines all look alike: half of them at least, so that a text that only quotes some
 # lines is no log, and a log with some broken lines is one.
 _MOSTLY: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
-    (re.compile(rb"^\s*(?:\d+[ \t]+)?\(\d+\.\d+\)[ \t]+\S+[ \t]+[0-9A-Fa-f]+#", re.M), "candump"),
+    (re.compile(rb"^\s*(?:\d+[ \t]+)?\(-?\d+\.\d+\)[ \t]+\S+[ \t]+[0-9A-Fa-f]+#", re.M), "candump"),
     (re.compile(rb"^\d+\.\d+[ \t]+\d*(?:[RT](?:11|29)[ \t]+[0-9A-Fa-f]|CXX|CEV)", re.M), "crtd"),
 )
 _ASC: Final = re.compile(rb"^(?:date\s+\w+\s|base\s+(?:hex|dec)\b)", re.M | re.I)
