@@ -44,7 +44,6 @@ from agent.vault.timekeeper import Timekeeper
 MIN_QUOTA_BYTES: Final = 2 * 1024 * 1024
 
 STARTED: Final = "started"  # PolicyInForce.why of a run that begins
-
 _log = logging.getLogger(__name__)
 
 
