@@ -57,12 +57,12 @@ class Recorder:
                 full += self._put(part.rule_set, channels, now, signals=signals)
         return full
 
-    def due(self, channels: tuple[str, ...], now: Moment) -> list[Draft]:
-        """Return the segments whose time is up."""
+    def due(self, channels: tuple[str, ...], now: Moment, *, ahead_ns: int = 0) -> list[Draft]:
+        """Return the segments whose time is up, or will be within `ahead_ns`."""
         return [
             self._close(rule_set, channels, now)
             for rule_set, segment in list(self._open.items())
-            if now.boottime_ns - segment.opened.boottime_ns >= rule_set.flush_ns
+            if now.boottime_ns - segment.opened.boottime_ns + ahead_ns >= rule_set.flush_ns
         ]
 
     def flush(self, channels: tuple[str, ...], now: Moment) -> list[Draft]:

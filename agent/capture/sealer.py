@@ -27,6 +27,9 @@ from agent.vault.segment import Draft
 from agent.vault.vault import Vault
 
 STEP_S: Final = 0.1  # rows gather meanwhile: a batch costs far less per frame than a frame alone
+# A frame may have waited so long in a reader, and the next look is a step away: a segment is closed
+# so much early that none of its frames is unsealed for longer than its `flush`.
+AHEAD_NS: Final = 200_000_000
 BATCH_FRAMES: Final = 16_384
 LOOK_NS: Final = 500_000_000  # for another policy
 HOUSE_NS: Final = 1_000_000_000
@@ -91,7 +94,7 @@ class Sealer:
         over = all(reader.ended for reader in self._readers) and bool(self._readers)
         busy = self._take(now)
         if self._recorder is not None:
-            self._seal(self._recorder.due(self._channels.names, now))
+            self._seal(self._recorder.due(self._channels.names, now, ahead_ns=AHEAD_NS))
         if now.boottime_ns - self._housed_ns >= HOUSE_NS:
             self._housed_ns = now.boottime_ns
             self._keep_house()

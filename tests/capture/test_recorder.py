@@ -98,8 +98,9 @@ def test_what_stays_open_is_what_is_not_due():
     frames = np.zeros(3, FRAME)
     assert recorder.add([Kept(RULE_SETS[0], frames, np.zeros(0, SIGNAL))], ("a",), at(5)) == []
     assert recorder.due(("a",), at(5 + FLUSH_NS - 1)) == []
-    (draft,) = recorder.due(("a",), at(5 + FLUSH_NS))
-    assert (draft.opened.boottime_ns, draft.closed.boottime_ns) == (5, 5 + FLUSH_NS)
+    assert recorder.due(("a",), at(5), ahead_ns=FLUSH_NS - 1) == []
+    (draft,) = recorder.due(("a",), at(5 + FLUSH_NS - 10), ahead_ns=10)
+    assert (draft.opened.boottime_ns, draft.closed.boottime_ns) == (5, 5 + FLUSH_NS - 10)
 
 
 def test_merge_orders_buses_by_stamp_and_leaves_each_bus_as_it_came():
