@@ -88,6 +88,7 @@ class Salvage:
         self._deadline = time.monotonic() + budget_s
         self._holes = 0
         self.log, self.size, self.carried = b"", 0, 0
+        self._lost_sessions: set[bytes] = set()
         self._connection: sqlite3.Connection | None = self._connect(template)
         if self._connection is not None:
             self.log = self._log_id(self._connection)
@@ -175,11 +176,17 @@ class Salvage:
         if shelf is None:
             is_segment = entry.WhichOneof("what") == "segment"
             shelf = BY_LANE[entry.segment.lane] if is_segment else Shelf.SESSION
-        if shelf == Shelf.RECORDER or not is_intact(stored, body):
+        if shelf == Shelf.RECORDER or not is_intact(stored, body) or self._is_orphan(entry):
             body = b""
+        if not body and entry.WhichOneof("what") == "session":
+            self._lost_sessions.add(entry.session.session)
         if not body and body_hash(entry) and shelf != Shelf.RECORDER:
             shelf = Shelf.HOLLOW
         yield Row(i, shelf, stored, body)
+
+    def _is_orphan(self, entry: ledger_pb2.Entry) -> bool:
+        """Whether it is a segment that nobody can open, because its session is damaged."""
+        return entry.segment.session in self._lost_sessions
 
     def _read(self, connection: sqlite3.Connection, i: int) -> tuple[bytes, bytes] | None:
         entry = ledger_pb2.Entry()

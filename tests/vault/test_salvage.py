@@ -1,6 +1,7 @@
 """Damage: the file is put aside, a new log begins with a gap, and what is good is uploaded."""
 
 import random
+import sqlite3
 import time
 
 import pytest
@@ -149,6 +150,25 @@ def test_a_crash_between_quarantine_and_salvage_is_finished_at_the_next_start(ca
     car.start()
     assert len(car.what("gap")) == 1
     assert car.vault._spool.tally.salvaged == 5 + 3
+
+
+def test_segments_whose_session_is_lost_do_not_wait_for_ever(car):
+    """Nobody can open them; the region would never receipt them."""
+    sealed = backlog(car, 4)
+    car.shut()
+    with sqlite3.connect(car.database) as connection:
+        connection.execute(
+            "UPDATE body SET blob=zeroblob(length(blob)) WHERE i=?", (min(sealed) - 1,)
+        )
+    connection.close()
+    scar(car.database, [0])
+    car.start()
+    outgoing = car.vault.take(50, world.MIB, {})[0]
+    lost = [out.upload for out in outgoing if out.upload.index in sealed]
+    assert len(lost) == 4
+    assert not any(upload.body for upload in lost)
+    Region().drain(car.vault)
+    assert not sum(car.vault.status().pending.values())
 
 
 def test_confirmed_entries_are_not_carried_over(car):
