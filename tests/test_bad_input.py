@@ -290,6 +290,7 @@ def test_full_disk(tmp_path: Path, small_disk: Path):
 
 
 @needs_mosquitto
+@pytest.mark.slow
 def test_disk_that_others_filled(tmp_path: Path, small_disk: Path):
     """One warning, capture goes on, and what finds no room is counted in the ledger."""
     with rig(tmp_path) as made:

@@ -78,9 +78,10 @@ def test_default_path_is_the_one_of_the_configuration() -> None:
 
 
 def test_nothing_slow_is_imported_before_the_bind() -> None:
+    # -S: what an editable installation imports to find its packages is not ours.
     code = "import sys, json, agent.service.sockets; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     slow = {"click", "numpy", "dataclasses", "inspect", "pathlib", "logging", "difflib"}
     slow |= {"google", "sqlite3", "can", "agent.config"}
