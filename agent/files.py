@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +58,20 @@ def write_whole(path: Path, chunks: Iterable[bytes], *, mode: int = 0o600) -> No
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def short_name(path: Path) -> Iterator[str]:
+    """Give a short name for a Unix socket, however deep its folder lies: 108 bytes, unix(7).
+
+    Raises:
+        OSError: the folder is not there.
+    """
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 def sync_folder(folder: Path) -> None:

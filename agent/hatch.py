@@ -2,8 +2,7 @@
 
 Rules:
 - A message is u32 big endian length, then HatchRequest (to capture) or HatchReply (to the uplink).
-  A reply is at most 1 MiB, a request at most 128 KiB: a request of many empty fields costs a
-  parser far more memory than it has bytes.
+  A reply is at most 1 MiB, a request 128 KiB: many empty fields cost a parser far more memory.
 - Capture serves, the uplink asks. One answer per question, in order; the next question of a client
   is not even read before the answer to the last one has left.
 - Mode 0660; SO_PEERCRED must name an allowed uid; at most 4 clients (the one silent longest makes
@@ -29,6 +28,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from agent.errors import HatchError, InlandError
+from agent.files import short_name
 from agent.pb import hatch_pb2 as pb
 from agent.pb.delivery_pb2 import CheckpointUpload
 from agent.pb.hatch_pb2 import HatchReply, HatchRequest
@@ -237,10 +237,10 @@ def _bind(path: Path) -> tuple[socket.socket, int]:
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Linux gives the file the mode of the unbound socket: it is never open to others. chmod
-        # then gives back what the umask took away.
+        # The file gets the mode of the socket: never open to others. chmod undoes the umask.
         os.fchmod(sock.fileno(), 0o660)
-        sock.bind(str(path))
+        with short_name(path) as name:
+            sock.bind(name)
         path.chmod(0o660)
         sock.listen(32)  # of them, those beyond MAX_CLIENTS are crowded out at once
         sock.setblocking(False)
@@ -258,7 +258,8 @@ def _remove_stale(path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
-            probe.connect(str(path))
+            with short_name(path) as name:
+                probe.connect(name)
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
             return
@@ -332,7 +333,8 @@ class HatchClient:
         if self._sock is None:
             self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._sock.settimeout(self._timeout_s)
-            self._sock.connect(str(self.path))
+            with short_name(self.path) as name:
+                self._sock.connect(name)
         deadline_s = time.monotonic() + self._timeout_s
         self._sock.sendall(frame(request, MAX_REQUEST_BYTES))
         while (message := self._frames.take()) is None:

@@ -432,7 +432,12 @@ def test_demo_interrupted_half_way_leaves_nothing(tmp_path: Path):
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
         )  # fmt: skip
     try:
-        wait_for(lambda: "frames" in words.read_text("utf-8"), 60, "frames that flow")
+        wait_for(
+            lambda: "frames" in words.read_text("utf-8") or process.poll() is not None,
+            60,
+            "frames that flow",
+        )
+        assert process.poll() is None, words.read_text("utf-8")
         assert len(running_with(mark)) >= 5
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130

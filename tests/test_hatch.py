@@ -148,6 +148,16 @@ def test_questions_are_answered(tmp_path: Path) -> None:
     assert not server.path.exists()
 
 
+def test_a_deep_folder_is_no_obstacle(tmp_path: Path) -> None:
+    """A socket's name has 108 bytes at most (unix(7)); a folder's may be longer."""
+    folder = tmp_path / ("deep" * 20) / ("deeper" * 20)
+    folder.mkdir(parents=True)
+    with serving(folder / "hatch.sock"):
+        client = HatchClient(folder / "hatch.sock")
+        assert client.status()
+        client.close()
+
+
 def test_failures_of_capture_are_told_and_the_hatch_goes_on(tmp_path: Path) -> None:
     with serving(tmp_path / "hatch") as server:
         client = HatchClient(server.path)

@@ -46,6 +46,7 @@ from agent.uplink.tls import PinnedContext
 log: Final = logging.getLogger(__name__)
 
 MAX_ERROR_CHARS: Final = 300
+ABSENT_S: Final = 5.0  # how long capture may be away before anybody is told
 
 
 class Uplink:
@@ -96,6 +97,7 @@ class Uplink:
         self._wait_s = 0.0
         self._reported_s = self._ask_s = self._checkpoint_s = self._hatch_s = -1e9
         self._idle_s = self._timing.idle_low_s
+        self._answered_s = self._clock()  # when capture last did
         self._asked_head = False  # capture had no signed head, and is asked once more
         self._receipts: list[bytes] = []
         self._forged = 0
@@ -114,6 +116,7 @@ class Uplink:
         """Connect once, work until the link ends, and return the wait before the next time."""
         try:
             trusted_ns = self._hatch.next(0, 0, {}).trusted_unix_ns
+            self._answered_s = self._clock()
         except HatchError as error:
             self._note(error)
             return self._timing.hatch_s
@@ -241,6 +244,7 @@ class Uplink:
             if now_s >= self._reported_s + self._timing.report_s:
                 self._reported_s = now_s
                 self._hatch.report(self._report)
+                self._answered_s = now_s
         except HatchError as error:
             self._hatch_s = now_s + self._timing.hatch_s
             self._note(error)
@@ -312,6 +316,8 @@ class Uplink:
 
     def _note(self, error: LinkError | HatchError) -> None:
         """Record an error in the report; log it once, not each time it repeats."""
+        if isinstance(error, HatchError) and self._clock() < self._answered_s + ABSENT_S:
+            return  # capture is starting, or ending before us
         text = str(error)[:MAX_ERROR_CHARS]
         if text != self._report.last_error:
             log.warning("%s", text)
