@@ -250,7 +250,7 @@ def drive_through(folder: Path, region: RegionFolder, policy: bytes, log: Path) 
 @pytest.mark.timeout(900)
 def test_every_recorded_log(tmp_path: Path):
     """Real cars and a truck, two buses, stamps out of order: in equals out for each log."""
-    pytest.importorskip("asammdf", reason="needs the extra inland[mdf]: some logs are MF4")
+    pytest.importorskip("asammdf", reason="needs the extra inland[mf4]: some logs are MF4")
     logs = recorded_logs()
     with rig(tmp_path) as made:
         region = load_region(made.region)
