@@ -63,39 +63,39 @@ def socketcan() -> list[Figure]:
     """Read by recvmmsg into a batch, against select, recvmsg and a Message a frame."""
     data = records(ROUND)
 
-    def pair() -> tuple[socket.socket, Callable[[], None]]:
-        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    def filler(receiver: socket.socket, sender: socket.socket) -> Callable[[], None]:
         receiver.bind(("127.0.0.1", 0))
-        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sender.connect(receiver.getsockname())
-        return receiver, lambda: [sender.send(record) for record in data] and None
+        prepare(receiver)
+        return lambda: [sender.send(record) for record in data] and None
 
-    mine, fill = pair()
-    prepare(mine)
-    bus = SocketcanBus(mine, "can0", ChannelTable())
-    bus.drain_s = 0
-    ours = _spent(lambda count: _drain(bus, count), fill)
-    floor = _spent(lambda count: _kernel_alone(bus, count), fill)
-    bus.close()
+    with _datagrams() as receiver, _datagrams() as sender:
+        fill = filler(receiver, sender)
+        bus = SocketcanBus(receiver, "can0", ChannelTable())
+        bus.drain_s = 0
+        ours = _spent(lambda count: _drain(bus, count), fill)
+        floor = _spent(lambda count: _kernel_alone(bus, count), fill)
+    with _datagrams() as receiver, _datagrams() as sender:
+        fill = filler(receiver, sender)
+        receiver.setsockopt(socket.SOL_SOCKET, 40, 0)  # python-can asserts one ancillary item
 
-    theirs_socket, fill = pair()
-    prepare(theirs_socket)
-    theirs_socket.setsockopt(socket.SOL_SOCKET, 40, 0)  # python-can asserts one ancillary item
+        def read(count: int) -> int:
+            for _ in range(count):
+                select.select([receiver], [], [], 1)
+                capture_message(receiver)
+            return count
 
-    def read(count: int) -> int:
-        for _ in range(count):
-            select.select([theirs_socket], [], [], 1)
-            capture_message(theirs_socket)
-        return count
-
-    theirs = _spent(read, fill)
-    theirs_socket.close()
+        theirs = _spent(read, fill)
     return [faster(
         "reading SocketCAN frames", ours * 1e6, "python-can recv", theirs * 1e6,
         unit="us CPU a frame", bar=10,
         note="UDP loopback with kernel stamps stands in for AF_CAN; the system call alone takes "
         f"{floor * 1e6:.2f} us, so {theirs / floor:.0f}x is the most that recvmmsg can give",
     )]  # fmt: skip
+
+
+def _datagrams() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
 
 def _kernel_alone(bus: SocketcanBus, count: int) -> int:
