@@ -63,6 +63,11 @@ def trusted_ns(trust: Trust, now: Reading) -> tuple[int, int]:
     return at_least, FLOOR
 
 
+def first_trusted_ns(now: Reading) -> int:
+    """Return the trusted time of one who has learnt nothing yet, a command: ns since the epoch."""
+    return trusted_ns(Trust(BUILD_FLOOR_NS, now.boottime_ns, signed=False), now)[0]
+
+
 def learn(trust: Trust, signed_unix_ns: int, now: Reading) -> Trust:
     """Return the trust after the region has signed a time; an earlier time changes nothing."""
     if signed_unix_ns < trust_at(trust, now):

@@ -19,7 +19,7 @@ from typing import Final
 import click
 
 from agent.cli.common import config_option, json_option, print_json
-from agent.clock import BUILD_FLOOR_NS, Trust, read_clocks, trusted_ns
+from agent.clock import BUILD_FLOOR_NS, first_trusted_ns, read_clocks
 from agent.config import Bus, Config, load_config
 from agent.errors import HatchError, InlandError
 from agent.region import RegionCard, load_region_card
@@ -155,8 +155,7 @@ def _disk(config: Config) -> Finding:
 
 
 def _now_ns() -> int:
-    now = read_clocks()
-    return trusted_ns(Trust(BUILD_FLOOR_NS, now.boottime_ns, signed=False), now)[0]
+    return first_trusted_ns(read_clocks())
 
 
 def _clock() -> Finding:

@@ -66,7 +66,7 @@ def install(file: Path, *, config_path: Path, state: Path | None, region_card: P
       inland policy install fleet.policy --config /etc/inland/agent.toml
       inland policy install fleet.policy --state /var/lib/inland --region-card region.toml
     """
-    from agent.clock import BUILD_FLOOR_NS, Trust, read_clocks, trusted_ns
+    from agent.clock import first_trusted_ns, read_clocks
     from agent.policy import store
     from agent.policy.compiled import load_policy
     from agent.region import load_region_card
@@ -75,8 +75,7 @@ def install(file: Path, *, config_path: Path, state: Path | None, region_card: P
         state, region_card = _configured(config_path, state, region_card)
     data = _read(file)
     region = load_region_card(region_card).region
-    now_ns, _ = trusted_ns(Trust(BUILD_FLOOR_NS, 0, signed=False), read_clocks())
-    policy = load_policy(data, region=region, now_ns=now_ns)
+    policy = load_policy(data, region=region, now_ns=first_trusted_ns(read_clocks()))
     changed = store.install(state / "policy", data)
     name = f"{policy.name} version {policy.version}"
     click.echo(f"{name} is in force" if changed else f"{name} was in force already")
