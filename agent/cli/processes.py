@@ -65,12 +65,10 @@ class Processes:
 
     def stop(self, *names: str) -> None:
         """End these processes, or all, the last started first; kill what does not end in time."""
-        for name in names or tuple(reversed(self._running)):
-            process = self._running.pop(name, None)
-            if process is None:
-                continue
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+        ending = [self._running.pop(n) for n in names or tuple(reversed(self._running))]
+        for process in ending:  # all are told before any is waited for: one grace, not the sum
+            process.send_signal(signal.SIGTERM)
+        for process in ending:
             try:
                 process.wait(GRACE_S)
             except subprocess.TimeoutExpired:
