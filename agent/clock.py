@@ -22,7 +22,7 @@ STEP_NS: Final = 5 * 10**9  # a larger jump of the wall clock becomes a ledger e
 
 FLOOR: Final = 0
 WALL: Final = 1
-REGION: Final = 2  # values of ClockQuality in segment.proto
+REGION: Final = 2  # values of ClockQuality in moment.proto
 
 
 @dataclass(frozen=True, slots=True)

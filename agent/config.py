@@ -19,7 +19,7 @@ from agent.units import duration_ns, nearest, size_bytes
 
 DEFAULT_PATH: Final = Path("/etc/inland/agent.toml")
 TOP: Final = ("state", "run", "region_card", "vehicle", "bus", "limits", "uplink")
-VEHICLE: Final = ("id", "certificate", "key", "ledger_key")
+VEHICLE: Final = ("id", "certificate", "key", "ledger_key", "group", "zones_key")
 LIMITS: Final = ("spool", "queue_frames")
 UPLINK: Final = ("spread",)
 MIN_SPOOL: Final = 8 << 20  # bytes: below this eviction would run all the time
@@ -34,12 +34,16 @@ class Vehicle:
         certificate: PEM of the client certificate.
         key: PEM of its private key, read by uplink alone.
         ledger_key: PEM of the Ed25519 key that signs checkpoints, read by capture alone.
+        group: vehicles of one group are offered the same policies.
+        zones_key: opens the sealed zones of policies, read by capture alone; None: no zones.
     """
 
     id: str
     certificate: Path
     key: Path
     ledger_key: Path
+    group: str = "default"
+    zones_key: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +143,24 @@ class _Reader:
                 certificate=self._place(vehicle, "certificate", "vehicle"),
                 key=self._place(vehicle, "key", "vehicle"),
                 ledger_key=self._place(vehicle, "ledger_key", "vehicle"),
+                group=self._text_of(vehicle, "group", "vehicle")
+                if "group" in vehicle
+                else "default",
+                zones_key=self._place(vehicle, "zones_key", "vehicle")
+                if "zones_key" in vehicle
+                else None,
             ),
             buses=self._buses(values.get("bus", [])),
             **optional,
         )
+
+    def _vehicle_options(self, vehicle: dict[str, Any]) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        if "group" in vehicle:
+            options["group"] = self._text_of(vehicle, "group", "vehicle")
+        if "zones_key" in vehicle:
+            options["zones_key"] = self._place(vehicle, "zones_key", "vehicle")
+        return options
 
     def _buses(self, tables: object) -> tuple[Bus, ...]:
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):

@@ -51,6 +51,7 @@ PURE = {
     "agent/capture/recorder.py",
     "agent/capture/rows.py",
     "agent/capture/slcan_lines.py",
+    "agent/policy/clauses.py",
     "agent/policy/compiled.py",
     "agent/policy/engine.py",
     "agent/policy/masks.py",

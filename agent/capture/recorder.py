@@ -14,7 +14,7 @@ import numpy as np
 
 from agent.capture.queue import Arrival
 from agent.frames import SIGNAL, FrameBatch, SignalBatch, concatenate
-from agent.pb.segment_pb2 import Moment
+from agent.pb.moment_pb2 import Moment
 from agent.policy.engine import Kept, RuleSet
 from agent.vault.segment import Draft
 

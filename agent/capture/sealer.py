@@ -21,7 +21,7 @@ from agent.capture.slot import Change, PolicySlot
 from agent.digest import sha256
 from agent.frames import ChannelTable
 from agent.pb.ledger_pb2 import BusState, Loss, PolicyInForce
-from agent.pb.segment_pb2 import Moment
+from agent.pb.moment_pb2 import Moment
 from agent.policy.engine import Engine
 from agent.vault.segment import Draft
 from agent.vault.vault import Vault

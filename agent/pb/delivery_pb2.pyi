@@ -1,8 +1,8 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -41,17 +41,53 @@ class SignedReceipt(_message.Message):
     def __init__(self, receipt: _Optional[bytes] = ..., kid: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("vehicle", "log", "index", "leaf", "region_unix_ns", "cosigned")
+    __slots__ = ("vehicle", "log", "index", "leaf", "region_unix_ns", "cosigned", "policy")
     VEHICLE_FIELD_NUMBER: _ClassVar[int]
     LOG_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     LEAF_FIELD_NUMBER: _ClassVar[int]
     REGION_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     COSIGNED_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     vehicle: str
     log: bytes
     index: _containers.RepeatedScalarFieldContainer[int]
     leaf: _containers.RepeatedScalarFieldContainer[bytes]
     region_unix_ns: int
     cosigned: str
-    def __init__(self, vehicle: _Optional[str] = ..., log: _Optional[bytes] = ..., index: _Optional[_Iterable[int]] = ..., leaf: _Optional[_Iterable[bytes]] = ..., region_unix_ns: _Optional[int] = ..., cosigned: _Optional[str] = ...) -> None: ...
+    policy: bytes
+    def __init__(self, vehicle: _Optional[str] = ..., log: _Optional[bytes] = ..., index: _Optional[_Iterable[int]] = ..., leaf: _Optional[_Iterable[bytes]] = ..., region_unix_ns: _Optional[int] = ..., cosigned: _Optional[str] = ..., policy: _Optional[bytes] = ...) -> None: ...
+
+class PolicyQuestion(_message.Message):
+    __slots__ = ("bundle", "offset")
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    bundle: bytes
+    offset: int
+    def __init__(self, bundle: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class PolicyChunk(_message.Message):
+    __slots__ = ("bundle", "size", "offset", "data")
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    bundle: bytes
+    size: int
+    offset: int
+    data: bytes
+    def __init__(self, bundle: _Optional[bytes] = ..., size: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class PolicyBundle(_message.Message):
+    __slots__ = ("file",)
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    file: _containers.RepeatedCompositeFieldContainer[PolicyFile]
+    def __init__(self, file: _Optional[_Iterable[_Union[PolicyFile, _Mapping]]] = ...) -> None: ...
+
+class PolicyFile(_message.Message):
+    __slots__ = ("name", "data")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    data: bytes
+    def __init__(self, name: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...

@@ -8,32 +8,36 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HatchRequest(_message.Message):
-    __slots__ = ("next", "deliver", "report", "status", "checkpoint")
+    __slots__ = ("next", "deliver", "report", "status", "checkpoint", "policy")
     NEXT_FIELD_NUMBER: _ClassVar[int]
     DELIVER_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     next: Next
     deliver: Deliver
     report: LinkReport
     status: StatusQuestion
     checkpoint: CheckpointQuestion
-    def __init__(self, next: _Optional[_Union[Next, _Mapping]] = ..., deliver: _Optional[_Union[Deliver, _Mapping]] = ..., report: _Optional[_Union[LinkReport, _Mapping]] = ..., status: _Optional[_Union[StatusQuestion, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointQuestion, _Mapping]] = ...) -> None: ...
+    policy: PolicyWanted
+    def __init__(self, next: _Optional[_Union[Next, _Mapping]] = ..., deliver: _Optional[_Union[Deliver, _Mapping]] = ..., report: _Optional[_Union[LinkReport, _Mapping]] = ..., status: _Optional[_Union[StatusQuestion, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointQuestion, _Mapping]] = ..., policy: _Optional[_Union[PolicyWanted, _Mapping]] = ...) -> None: ...
 
 class HatchReply(_message.Message):
-    __slots__ = ("batch", "accepted", "status", "checkpoint", "error")
+    __slots__ = ("batch", "accepted", "status", "checkpoint", "error", "policy")
     BATCH_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     batch: Batch
     accepted: Accepted
     status: bytes
     checkpoint: _delivery_pb2.CheckpointUpload
     error: str
-    def __init__(self, batch: _Optional[_Union[Batch, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., status: _Optional[bytes] = ..., checkpoint: _Optional[_Union[_delivery_pb2.CheckpointUpload, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
+    policy: _delivery_pb2.PolicyQuestion
+    def __init__(self, batch: _Optional[_Union[Batch, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., status: _Optional[bytes] = ..., checkpoint: _Optional[_Union[_delivery_pb2.CheckpointUpload, _Mapping]] = ..., error: _Optional[str] = ..., policy: _Optional[_Union[_delivery_pb2.PolicyQuestion, _Mapping]] = ...) -> None: ...
 
 class Next(_message.Message):
     __slots__ = ("count", "bytes", "skip")
@@ -80,12 +84,14 @@ class Deliver(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Accepted(_message.Message):
-    __slots__ = ("confirmed", "valid")
+    __slots__ = ("confirmed", "valid", "wants_policy")
     CONFIRMED_FIELD_NUMBER: _ClassVar[int]
     VALID_FIELD_NUMBER: _ClassVar[int]
+    WANTS_POLICY_FIELD_NUMBER: _ClassVar[int]
     confirmed: int
     valid: bool
-    def __init__(self, confirmed: _Optional[int] = ..., valid: _Optional[bool] = ...) -> None: ...
+    wants_policy: bool
+    def __init__(self, confirmed: _Optional[int] = ..., valid: _Optional[bool] = ..., wants_policy: _Optional[bool] = ...) -> None: ...
 
 class LinkReport(_message.Message):
     __slots__ = ("connected", "peer", "last_error", "connects", "sent", "refused")
@@ -115,5 +121,9 @@ class StatusQuestion(_message.Message):
     def __init__(self) -> None: ...
 
 class CheckpointQuestion(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PolicyWanted(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

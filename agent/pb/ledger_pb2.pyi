@@ -1,5 +1,5 @@
 from agent.pb import sealed_pb2 as _sealed_pb2
-from agent.pb import segment_pb2 as _segment_pb2
+from agent.pb import moment_pb2 as _moment_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Entry(_message.Message):
-    __slots__ = ("index", "at", "genesis", "boot", "session", "segment", "policy", "loss", "drop", "clock", "refusal", "gap", "bus")
+    __slots__ = ("index", "at", "genesis", "boot", "session", "segment", "policy", "loss", "drop", "clock", "refusal", "gap", "bus", "incident", "consent", "kept")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     GENESIS_FIELD_NUMBER: _ClassVar[int]
@@ -24,8 +24,11 @@ class Entry(_message.Message):
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     GAP_FIELD_NUMBER: _ClassVar[int]
     BUS_FIELD_NUMBER: _ClassVar[int]
+    INCIDENT_FIELD_NUMBER: _ClassVar[int]
+    CONSENT_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
     index: int
-    at: _segment_pb2.Moment
+    at: _moment_pb2.Moment
     genesis: Genesis
     boot: Boot
     session: SessionBegun
@@ -37,7 +40,10 @@ class Entry(_message.Message):
     refusal: Refusal
     gap: Gap
     bus: BusState
-    def __init__(self, index: _Optional[int] = ..., at: _Optional[_Union[_segment_pb2.Moment, _Mapping]] = ..., genesis: _Optional[_Union[Genesis, _Mapping]] = ..., boot: _Optional[_Union[Boot, _Mapping]] = ..., session: _Optional[_Union[SessionBegun, _Mapping]] = ..., segment: _Optional[_Union[SegmentSealed, _Mapping]] = ..., policy: _Optional[_Union[PolicyInForce, _Mapping]] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., drop: _Optional[_Union[Drop, _Mapping]] = ..., clock: _Optional[_Union[ClockStep, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., bus: _Optional[_Union[BusState, _Mapping]] = ...) -> None: ...
+    incident: Incident
+    consent: ConsentChange
+    kept: Kept
+    def __init__(self, index: _Optional[int] = ..., at: _Optional[_Union[_moment_pb2.Moment, _Mapping]] = ..., genesis: _Optional[_Union[Genesis, _Mapping]] = ..., boot: _Optional[_Union[Boot, _Mapping]] = ..., session: _Optional[_Union[SessionBegun, _Mapping]] = ..., segment: _Optional[_Union[SegmentSealed, _Mapping]] = ..., policy: _Optional[_Union[PolicyInForce, _Mapping]] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., drop: _Optional[_Union[Drop, _Mapping]] = ..., clock: _Optional[_Union[ClockStep, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., bus: _Optional[_Union[BusState, _Mapping]] = ..., incident: _Optional[_Union[Incident, _Mapping]] = ..., consent: _Optional[_Union[ConsentChange, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ...) -> None: ...
 
 class Genesis(_message.Message):
     __slots__ = ("region", "vehicle", "log", "ledger_key")
@@ -130,11 +136,15 @@ class Drop(_message.Message):
         QUOTA: _ClassVar[Drop.Reason]
         EXPIRED: _ClassVar[Drop.Reason]
         ROTTEN: _ClassVar[Drop.Reason]
+        ROLLED: _ClassVar[Drop.Reason]
+        WITHDRAWN: _ClassVar[Drop.Reason]
     UNSPECIFIED: Drop.Reason
     CONFIRMED: Drop.Reason
     QUOTA: Drop.Reason
     EXPIRED: Drop.Reason
     ROTTEN: Drop.Reason
+    ROLLED: Drop.Reason
+    WITHDRAWN: Drop.Reason
     RANGE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     range: _containers.RepeatedCompositeFieldContainer[Range]
@@ -188,3 +198,77 @@ class BusState(_message.Message):
     state: str
     count: int
     def __init__(self, channel: _Optional[str] = ..., state: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
+class Incident(_message.Message):
+    __slots__ = ("record", "held", "upload", "state", "count")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        COMPLETE: _ClassVar[Incident.State]
+        INTERRUPTED: _ClassVar[Incident.State]
+        SUPPRESSED: _ClassVar[Incident.State]
+    COMPLETE: Incident.State
+    INTERRUPTED: Incident.State
+    SUPPRESSED: Incident.State
+    RECORD_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    UPLOAD_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    record: int
+    held: _containers.RepeatedCompositeFieldContainer[Range]
+    upload: bool
+    state: Incident.State
+    count: int
+    def __init__(self, record: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., upload: _Optional[bool] = ..., state: _Optional[_Union[Incident.State, str]] = ..., count: _Optional[int] = ...) -> None: ...
+
+class ConsentChange(_message.Message):
+    __slots__ = ("category", "state", "until_unix_ns", "terms", "each_drive")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        NEVER_ASKED: _ClassVar[ConsentChange.State]
+        GRANTED: _ClassVar[ConsentChange.State]
+        WITHDRAWN: _ClassVar[ConsentChange.State]
+        EXPIRED: _ClassVar[ConsentChange.State]
+        NEEDS_RENEWAL: _ClassVar[ConsentChange.State]
+        RESET: _ClassVar[ConsentChange.State]
+        REFUSED: _ClassVar[ConsentChange.State]
+    NEVER_ASKED: ConsentChange.State
+    GRANTED: ConsentChange.State
+    WITHDRAWN: ConsentChange.State
+    EXPIRED: ConsentChange.State
+    NEEDS_RENEWAL: ConsentChange.State
+    RESET: ConsentChange.State
+    REFUSED: ConsentChange.State
+    CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    EACH_DRIVE_FIELD_NUMBER: _ClassVar[int]
+    category: str
+    state: ConsentChange.State
+    until_unix_ns: int
+    terms: bytes
+    each_drive: bool
+    def __init__(self, category: _Optional[str] = ..., state: _Optional[_Union[ConsentChange.State, str]] = ..., until_unix_ns: _Optional[int] = ..., terms: _Optional[bytes] = ..., each_drive: _Optional[bool] = ...) -> None: ...
+
+class Kept(_message.Message):
+    __slots__ = ("policy", "version", "rule")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    policy: str
+    version: int
+    rule: _containers.RepeatedCompositeFieldContainer[RuleCount]
+    def __init__(self, policy: _Optional[str] = ..., version: _Optional[int] = ..., rule: _Optional[_Iterable[_Union[RuleCount, _Mapping]]] = ...) -> None: ...
+
+class RuleCount(_message.Message):
+    __slots__ = ("id", "frames", "samples", "records")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    frames: int
+    samples: int
+    records: int
+    def __init__(self, id: _Optional[str] = ..., frames: _Optional[int] = ..., samples: _Optional[int] = ..., records: _Optional[int] = ...) -> None: ...

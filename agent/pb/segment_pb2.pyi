@@ -1,5 +1,6 @@
+from agent.pb import record_pb2 as _record_pb2
+from agent.pb import moment_pb2 as _moment_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -7,17 +8,8 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class ClockQuality(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    CLOCK_FLOOR: _ClassVar[ClockQuality]
-    CLOCK_WALL: _ClassVar[ClockQuality]
-    CLOCK_REGION: _ClassVar[ClockQuality]
-CLOCK_FLOOR: ClockQuality
-CLOCK_WALL: ClockQuality
-CLOCK_REGION: ClockQuality
-
 class SegmentPayload(_message.Message):
-    __slots__ = ("salt", "boot_id", "opened", "closed", "frame_count", "sample_count", "frames", "signals", "dictionary")
+    __slots__ = ("salt", "boot_id", "opened", "closed", "frame_count", "sample_count", "frames", "signals", "dictionary", "record")
     SALT_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
@@ -27,26 +19,18 @@ class SegmentPayload(_message.Message):
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     SIGNALS_FIELD_NUMBER: _ClassVar[int]
     DICTIONARY_FIELD_NUMBER: _ClassVar[int]
+    RECORD_FIELD_NUMBER: _ClassVar[int]
     salt: bytes
     boot_id: bytes
-    opened: Moment
-    closed: Moment
+    opened: _moment_pb2.Moment
+    closed: _moment_pb2.Moment
     frame_count: int
     sample_count: int
     frames: bytes
     signals: bytes
     dictionary: bytes
-    def __init__(self, salt: _Optional[bytes] = ..., boot_id: _Optional[bytes] = ..., opened: _Optional[_Union[Moment, _Mapping]] = ..., closed: _Optional[_Union[Moment, _Mapping]] = ..., frame_count: _Optional[int] = ..., sample_count: _Optional[int] = ..., frames: _Optional[bytes] = ..., signals: _Optional[bytes] = ..., dictionary: _Optional[bytes] = ...) -> None: ...
-
-class Moment(_message.Message):
-    __slots__ = ("unix_ns", "boottime_ns", "quality")
-    UNIX_NS_FIELD_NUMBER: _ClassVar[int]
-    BOOTTIME_NS_FIELD_NUMBER: _ClassVar[int]
-    QUALITY_FIELD_NUMBER: _ClassVar[int]
-    unix_ns: int
-    boottime_ns: int
-    quality: ClockQuality
-    def __init__(self, unix_ns: _Optional[int] = ..., boottime_ns: _Optional[int] = ..., quality: _Optional[_Union[ClockQuality, str]] = ...) -> None: ...
+    record: _containers.RepeatedCompositeFieldContainer[_record_pb2.Record]
+    def __init__(self, salt: _Optional[bytes] = ..., boot_id: _Optional[bytes] = ..., opened: _Optional[_Union[_moment_pb2.Moment, _Mapping]] = ..., closed: _Optional[_Union[_moment_pb2.Moment, _Mapping]] = ..., frame_count: _Optional[int] = ..., sample_count: _Optional[int] = ..., frames: _Optional[bytes] = ..., signals: _Optional[bytes] = ..., dictionary: _Optional[bytes] = ..., record: _Optional[_Iterable[_Union[_record_pb2.Record, _Mapping]]] = ...) -> None: ...
 
 class FrameColumns(_message.Message):
     __slots__ = ("origin_ns", "resolution_ns", "channels", "channel", "id", "flags", "length", "rows", "period", "stamp_width", "stamps", "data", "order")

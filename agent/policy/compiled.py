@@ -21,6 +21,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from agent.digest import sha256
 from agent.errors import PolicyError
 from agent.pb import policy_pb2, sealed_pb2
+from agent.policy.clauses import FrameSelector, SignalSelector
 from agent.policy.model import (
     FLOAT32,
     FLOAT64,
@@ -41,14 +42,12 @@ from agent.policy.model import (
     MIN_EVERY_NS,
     MIN_FLUSH_NS,
     MIN_KEEP_S,
-    FrameSelector,
     MuxLayout,
     Policy,
     Rule,
     RuleOf,
     SignalInfo,
     SignalLayout,
-    SignalSelector,
     last_bit,
     rule_set_of,
 )

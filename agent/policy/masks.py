@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.frames import ERROR, EXTENDED, FrameBatch
-from agent.policy.model import MAX_EXTENDED, MAX_STANDARD, FrameSelector
+from agent.policy.clauses import FrameSelector
+from agent.policy.model import MAX_EXTENDED, MAX_STANDARD
 
 Bools = npt.NDArray[np.bool_]
 Span = tuple[int, int]

@@ -6,6 +6,15 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from agent.pb import policy_pb2
+from agent.policy.clauses import (
+    Camera,
+    Condition,
+    ConsentTerm,
+    EventRule,
+    FrameSelector,
+    Recorder,
+    SignalSelector,
+)
 
 MAX_STANDARD: Final = 0x7FF
 MAX_EXTENDED: Final = 0x1FFF_FFFF
@@ -31,33 +40,6 @@ SIGNED: Final = int(policy_pb2.Signal.SIGNED)
 FLOAT32: Final = int(policy_pb2.Signal.FLOAT32)
 FLOAT64: Final = int(policy_pb2.Signal.FLOAT64)
 KINDS: Final = (UNSIGNED, SIGNED, FLOAT32, FLOAT64)
-
-
-@dataclass(frozen=True, slots=True)
-class FrameSelector:
-    """Frames of a channel ("*": of all) by id.
-
-    Attributes:
-        channel: bus name or "*".
-        first_id: lowest id.
-        last_id: highest id, inclusive.
-        extended: the ids have 29 bits.
-        every_id: every frame of the channel, 11 and 29 bits and error frames; the ids say nothing.
-    """
-
-    channel: str
-    first_id: int
-    last_id: int
-    extended: bool
-    every_id: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SignalSelector:
-    """A signal (its number in the dictionary) on a channel ("*": on all)."""
-
-    channel: str
-    signal: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +113,7 @@ class RuleOf(Generic[S]):
     resolution_ns: int
     order: bool
     flush_ns: int
+    space_m: int = 0
 
 
 Rule = RuleOf[SignalSelector]  # for annotations; made as RuleOf(...)
@@ -138,7 +121,12 @@ Rule = RuleOf[SignalSelector]  # for annotations; made as RuleOf(...)
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """What rules that share an output have in common. Fields as in policy.proto."""
+    """What rules that share an output have in common. Fields as in policy.proto.
+
+    Attributes:
+        consent: the category whose consent its rules need, "" if none: what is kept under a consent
+            stands in segments of its own, so that a withdrawal finds it.
+    """
 
     recipients: int
     lane: int
@@ -146,6 +134,7 @@ class RuleSet:
     keep_order: bool
     flush_ns: int
     keep_s: int
+    consent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +151,11 @@ class Policy:
         layouts: where each of them stands, by number.
         rules: in the order of the text.
         digest: SHA-256 of the compiled policy.
+        recorder: the black box, if there is one.
+        events: in the order of the text.
+        camera: the camera gate's rules; None: the gate stays closed.
+        consents: by category, what a consent may be at most.
+        driving: true while the car is driven; None: that is never known.
     """
 
     name: str
@@ -173,13 +167,41 @@ class Policy:
     layouts: tuple[SignalLayout, ...]
     rules: tuple[Rule, ...]
     digest: bytes
+    recorder: Recorder | None = None
+    events: tuple[EventRule, ...] = ()
+    camera: Camera | None = None
+    consents: tuple[ConsentTerm, ...] = ()
+    driving: Condition | None = None
 
 
 def rule_set_of(rule: Rule) -> RuleSet:
     """Return the set that a rule belongs to."""
     return RuleSet(
-        rule.recipients, rule.lane, rule.resolution_ns, rule.order, rule.flush_ns, rule.keep_s
-    )
+        rule.recipients, rule.lane, rule.resolution_ns, rule.order, rule.flush_ns, rule.keep_s,
+        rule.category if rule.basis == "consent" else "",
+    )  # fmt: skip
+
+
+def watch_points(policy: Policy) -> tuple[SignalSelector, ...]:
+    """Return the signals that the policy's clauses look at, each once: the watch points by number.
+
+    The engine hands out their samples under these numbers, and every clause finds its own by them.
+    """
+    found: dict[SignalSelector, None] = {}
+    conditions = [event.when for event in policy.events]
+    if policy.driving is not None:
+        conditions.append(policy.driving)
+    if (camera := policy.camera) is not None:
+        if (trigger := camera.trigger) is not None:
+            found |= dict.fromkeys((trigger.camera, trigger.reason, trigger.state, trigger.clip))
+        if (place := camera.position) is not None:
+            found |= dict.fromkeys((place.latitude, place.longitude, place.speed))
+            conditions.append(place.fix)
+    for condition in conditions:
+        found |= dict.fromkeys(selector for _, selector in condition.terms)
+    for event in policy.events:
+        found |= dict.fromkeys(event.snapshot)
+    return tuple(found)
 
 
 def last_bit(start: int, bits: int, *, big_endian: bool) -> int:

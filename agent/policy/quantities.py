@@ -15,7 +15,8 @@ import re
 from typing import Final
 
 from agent import units
-from agent.policy.model import MAX_EXTENDED, MAX_STANDARD, FrameSelector
+from agent.policy.clauses import FrameSelector
+from agent.policy.model import MAX_EXTENDED, MAX_STANDARD
 from agent.units import DURATIONS
 
 _DURATION: Final = re.compile(r"([0-9]{1,12}) ?(ns|us|µs|ms|s|min|h|d)")  # no fractions: exact

@@ -21,7 +21,7 @@ from agent.service.crew import Crew
 from agent.service.notify import notify, watchdog_period_s
 
 if TYPE_CHECKING:
-    from agent.pb.segment_pb2 import Moment
+    from agent.pb.moment_pb2 import Moment
 
 POLL_S: Final = 0.2  # how often --once asks whether everything is receipted
 
@@ -65,7 +65,7 @@ def _is_log(bus: Bus) -> bool:
 
 
 def _read_clocks() -> Moment:
-    from agent.pb.segment_pb2 import Moment
+    from agent.pb.moment_pb2 import Moment
 
     return Moment(unix_ns=time.time_ns(), boottime_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 

@@ -18,7 +18,8 @@ from google.protobuf.message import DecodeError
 
 from agent.errors import SealError
 from agent.frames import FRAME, MAX_CHANNELS, SIGNAL, FrameBatch, SignalBatch
-from agent.pb.segment_pb2 import Moment, SegmentPayload
+from agent.pb.moment_pb2 import Moment
+from agent.pb.segment_pb2 import SegmentPayload
 from agent.vault.columns import decode_frames, decode_signals, encode_frames, encode_signals
 
 SALT_BYTES: Final = 32

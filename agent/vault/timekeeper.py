@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Final
 
 from agent.clock import BUILD_FLOOR_NS, REGION, Reading, Trust, learn, stepped, trusted_ns
-from agent.pb.segment_pb2 import ClockQuality, Moment
+from agent.pb.moment_pb2 import ClockQuality, Moment
 
 # A signed time further ahead than this of what we know is a region's mistake, not a clock.
 MAX_SIGNED_NS: Final = 2**62  # year 2116

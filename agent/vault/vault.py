@@ -28,7 +28,7 @@ from google.protobuf.message import Message
 from agent.digest import sha256
 from agent.errors import SpoolCorruptError, SpoolError, SpoolFullError
 from agent.pb import delivery_pb2, hatch_pb2, ledger_pb2
-from agent.pb.segment_pb2 import Moment
+from agent.pb.moment_pb2 import Moment
 from agent.vault import founding, salvage
 from agent.vault.cpu import read_aead
 from agent.vault.identity import Identity

@@ -20,8 +20,8 @@ from agent.capture.messages import Rows, add_message
 from agent.capture.queue import Arrival, FrameQueue
 from agent.capture.recorder import Recorder, merge
 from agent.frames import ChannelTable, FrameBatch
+from agent.pb.moment_pb2 import Moment
 from agent.pb.sealed_pb2 import SegmentHeader
-from agent.pb.segment_pb2 import Moment
 from agent.policy.build import build_policy
 from agent.policy.compiled import load_policy
 from agent.policy.engine import Engine

@@ -21,7 +21,7 @@ import numpy as np
 import zstandard
 
 from agent import frames as f
-from agent.pb.segment_pb2 import Moment
+from agent.pb.moment_pb2 import Moment
 from agent.vault.segment import Draft, encode_payload
 from tests.bench.measure import Figure, smaller
 from tests.bench.synth import python_can_messages, synth

@@ -13,7 +13,7 @@ from agent.capture import recorder as module
 from agent.capture.queue import Arrival
 from agent.capture.recorder import MAX_BYTES, MAX_ROWS, Recorder, merge
 from agent.frames import FRAME, FRAME_FD, SIGNAL
-from agent.pb.segment_pb2 import Moment
+from agent.pb.moment_pb2 import Moment
 from agent.policy.engine import Kept
 from agent.policy.model import RuleSet
 from agent.vault.segment import Draft

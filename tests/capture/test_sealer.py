@@ -14,7 +14,7 @@ from agent.capture.sealer import HOUSE_NS, LOOK_NS, Sealer
 from agent.capture.slot import PolicySlot
 from agent.frames import FRAME, ChannelTable
 from agent.pb import ledger_pb2, sealed_pb2
-from agent.pb.segment_pb2 import Moment
+from agent.pb.moment_pb2 import Moment
 from agent.policy import store
 from agent.vault.opening import open_session
 from agent.vault.segment import Draft, decode_payload

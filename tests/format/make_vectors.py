@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent import frames as f
 from agent.pb import delivery_pb2, ledger_pb2, sealed_pb2
-from agent.pb.segment_pb2 import CLOCK_REGION, Moment
+from agent.pb.moment_pb2 import CLOCK_REGION, Moment
 from agent.vault import checkpoint, columns, keys, receipts, tree
 from agent.vault.segment import Draft, encode_payload
 from tests.format import sealing

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.frames import SIGNAL, FrameBatch, SignalBatch
 from agent.pb import delivery_pb2, ledger_pb2, policy_pb2, sealed_pb2
-from agent.pb.segment_pb2 import Moment
+from agent.pb.moment_pb2 import Moment
 from agent.vault import checkpoint, keys, seal, tree
 from agent.vault.segment import Draft, encode_payload
 from agent.vault.session import Session

@@ -9,7 +9,7 @@ import numpy as np
 
 from agent.frames import FRAME, SIGNAL
 from agent.pb import ledger_pb2, sealed_pb2
-from agent.pb.segment_pb2 import Moment
+from agent.pb.moment_pb2 import Moment
 from agent.station.disclose import Order, disclose
 from agent.station.receive import Receiver
 from agent.station.selection import Request

@@ -9,7 +9,8 @@ import pytest
 
 from agent import frames as f
 from agent.errors import SealError
-from agent.pb.segment_pb2 import CLOCK_WALL, Moment, SegmentPayload
+from agent.pb.moment_pb2 import CLOCK_WALL, Moment
+from agent.pb.segment_pb2 import SegmentPayload
 from agent.vault.segment import Draft, decode_payload, encode_payload
 from tests.bench.synth import synth
 

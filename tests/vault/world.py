@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.clock import BUILD_FLOOR_NS
 from agent.frames import FRAME, SIGNAL
-from agent.pb import delivery_pb2, ledger_pb2, sealed_pb2, segment_pb2
+from agent.pb import delivery_pb2, ledger_pb2, moment_pb2, sealed_pb2
 from agent.vault import checkpoint, keys, opening, receipts, tree
 from agent.vault.identity import Identity
 from agent.vault.segment import Draft
@@ -53,7 +53,7 @@ def draft(size=2000, *, lane=sealed_pb2.ROUTINE, recipients=sealed_pb2.REGION, k
     frames["length"] = 8
     padded = np.frombuffer(data.ljust(rows * 8, b"\0"), np.uint8)
     frames["data"] = padded.reshape(rows, 8)
-    moment = segment_pb2.Moment(unix_ns=NOW_NS)
+    moment = moment_pb2.Moment(unix_ns=NOW_NS)
     return Draft(
         frames=frames, signals=np.zeros(0, SIGNAL), channels=("can0",), recipients=recipients,
         lane=lane, resolution_ns=1000, keep_order=False, opened=moment, closed=moment,
@@ -70,7 +70,7 @@ class Car:
         self.start()
 
     def now(self):
-        return segment_pb2.Moment(unix_ns=max(0, self.wall_ns), boottime_ns=self.boot_ns)
+        return moment_pb2.Moment(unix_ns=max(0, self.wall_ns), boottime_ns=self.boot_ns)
 
     def start(self):
         self.vault = self.kind.open(
