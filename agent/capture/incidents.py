@@ -118,9 +118,12 @@ class Incidents:
         self._axis_ns, self._moved_ns = -1, 0
         self.tally = tally
 
-    def take(
-        self, news: Sequence[Fired | Merged], axis: Axis, now: Moment
-    ) -> list[str]:
+    @property
+    def open(self) -> frozenset[str]:
+        """The rules whose last event is still open."""
+        return frozenset(rule for rule, event in self._last.items() if event.is_open)
+
+    def take(self, news: Sequence[Fired | Merged], axis: Axis, now: Moment) -> list[str]:
         """Note events; the recorder has taken the frames of the same batch before.
 
         Returns:
