@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from agent.errors import ConfigError
 from agent.files import sync_folder, write_new
-from agent.policy.consent import Book, Change, Grant, State
+from agent.policy.consent import DAY_NS, MAX_DAYS, Book, Change, Grant, State
 from agent.policy.quantities import frame_selector
 from agent.policy.terms import Clause, SignalTerm, Terms
 
@@ -264,6 +264,9 @@ def _grant(category: str, value: object) -> Grant:
     )  # fmt: skip
     if grant.state is State.GRANTED and not agreed.clauses:
         raise ValueError(f"{category} is granted without terms")
+    length_ns = grant.until_ns - grant.since_ns
+    if grant.state is State.GRANTED and not 0 < length_ns <= MAX_DAYS * DAY_NS:
+        raise ValueError(f"{category} is granted for ever")
     return grant
 
 
