@@ -192,9 +192,12 @@ def test_a_store_that_writes_over_the_file_is_caught(tmp_path, monkeypatch):
             patch.setattr(store, "_replace", careless)
             install(folder, policy(3))
 
-    with pytest.raises(AssertionError):
+    def check() -> None:
         for folder, done in every_cut(tmp_path, prepare, careless_install):
             standing(folder, newest=done)
+
+    with pytest.raises(AssertionError):
+        check()
 
 
 def test_the_new_file_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
