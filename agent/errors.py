@@ -56,6 +56,12 @@ class PolicyError(InlandError):
     exit_code = 1
 
 
+class PolicyLaterError(PolicyError):
+    """A policy that cannot be stored now: a full or failing disk. The one in force stays."""
+
+    exit_code = 75
+
+
 class SealError(InlandError):
     """A sealed entry that does not open: altered, for somebody else, or not one of ours."""
 

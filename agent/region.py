@@ -2,7 +2,8 @@
 
 It is the root of the promise that data goes home and nowhere else: broker name and port, address
 prefixes, the region's issuing CA and its pins, the keys that sign receipts and checkpoints, the key
-that segments are sealed to. A policy may narrow it, never widen or change it.
+that segments are sealed to, the root of its policy repository. A policy may narrow it, never widen
+or change it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ KEYS: Final = (
     "region", "host", "port", "prefixes", "issuing_ca", "spki",
     "receipt_keys", "cosign_keys", "recipient_key",
 )  # fmt: skip
+OPTIONAL: Final = ("policy_root",)
+MAX_ROOT_BYTES: Final = 64 * 1024
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -40,6 +44,8 @@ class RegionCard:
         receipt_keys: Ed25519 public keys that may sign receipts, 32 bytes each.
         cosign_keys: C2SP verifier keys (name+hex+base64) that may co-sign checkpoints.
         recipient_key: public key that the region's copy is sealed to (MLKEM768-X25519, 1216 bytes).
+        policy_root: TUF root metadata, version 1, that the signatures of every policy lead back to;
+            empty: a bench card, whose car takes a policy file from whoever sits at it.
     """
 
     region: str
@@ -51,6 +57,7 @@ class RegionCard:
     receipt_keys: tuple[bytes, ...]
     cosign_keys: tuple[str, ...]
     recipient_key: bytes
+    policy_root: bytes = b""
 
 
 def load_region_card(path: Path) -> RegionCard:
@@ -85,10 +92,9 @@ def parse_region_card(text: str, *, where: str) -> RegionCard:
         if key not in card:
             raise ConfigError(f"key '{key}' is missing", where=where)
     for key in card:
-        if key not in KEYS:
-            raise ConfigError(
-                f"unknown key '{key}'", where=where, todo=f"keys are {', '.join(KEYS)}"
-            )
+        if key not in KEYS + OPTIONAL:
+            known = ", ".join(KEYS + OPTIONAL)
+            raise ConfigError(f"unknown key '{key}'", where=where, todo=f"keys are {known}")
     try:
         return _card(card)
     except (ValueError, TypeError, AttributeError, binascii.Error) as error:
@@ -109,7 +115,17 @@ def _card(card: dict[str, Any]) -> RegionCard:
         receipt_keys=tuple(_key(key, "receipt_keys", 32) for key in card["receipt_keys"]),
         cosign_keys=tuple(str(key) for key in card["cosign_keys"]),
         recipient_key=_key(card["recipient_key"], "recipient_key", 1216),
+        policy_root=_root(card["policy_root"]) if "policy_root" in card else b"",
     )
+
+
+def _root(text: object) -> bytes:
+    """Return TUF root metadata as bytes; what is in it is checked when a policy is installed."""
+    if not isinstance(text, str) or not 0 < len(text) <= MAX_ROOT_BYTES:
+        raise ValueError(f"policy_root must be a text of up to {MAX_ROOT_BYTES} characters")
+    if not isinstance(json.loads(text), dict):
+        raise ValueError("policy_root is no TUF metadata")
+    return text.encode("utf-8")
 
 
 def _port(port: object) -> int:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from agent.cli.common import config_option, json_option, print_json
-from agent.errors import ConfigError
+from agent.errors import ConfigError, PolicyError
 
 if TYPE_CHECKING:
+    from agent.config import Vehicle
     from agent.policy.model import Policy, Rule
+    from agent.region import RegionCard
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _PATH = click.Path(path_type=Path)
+_CHECK_S: Final = 60
 
 
 @click.group()
@@ -54,31 +59,97 @@ def build(toml: Path, output: Path | None) -> None:
 
 
 @command.command()
-@click.argument("file", type=_FILE)
+@click.argument("source", type=_PATH)
 @config_option
 @click.option("--state", type=_PATH, help="State folder, in place of the configured one.")
 @click.option("--region-card", type=_FILE, help="Region card, in place of the configured one.")
-def install(file: Path, *, config_path: Path, state: Path | None, region_card: Path | None) -> None:
-    """Put a compiled policy in force. A bad one never replaces a good one.
+def install(
+    source: Path, *, config_path: Path, state: Path | None, region_card: Path | None
+) -> None:
+    """Put a policy in force. A bad one never replaces a good one.
+
+    SOURCE is a folder with the region's policy repository, as it comes over MQTT, from an OTA
+    system or on a stick. On a bench, with a region card without policy_root, it is a compiled
+    policy. Exit code 0: in force, or it was already; 1: refused; 75: try again, the disk is full.
 
     \b
     Examples:
-      inland policy install fleet.policy --config /etc/inland/agent.toml
-      inland policy install fleet.policy --state /var/lib/inland --region-card region.toml
+      inland policy install drop/ --config /etc/inland/agent.toml
+      inland policy install fleet.policy --state state --region-card bench.toml
     """
-    from agent.clock import first_trusted_ns, read_clocks
-    from agent.policy import store
-    from agent.policy.compiled import load_policy
+    from agent.clock import read_clocks
+    from agent.config import load_config
     from agent.region import load_region_card
+    from agent.vault.floor import trusted_now_ns
 
     if state is None or region_card is None:
         state, region_card = _configured(config_path, state, region_card)
-    data = _read(file)
-    region = load_region_card(region_card).region
-    policy = load_policy(data, region=region, now_ns=first_trusted_ns(read_clocks()))
-    changed = store.install(state / "policy", data)
-    name = f"{policy.name} version {policy.version}"
+    card = load_region_card(region_card)
+    now_ns = trusted_now_ns(state, read_clocks())
+    folder = state / "policy"
+    with _in_time():
+        if source.is_dir():
+            if not card.policy_root:
+                raise ConfigError(
+                    "has no policy_root: a bench card trusts no policy repository",
+                    where=str(region_card), todo="install a compiled FILE.policy",
+                )  # fmt: skip
+            vehicle = load_config(config_path).vehicle
+            changed, name = _install_folder(source, folder, card, vehicle, now_ns)
+        else:
+            changed, name = _install_file(source, folder, card, now_ns)
     click.echo(f"{name} is in force" if changed else f"{name} was in force already")
+
+
+def _install_folder(
+    source: Path, folder: Path, card: RegionCard, vehicle: Vehicle, now_ns: int
+) -> tuple[bool, str]:
+    """Install from a policy repository; return whether something changed, and what it is called."""
+    from agent.policy.rehearsal import rehearse
+    from agent.policy.update import update
+
+    done = update(
+        source, folder, card_root=card.policy_root, region=card.region, vehicle=vehicle.id,
+        group=vehicle.group, now_ns=now_ns, rehearse=rehearse,
+    )  # fmt: skip
+    return done.changed, f"{done.name} version {done.version}"
+
+
+def _install_file(source: Path, folder: Path, card: RegionCard, now_ns: int) -> tuple[bool, str]:
+    """Install a compiled policy on a bench; return as `_install_folder`."""
+    from agent.policy import store
+    from agent.policy.compiled import load_policy
+    from agent.policy.rehearsal import rehearse
+
+    data = _read(source)
+    policy = load_policy(data, region=card.region, now_ns=now_ns)
+    if card.policy_root:
+        raise PolicyError(
+            "is not signed: this car takes policies only from its region's repository",
+            where=str(source),
+            todo="put it on offer with `inland station policy publish`, and install the folder "
+            "that `inland station policy export` writes",
+        )
+    if store.check_version(folder, policy):
+        rehearse(policy)
+    return store.install(folder, data), f"{policy.name} version {policy.version}"
+
+
+@contextlib.contextmanager
+def _in_time() -> Iterator[None]:
+    """End a check that does not come to its end: no policy may hold up the car's computer."""
+    import signal
+
+    def late(_number: int, _frame: object) -> None:
+        raise PolicyError(f"the checks took longer than {_CHECK_S} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(_CHECK_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @command.command()

@@ -16,6 +16,7 @@
 | recipient.key | opens what is sealed to the region; needed by `open` alone |
 | zones.key | 32 bytes; seals the protected zones of policies, and opens them in the region's cars |
 | broker/ | generated broker configuration |
+| policy/ | the TUF repository of policies and its keys, agent/station/policy_repository.py |
 | station.db | what has been received, agent/station/store.py |
 """
 
@@ -230,12 +231,14 @@ def _fill(
     private, public = keys.generate_recipient()
     write_new(draft / "recipient.key", private)
     write_new(draft / "zones.key", os.urandom(ZONES_KEY_BYTES))
+    from agent.station.policy_repository import create_repository  # noqa: PLC0415 - tuf is slow
+
     public_raw = cosign.public_key().public_bytes_raw()
     vkey = VerifierKey(cosign_name(region_id), COSIGNATURE_V1, public_raw).text()
     card = _card_text(
         region,
         host=host, port=port, prefixes=prefixes, ca=ca, receipt=receipt,
-        vkey=vkey, recipient=public,
+        vkey=vkey, recipient=public, policy_root=create_repository(draft / "policy", now),
     )  # fmt: skip
     (draft / "region.toml").write_text(card, "utf-8")
     (draft / "broker").mkdir(mode=0o700)
@@ -252,6 +255,7 @@ def _card_text(
     receipt: Ed25519PrivateKey,
     vkey: str,
     recipient: bytes,
+    policy_root: str,
 ) -> str:
     pem = ca.certificate_pem().decode("ascii")
     listed = ", ".join(f'"{ipaddress.ip_network(prefix)}"' for prefix in prefixes)
@@ -266,6 +270,7 @@ def _card_text(
         f'receipt_keys = ["{_base64(receipt.public_key().public_bytes_raw())}"]\n'
         f'cosign_keys = ["{vkey}"]\n'
         f'recipient_key = "{_base64(recipient)}"\n'
+        f"policy_root = '{policy_root}'\n"
     )
 
 

@@ -1,0 +1,121 @@
+"""The dry run of a policy before it is in force: every part that it would drive, on made-up frames.
+
+A policy is data, and what interprets it is ours; a policy under which our code fails must be
+refused at the door and not found out by an agent that dies in a driving car. Each step of `STEPS`
+gets the policy and frames of every id that it names: too short, all zeros, all ones, alternating
+bits, with values that rise, on a channel that it names and on one that it does not.
+
+Time is bounded by the policy's own limits: some ten frames an id. What the policy will keep of a
+real bus is not estimated: that depends on how often the frames come, which nobody knows here.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import numpy as np
+
+from agent.errors import InlandError, PolicyError
+from agent.frames import ERROR, EXTENDED, FRAME_FD, REMOTE, ChannelTable, FrameBatch
+from agent.policy.engine import Engine
+from agent.policy.model import Policy
+
+STEP_NS: Final = 50 * 10**6  # between two rounds of all frames
+AT_ONCE: Final = 4096  # frames of one batch
+BEGIN_NS: Final = 1_800_000_000 * 10**9
+OTHER: Final = "rehearsal"  # a channel that no policy names
+MAX_CHANNELS: Final = 8
+
+# (length, byte) of the frames of one id, in order; `None`: a byte that rises from 0.
+_SHAPES: Final = (
+    (0, 0), (1, 255), (8, 0), (8, 255), (8, 0xAA), (64, 0), (64, 255), (64, 0x55), (64, None),
+    (8, None),
+)  # fmt: skip
+
+# What a fault in our own code raises; an InlandError would be one that escaped its place.
+_FAULTS: Final = (
+    ArithmeticError, AssertionError, AttributeError, BufferError, LookupError, MemoryError,
+    NotImplementedError, RuntimeError, TypeError, ValueError, InlandError,
+)  # fmt: skip
+
+Step = Callable[[Policy, tuple[str, ...], list[FrameBatch]], None]
+
+
+def rehearse(policy: Policy) -> None:
+    """Let a policy run on made-up frames.
+
+    Args:
+        policy: that passed the door.
+
+    Raises:
+        PolicyError: it does not run; says which step failed and how.
+    """
+    channels = channels_of(policy)
+    batches = list(frames(policy, len(channels)))
+    for step in STEPS:
+        try:
+            step(policy, channels, batches)
+        except _FAULTS as error:
+            said = " ".join(str(error).split())[:200]
+            raise PolicyError(
+                f"the dry run failed: {step.__name__}: {type(error).__name__}: {said}",
+                where=f"policy {policy.name} version {policy.version}",
+                todo="the policy in force stays; report this with the policy",
+            ) from None
+
+
+def engine(policy: Policy, channels: tuple[str, ...], batches: list[FrameBatch]) -> None:
+    """Decide on every frame, and work out the kernel's filters."""
+    judge = Engine(policy, ChannelTable(channels))
+    for channel in channels:
+        judge.kernel_filters(channel)
+    for batch in batches:
+        judge.decide(batch)
+
+
+STEPS: tuple[Step, ...] = (engine,)
+
+
+def channels_of(policy: Policy) -> tuple[str, ...]:
+    """Return the first channels that a policy names, and one that it does not."""
+    named: dict[str, None] = {}
+    for rule in policy.rules:
+        named |= dict.fromkeys(one.channel for one in rule.frames)
+        named |= dict.fromkeys(one.channel for one in rule.signals)
+    named.pop("*", None)
+    return (*list(named)[: MAX_CHANNELS - 1], OTHER)
+
+
+def ids_of(policy: Policy) -> list[tuple[int, bool]]:
+    """Return (arbitration id, extended) of all frames that a policy names; ends of ranges."""
+    found = {(one.arbitration_id, one.extended): None for one in policy.layouts}
+    for rule in policy.rules:
+        for one in rule.frames:
+            for arbitration_id in (one.first_id, one.last_id):
+                found[min(arbitration_id, 0x1FFFFFFF), one.extended or one.every_id] = None
+    return list(found)
+
+
+def frames(policy: Policy, channels: int) -> Iterator[FrameBatch]:
+    """Yield batches of made-up frames: each shape of every id, on every channel in turn."""
+    ids = ids_of(policy)
+    for number, (length, fill) in enumerate(_SHAPES):
+        for begin in range(0, len(ids), AT_ONCE):
+            some = ids[begin : begin + AT_ONCE]
+            batch = np.zeros(len(some), FRAME_FD)
+            batch["timestamp_ns"] = BEGIN_NS + number * STEP_NS
+            batch["arbitration_id"] = [arbitration_id for arbitration_id, _ in some]
+            batch["flags"] = [EXTENDED if extended else 0 for _, extended in some]
+            batch["channel"] = (np.arange(len(some)) + number) % channels
+            batch["length"] = length
+            batch["data"] = np.arange(64) if fill is None else fill
+            batch["data"][:, length:] = 0
+            yield batch
+    odd = np.zeros(2, FRAME_FD)
+    odd["timestamp_ns"] = BEGIN_NS + len(_SHAPES) * STEP_NS
+    odd["flags"] = (ERROR, REMOTE)
+    odd["length"] = 8
+    yield odd
