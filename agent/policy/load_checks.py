@@ -118,6 +118,12 @@ def collect_objection(claim: Claim, consents: Iterable[str]) -> Objection | None
     return None
 
 
+def must_be_coarse(category: str, recipients: int) -> bool:
+    """Return whether every signal of a rule must be made coarser in space."""
+    known = CATEGORIES.get(category)
+    return known is not None and known.finest is not None and recipients != OWNER
+
+
 def _unknown_category(name: str) -> Objection:
     advice = nearest(name, CATEGORIES, noun="category")
     return Objection("category", f"unknown category '{name}'", DEFAULT_DENY, advice)

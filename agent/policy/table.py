@@ -235,9 +235,7 @@ class Table:
             self.refuse(key, f"'{key}' is written as [[{key}]]")
         if len(values) > most:
             self.refuse(key, f"{len(values)} times [[{key}]]", f"at most {most}")
-        return tuple(
-            Table(one, self._document, key, number) for number, one in enumerate(values)
-        )
+        return tuple(Table(one, self._document, key, number) for number, one in enumerate(values))
 
 
 def read_document(text: str, *, where: str) -> Table:

@@ -17,6 +17,7 @@ from agent.pb import sealed_pb2
 from agent.policy.clauses import (
     DRIVING_METADATA,
     DRIVING_OFF,
+    MAX_MARGIN_M,
     MAX_SNAPSHOT,
     PARKED_OFF,
     PARKED_OWNER,
@@ -24,7 +25,7 @@ from agent.policy.clauses import (
     Recorder,
     Why,
 )
-from agent.policy.expression import ExpressionError, Name, parse, walk
+from agent.policy.expression import parse
 from agent.policy.load_checks import (
     Objection,
     clause_objection,
@@ -32,6 +33,7 @@ from agent.policy.load_checks import (
     gate_objection,
     parked_objection,
 )
+from agent.policy.nodes import ExpressionError, Name, walk
 from agent.policy.quantities import at_most, frame_selector, metres, signal_name
 from agent.policy.table import Origin, Table
 
@@ -216,7 +218,7 @@ def read_recorder(table: Table) -> Recorder:
     why = _why(table)
     refuse(table, clause_objection(purpose=why.purpose, basis=why.basis))
     return Recorder(
-        window_ns=table.duration("window", "", least="1min", most="24h"),
+        window_ns=table.duration("window", "", least="1s", most="24h"),
         frames=frames,
         resolution_ns=table.duration("timestamp_resolution", "1us", least="1ns", most="1s"),
         flush_ns=table.duration("flush", "4s", least="100ms", most="4s"),
@@ -278,14 +280,14 @@ def read_camera(table: Table, *, consents: frozenset[str], driving: bool) -> Cam
     margin = table.raw("margin") if table.has("margin") else "500m"
     camera = CameraText(
         parked=table.choice("parked", {"off": PARKED_OFF, "owner": PARKED_OWNER}, "off"),
-        driving=table.choice(
-            "driving", {"off": DRIVING_OFF, "metadata": DRIVING_METADATA}, "off"
-        ),
+        driving=table.choice("driving", {"off": DRIVING_OFF, "metadata": DRIVING_METADATA}, "off"),
         trigger=_trigger(table.sub("trigger")),
         position=_position(table.sub("position")),
         zones_file=table.text("zones_file", ""),
         zones_where=table.where("zones_file"),
-        margin_m=table.convert("margin", lambda text: metres(text, least=0, most=50_000), margin),
+        margin_m=table.convert(
+            "margin", lambda text: metres(text, least=0, most=MAX_MARGIN_M), margin
+        ),
         exit_ns=table.duration("exit_delay", "60s", least="0s", most="1h"),
         no_fix_ns=table.duration("no_fix_after", "10s", least="1s", most="1h"),
         keep_s=keep_s,
@@ -303,6 +305,10 @@ def read_camera(table: Table, *, consents: frozenset[str], driving: bool) -> Cam
         margin_m=camera.margin_m, exit_ns=camera.exit_ns, no_fix_ns=camera.no_fix_ns,
     ))  # fmt: skip
     return camera
+
+
+def _margin(text: object) -> int:
+    return metres(text, least=0, most=MAX_MARGIN_M)
 
 
 def _trigger(table: Table | None) -> tuple[SignalName, ...]:

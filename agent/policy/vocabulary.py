@@ -85,7 +85,7 @@ class Category:
 
     @property
     def default(self) -> str:
-        """"on" if it is written without being asked for by a rule, else "off"."""
+        """Whether it is written without a rule that asks for it: "on" or "off"."""
         return "on" if self.kind == AGENT else "off"
 
 
@@ -97,7 +97,7 @@ THREE_YEARS_S: Final = 1096 * DAY_S
 CATEGORIES: Final[dict[str, Category]] = {
     category.name: category
     for category in (
-        Category("vehicle.identity", PERSONAL, 365 * DAY_S, "GB/T 44464 5.4.2", "VIN, plate, ICCID"),
+        Category("vehicle.identity", PERSONAL, 365 * DAY_S, "GB/T 44464 5.4.2", "VIN, plate, SIM"),
         Category("vehicle.state", OPERATION, WEEK_S, "GB/T 32960", "speed, gear, brake, doors"),
         Category("powertrain", OPERATION, WEEK_S, "GB/T 32960", "motor, inverter, torque"),
         Category("battery", OPERATION, WEEK_S, "GB/T 32960", "voltage, current, charge, cells"),
