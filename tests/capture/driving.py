@@ -1,4 +1,4 @@
-"""A car that is driven in a test: a policy with every clause, real parts, clocks that a test turns."""
+"""A car that is driven in a test: every clause, real parts, clocks that a test turns."""
 
 from __future__ import annotations
 
@@ -100,7 +100,11 @@ def policy(version: int = 1, **more: Any) -> Policy:
     fields: dict[str, Any] = {
         "name": "fleet", "version": version, "region": "urn:inland:region:cn",
         "not_after_ns": NOW_NS + 10**18, "dictionary": b"words", "rules": (),
-        "signals": tuple(SignalInfo(one, "M", "", 1.0, 0.0, 0, ()) for one in NAMES),
+        "signals": tuple(
+            # A position is 31 degrees and steps of 11 m.
+            SignalInfo(one, "M", "", *((1e-4, 31.0) if IDS[at] == PLACE else (1.0, 0.0)), 0, ())
+            for at, one in enumerate(NAMES)
+        ),
         "layouts": tuple(
             SignalLayout(one, False, 8 * (at % 2 if at < 4 else at - 4), 8, False, 0)
             for at, one in enumerate(IDS)
@@ -158,6 +162,7 @@ class Car:
         self.folder, self.boot_ns, self.unix_ns = folder, 10**12, NOW_NS
         self.slot, self.reader = Slot(), Silent()
         self.trial: Any = None
+        self.driven = 0
         self.start()
 
     def start(self, boot_id: bytes = bytes(16), **more: Any) -> None:
@@ -195,10 +200,15 @@ class Car:
             self.queue.put(Arrival(0, batch))
         self.sealer.step()
 
-    def drive(self, seconds: float, *, speed: int = 50, brake: int = 0, place: bytes = b"") -> None:
-        """Drive: ten frames a second, and as many of the place if there is one."""
-        rows = [(DRIVE, bytes([speed, brake]))] + ([(PLACE, place)] if place else [])
+    def drive(
+        self, seconds: float, *, speed: int = 50, brake: int = 0, place: bool = False
+    ) -> None:
+        """Drive: ten frames a second, and as many of the place, which moves, if it is known."""
         for _ in range(round(seconds * 10)):
+            rows = [(DRIVE, bytes([speed, brake]))]
+            if place:
+                self.driven += 1
+                rows.append((PLACE, bytes([self.driven // 8 % 250, 9])))
             self.step(rows)
 
     def stand(self, seconds: float) -> None:
