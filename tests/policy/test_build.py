@@ -150,7 +150,7 @@ def test_a_policy_that_is_not_text_is_refused(tmp_path):
 
 
 def test_the_example_builds_and_shows_every_key():
-    path = making.EXAMPLES / "cn-demo.toml"
+    path = making.EXAMPLES / "cn-fleet.toml"
     policy = read_policy(build_policy(path))
     assert [rule.id for rule in policy.rules] == ["frames", "battery", "brake", "speed"]
     assert len(policy.signals) == 5

@@ -23,7 +23,7 @@ FRAMES = [policy_pb2.FrameSelector(channel="*", any=True)]
 
 @pytest.fixture(scope="module")
 def example() -> bytes:
-    return build_policy(making.EXAMPLES / "cn-demo.toml")
+    return build_policy(making.EXAMPLES / "cn-fleet.toml")
 
 
 def outcome(data: bytes) -> Policy | None:
