@@ -83,14 +83,14 @@ def _index_in(text: str, at: int, characters: int) -> int:
     place = at + (3 if long else 1)
     if long and text.startswith("\n", place):
         place += 1
-    while characters > 0 and place < len(text):
-        if mark == '"' and text[place] == "\\":
-            if long and text[place + 1 : place + 2].isspace():  # a line that goes on
-                place += 1 + len(text[place + 1 :]) - len(text[place + 1 :].lstrip(" \t\n"))
-                continue
-            place += _ESCAPED.get(text[place + 1], 2)
-        else:
-            place += 1
+    while place < len(text):
+        escaped = mark == '"' and text[place] == "\\"
+        if escaped and long and text[place + 1 : place + 2].isspace():  # a line that goes on
+            place += 1 + len(text[place + 1 :]) - len(text[place + 1 :].lstrip(" \t\n"))
+            continue
+        if characters == 0:
+            break
+        place += _ESCAPED.get(text[place + 1], 2) if escaped else 1
         characters -= 1
     return min(place, len(text) - 1)
 
