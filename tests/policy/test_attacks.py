@@ -28,7 +28,6 @@ from tests.policy import making
 from tests.policy.air import DAY, NOW, Air, policy
 from tests.policy.cuts import PowerCutError, every_cut
 
-
 VECTORS = making.DATA / "vectors" / "python_tuf_repository_data"
 
 
@@ -307,7 +306,8 @@ def test_t60_a_power_cut_at_any_step_leaves_a_readable_policy_that_is_not_older(
         assert version == 6 if done else version in (5, 6)
         assert store.floor(state) >= version
         acknowledged = store.floor(state)
-        assert air.take(drop, state=state).version == 6, "the same drop again comes to its end"
+        again = air.take(drop, state=state, rehearsal=lambda _: None)
+        assert again.version == 6, "the same drop again comes to its end"
         assert read_policy(store.active(state)).version >= acknowledged
         cuts += not done
     assert cuts >= 25
