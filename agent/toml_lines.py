@@ -46,7 +46,9 @@ class Lines:
             content = self._lines[line - 1]
             if header := _TABLE.fullmatch(content.rstrip("\r")):
                 table = header[2].strip("\"'")
-                number = counts[table]
+                # A table in an array's table ([collect.precision]) is numbered as that one is.
+                parent = counts.get(table.rpartition(".")[0], 0)
+                number = parent - 1 if parent else counts[table]
                 counts[table] += 1
                 self._places[table, number, ""] = line
             elif key := _KEY.match(content):
@@ -57,7 +59,7 @@ class Lines:
 
         Args:
             table: name of the table; "" before the first.
-            number: which of the tables of this name, from 0.
+            number: which of the tables of this name, or of the one that it is in, from 0.
             key: key in it; "" for the table itself.
             item: text of an item of the key's value.
         """

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from typing import Final
 
 from agent.capture.drives import Drives
 from agent.capture.gate import GateFile
@@ -25,8 +24,6 @@ from agent.policy.conditions import Conditions
 from agent.policy.events import Events, Fired, Merged
 from agent.policy.model import Policy
 from agent.policy.zones import Zones
-
-ALIVE_NS: Final = 10**9  # how often the gate file is written again
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,6 @@ class Clauses:
         self._driving = Conditions([policy.driving] if policy.driving else [], policy)
         self._events = Events(policy) if policy.events else None
         self._gate = CameraGate(policy, zones) if policy.camera else None
-        self._written_ns: int | None = None
         self.decision: Decision = CLOSED
 
     def see(
@@ -82,7 +78,6 @@ class Clauses:
 
         Raises:
             SpoolError: the storage failed.
-            ConfigError: the gate file cannot be written.
         """
         for truth in self._driving.update(watched):
             self._drives.see(truth.true, now.boottime_ns)
@@ -92,7 +87,8 @@ class Clauses:
         step = self._gate.update(
             watched, now.boottime_ns, driving=self._drives.driving, consented=consented
         )
-        self._write(step.decision, now, changed=step.changed)
+        self.decision = step.decision
+        self._file.write(step.decision, now.boottime_ns)
         return Seen(events, self._note(step, now), step.place_closed)
 
     def end(self, now: Moment) -> int:
@@ -103,19 +99,12 @@ class Clauses:
 
         Raises:
             SpoolError: the storage failed.
-            ConfigError: the gate file cannot be written.
         """
         if self._gate is None:
             return 0
-        self._write(CLOSED, now, changed=True)
+        self.decision = CLOSED
+        self._file.close(now.boottime_ns)
         return self._note(self._gate.finish(), now)
-
-    def _write(self, decision: Decision, now: Moment, *, changed: bool) -> None:
-        self.decision = decision
-        old = self._written_ns is None or now.boottime_ns - self._written_ns >= ALIVE_NS
-        if changed or old:
-            self._file.write(decision, now.boottime_ns)
-            self._written_ns = now.boottime_ns
 
     def _note(self, step: GateStep, now: Moment) -> int:
         camera = self._policy.camera

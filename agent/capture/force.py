@@ -34,6 +34,7 @@ from agent.vault.vault import Vault
 # A frame may have waited so long in a reader, and the next look is a step away: a segment is closed
 # so much early that none of its frames is unsealed for longer than its `flush`.
 AHEAD_NS: Final = 200_000_000
+NOTHING: Final = -1  # stays of the recorder's window
 
 
 @dataclass(slots=True)
@@ -61,7 +62,7 @@ class Surroundings:
         version: of the agent.
     """
 
-    gate: Path
+    gate: GateFile
     consents: Path
     zones: Callable[[bytes], Zones | None]
     rng: Callable[[int], bytes]
@@ -103,11 +104,16 @@ class Force:
             sealed = policy.camera.zones if policy.camera is not None else b""
             self._clauses = Clauses(
                 policy, zones=around.zones(sealed) if sealed else None, drives=drives,
-                gate=GateFile(around.gate), seals=seals,
+                gate=around.gate, seals=seals,
             )  # fmt: skip
         self._incidents = Incidents(
             vault, seals, rng=around.rng, version=around.version, tally=counters.events
         )
+
+    @property
+    def consented(self) -> frozenset[str]:
+        """Categories with a consent in force."""
+        return self._consented
 
     @property
     def decision(self) -> Decision:
@@ -175,7 +181,7 @@ class Force:
             SpoolError: the storage failed.
         """
         recorder = self.policy.recorder
-        self._vault.roll(recorder.window_ns if recorder is not None else 0)
+        self._vault.roll(recorder.window_ns if recorder is not None else NOTHING)
 
     def account(self) -> None:
         """Enter in the ledger what each rule kept since the last time.

@@ -22,7 +22,8 @@ from typing import Any, Final
 
 from agent.capture.recorded import Axis
 from agent.capture.records import Seals
-from agent.pb.ledger_pb2 import Incident
+from agent.digest import sha256
+from agent.pb.ledger_pb2 import Incident, Range
 from agent.pb.moment_pb2 import Moment
 from agent.pb.record_pb2 import EventRecord, Record
 from agent.pb.sealed_pb2 import EVENT, INCIDENT
@@ -62,27 +63,49 @@ class _Event:
     is_stale: bool = False  # edges came since it was sealed
 
 
-@dataclass(slots=True)
 class _Counts:
-    """What survives a restart."""
+    """What survives a restart: few bytes, and rules by a piece of the hash of their ids.
 
-    number: int
-    last_unix_ns: int
-    of_period: dict[str, tuple[int, int]]  # by rule: which period, how many in it
+    Args:
+        data: as packed; None: nothing yet.
+        rules: of the policy in force; counts of others are forgotten.
+    """
 
-    @classmethod
-    def read(cls, data: bytes | None) -> _Counts:
+    def __init__(self, data: bytes | None, rules: Sequence[EventRule]) -> None:
+        self.number = self.last_unix_ns = 0
+        self._of_period: dict[str, tuple[int, int]] = {}  # by rule: which period, how many in it
+        mine = {_short(rule) for rule in rules}
         try:
             told: dict[str, Any] = json.loads(data or b"{}")
-            periods = {rule: (int(a), int(b)) for rule, (a, b) in told.get("periods", {}).items()}
-            return cls(int(told.get("number", 0)), int(told.get("last", 0)), periods)
+            self.number, self.last_unix_ns = int(told.get("n", 0)), int(told.get("last", 0))
+            for rule, (period, count) in told.get("of", {}).items():
+                if rule in mine:
+                    self._of_period[rule] = int(period), int(count)
         except (ValueError, TypeError, AttributeError):
             log.error("the counts of events are damaged: they begin anew")
-            return cls(0, 0, {})
+
+    def so_far(self, rule: EventRule, now_ns: int) -> int:
+        """Return how many events of a rule were recorded in the present period."""
+        period, count = self._of_period.get(_short(rule), (0, 0))
+        return count if period == _period(rule, now_ns) else 0
+
+    def add(self, rule: EventRule, now_ns: int) -> None:
+        """Count an event that was recorded."""
+        self._of_period[_short(rule)] = _period(rule, now_ns), self.so_far(rule, now_ns) + 1
+        self.number, self.last_unix_ns = self.number + 1, now_ns
 
     def pack(self) -> bytes:
-        told = {"number": self.number, "last": self.last_unix_ns, "periods": self.of_period}
-        return json.dumps(told).encode()
+        """Return what is remembered."""
+        told = {"n": self.number, "last": self.last_unix_ns, "of": self._of_period}
+        return json.dumps(told, separators=(",", ":")).encode()
+
+
+def _period(rule: EventRule, now_ns: int) -> int:
+    return now_ns // rule.period_ns if rule.period_ns else 0
+
+
+def _short(rule: EventRule) -> str:
+    return sha256(rule.id.encode()).hex()[:12]
 
 
 def close_interrupted(vault: Vault) -> None:
@@ -111,7 +134,7 @@ class Incidents:
         tally: Tally,
     ) -> None:  # fmt: skip
         self._vault, self._seals, self._rng, self._version = vault, seals, rng, version
-        self._counts = _Counts.read(vault.remembered(KEY))
+        self._counts = _Counts(vault.remembered(KEY), seals.policy.events)
         self._last: dict[str, _Event] = {}  # by rule
         self._suppressed = 0  # not yet in an entry
         self._told_ns: int | None = None
@@ -186,10 +209,7 @@ class Incidents:
     def _begin(self, fired: Fired, at_ns: int, now: Moment) -> bool:
         """Record an event, unless there were too many or it cannot be stored."""
         rule, counts = fired.rule, self._counts
-        period = now.unix_ns // rule.period_ns if rule.period_ns else 0
-        same, so_far = counts.of_period.get(rule.id, (period, 0))
-        so_far = so_far if same == period else 0
-        if rule.at_most and so_far >= rule.at_most:
+        if rule.at_most and counts.so_far(rule, now.unix_ns) >= rule.at_most:
             self._last.pop(rule.id, None)  # its edges belong to an event that is not recorded
             self._suppressed += 1
             self.tally.suppressed += 1
@@ -213,15 +233,17 @@ class Incidents:
                 upload=rule.upload, keep_s=rule.keep_s,
             )  # fmt: skip
             self.tally.open += 1
-        counts.number, counts.last_unix_ns = record.number, now.unix_ns
-        counts.of_period[rule.id] = period, so_far + 1
+        counts.add(rule, now.unix_ns)
         self._last[rule.id] = event
         self.tally.recorded += 1
         return True
 
     def _end(self, event: _Event, now: Moment, *, complete: bool) -> None:
         state = Incident.COMPLETE if complete else Incident.INTERRUPTED
-        held, _ = self._vault.release(event.index, state=state)
+        held: list[Range] = []
+        # A damaged spool that is exchanged may have closed it, if a new record got the same index.
+        if any(hold.record == event.index for hold in self._vault.holds()):
+            held, _ = self._vault.release(event.index, state=state)
         event.is_open = False
         self.tally.open -= 1
         record = event.record

@@ -12,6 +12,7 @@ Pure but for where it stands.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -45,7 +46,7 @@ class Axis:
         highest = stamps.copy()
         cuts = np.flatnonzero(stamps[1:] < stamps[:-1] - LATE_NS) + 1
         begins = [0, *cuts.tolist(), len(stamps)]
-        for begin, end in zip(begins, begins[1:], strict=False):
+        for begin, end in pairwise(begins):
             if begin == 0 and self._high_ns is not None and stamps[0] >= self._high_ns - LATE_NS:
                 highest[0] = max(int(stamps[0]), self._high_ns)
             np.maximum.accumulate(highest[begin:end], out=highest[begin:end])

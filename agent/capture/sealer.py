@@ -146,10 +146,9 @@ class Sealer:
 
     def _look(self, now: Moment) -> None:
         change = self._slot.look(now.unix_ns)
-        if change is not None and change.policy is not None and self._trial is not None:
-            if self._trial.began(change.hash, now.boottime_ns):
-                change = self._slot.put_back(now.unix_ns)
         if change is not None:
+            if change.policy is not None and self._is_put_back(change, now):
+                change = self._slot.put_back(now.unix_ns)
             self._put_in_force(change, now)
         if self._look_at_consents(now) or change is not None:
             self._set_filters()
@@ -157,6 +156,9 @@ class Sealer:
             self._is_proven = True
             if self._trial is not None:
                 self._trial.proven()
+
+    def _is_put_back(self, change: Change, now: Moment) -> bool:
+        return self._trial is not None and self._trial.began(change.hash, now.boottime_ns)
 
     def _put_in_force(self, change: Change, now: Moment) -> None:
         self._end(now)  # first: no segment mixes two policies, no event is open under two

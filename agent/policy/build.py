@@ -1,7 +1,9 @@
 """Build a policy: TOML and DBC files in, compiled bytes out.
 
-- Only the signals that a rule names go in, numbered in the order in which they are first named.
+- Only the signals that a rule or clause names go in, numbered in the order in which they are first
+  named.
 - The same input gives the same bytes, on any machine.
+- Protected zones go in sealed, never in the clear.
 - The result has passed the door (`compiled.read_policy`) before anybody sees it.
 """
 
@@ -14,20 +16,35 @@ from google.protobuf.message import Message
 
 from agent.errors import ConfigError, PolicyError
 from agent.pb import policy_pb2, sealed_pb2
+from agent.policy.build_clauses import (
+    Numbers,
+    camera_of,
+    condition_of,
+    decode_of,
+    event_of,
+    frames_of,
+    recorder_of,
+    selector_of,
+    signal_of,
+)
+from agent.policy.clauses import MAX_ZONES_BYTES, ZONES_MAGIC
 from agent.policy.compiled import read_policy
-from agent.policy.dbc import Dictionary, Found
+from agent.policy.dbc import Dictionary
+from agent.policy.load_checks import must_be_coarse
 from agent.policy.model import MAX_BYTES, MAX_SIGNALS
+from agent.policy.precision import grain
 from agent.policy.text import PolicyText, RuleText, parse_policy
+from agent.policy.text_clauses import CameraText, SignalName
 
 MAX_TEXT_BYTES: Final = 4 * 1024 * 1024
 
 
 def build_policy(path: Path) -> bytes:
-    """Return the compiled policy of a TOML file; DBC files are named relative to it.
+    """Return the compiled policy of a TOML file; the files that it names are relative to it.
 
     Raises:
-        PolicyError: the text or a DBC file is refused, with file and line.
-        ConfigError: a DBC file is needed and cantools is not installed.
+        PolicyError: the text, a DBC file or the zones are refused, with file and line.
+        ConfigError: no such file, or a DBC file is needed and cantools is not installed.
     """
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
@@ -39,29 +56,90 @@ def build_policy(path: Path) -> bytes:
         raise PolicyError("the policy is not UTF-8 text", where=str(path)) from None
     except OSError as error:
         raise PolicyError(f"cannot read the policy: {error.strerror}", where=str(path)) from None
-    policy = parse_policy(text, where=str(path))
-    return compile_policy(policy, Dictionary([path.parent / name for name in policy.dbc]))
+    return build_text(text, where=str(path), folder=path.parent)
 
 
-def compile_policy(policy: PolicyText, dictionary: Dictionary) -> bytes:
+def build_text(text: str, *, where: str, folder: Path) -> bytes:
+    """Return the compiled policy of a TOML text.
+
+    Args:
+        text: TOML.
+        where: file name for errors.
+        folder: that the files which it names are relative to.
+
+    Raises:
+        PolicyError: see `build_policy`.
+        ConfigError: a DBC file is needed and cantools is not installed.
+    """
+    policy = parse_policy(text, where=where)
+    zones = read_zones(policy.camera, folder) if policy.camera else b""
+    return compile_policy(policy, Dictionary([folder / name for name in policy.dbc]), zones)
+
+
+def read_zones(camera: CameraText, folder: Path) -> bytes:
+    """Return the sealed zones that a camera clause names, b"" if it names none.
+
+    Raises:
+        PolicyError: no such file, too large, or not sealed.
+    """
+    if not camera.zones_file:
+        return b""
+    path = folder / camera.zones_file
+    try:
+        with path.open("rb") as file:
+            sealed = file.read(MAX_ZONES_BYTES + 1)
+    except OSError as error:
+        raise PolicyError(
+            f"cannot read the zones {path.name}: {error.strerror}", where=camera.zones_where
+        ) from None
+    if not sealed.startswith(ZONES_MAGIC):
+        raise PolicyError(
+            f"{path.name} is not sealed; a list of protected places must not travel in the clear",
+            where=camera.zones_where, todo="`inland station zones seal` seals it",
+        )  # fmt: skip
+    if len(sealed) > MAX_ZONES_BYTES:
+        raise PolicyError(f"{path.name} is too large", where=camera.zones_where,
+                          todo=f"at most {MAX_ZONES_BYTES} bytes; name fewer corners")  # fmt: skip
+    return sealed
+
+
+def compile_policy(policy: PolicyText, dictionary: Dictionary, zones: bytes = b"") -> bytes:
     """Return the compiled bytes of a checked text.
+
+    Args:
+        policy: the text.
+        dictionary: all signals of its DBC files.
+        zones: sealed, b"" if it names none.
 
     Raises:
         PolicyError: a signal is unknown or ambiguous, or the policy is too large.
     """
-    numbers: dict[Found, int] = {}
-    collect = [_collect(rule, dictionary, numbers) for rule in policy.rules]
+    numbers = Numbers(dictionary)
+    wire = policy_pb2.Policy(
+        name=policy.name, version=policy.version, region=policy.region,
+        not_after_unix=policy.not_after_unix, contact=policy.contact,
+        collect=[_collect(rule, numbers) for rule in policy.rules],
+        event=[event_of(event, numbers) for event in policy.events],
+        consent=[
+            policy_pb2.ConsentTerm(
+                category=one.category, max_days=one.max_days, each_drive=one.each_drive
+            )
+            for one in policy.consents
+        ],
+    )  # fmt: skip
+    if policy.recorder is not None:
+        wire.recorder.CopyFrom(recorder_of(policy.recorder))
+    if policy.camera is not None:
+        wire.camera.CopyFrom(camera_of(policy.camera, numbers, zones))
+    if policy.driving is not None:
+        wire.driving.CopyFrom(condition_of(policy.driving, numbers))
     if len(numbers) > MAX_SIGNALS:
         raise PolicyError(f"{len(numbers)} signals", where=policy.dbc_where,
                           todo=f"at most {MAX_SIGNALS}")  # fmt: skip
-    words = policy_pb2.Dictionary(signal=[_signal(found) for found in numbers])
-    data = _stable(
-        policy_pb2.Policy(
-            name=policy.name, version=policy.version, region=policy.region,
-            not_after_unix=policy.not_after_unix, dictionary=_stable(words),
-            collect=collect, decode=[_decode(found) for found in numbers],
-        )
-    )  # fmt: skip
+    words = policy_pb2.Dictionary(signal=[signal_of(found) for found in numbers.found])
+    wire.dictionary = _stable(words)
+    wire.decode.extend(decode_of(found) for found in numbers.found)
+    data = _stable(wire)
     if len(data) > MAX_BYTES:
         raise PolicyError(
             f"the compiled policy has {len(data)} bytes", where=policy.dbc_where,
@@ -77,50 +155,36 @@ def _stable(message: Message) -> bytes:
     return data
 
 
-def _collect(
-    rule: RuleText, dictionary: Dictionary, numbers: dict[Found, int]
-) -> policy_pb2.Collect:
-    signals = []
-    for name in rule.signals:
-        found = dictionary.find(name.message, name.name, where=name.where)
-        number = numbers.setdefault(found, len(numbers))
-        signals.append(policy_pb2.SignalSelector(channel=name.channel, signal=number))
+def _collect(rule: RuleText, numbers: Numbers) -> policy_pb2.Collect:
     return policy_pb2.Collect(
         id=rule.id, category=rule.category, purpose=rule.purpose, basis=rule.basis,
         necessity=rule.necessity,
         recipients=sealed_pb2.Recipients.Name(rule.recipients),
         lane=sealed_pb2.Lane.Name(rule.lane),
-        keep_s=rule.keep_s,
-        frames=[
-            policy_pb2.FrameSelector(
-                channel=one.channel, first_id=one.first_id, last_id=one.last_id,
-                extended=one.extended, any=one.every_id,
-            )
-            for one in rule.frames
-        ],
-        signals=signals, every_ns=rule.every_ns, on_change=rule.on_change,
+        keep_s=rule.keep_s, frames=frames_of(rule.frames), signals=_signals(rule, numbers),
+        every_ns=rule.every_ns, on_change=rule.on_change,
         resolution_ns=rule.resolution_ns, order=rule.order, flush_ns=rule.flush_ns,
+        space_m=rule.space_m,
     )  # fmt: skip
 
 
-def _signal(found: Found) -> policy_pb2.Signal:
-    info = found.info
-    return policy_pb2.Signal(
-        name=info.name, message=info.message, unit=info.unit, factor=info.factor,
-        offset=info.offset, kind=policy_pb2.Signal.Kind.Name(info.kind), choices=dict(info.choices),
-    )  # fmt: skip
+def _signals(rule: RuleText, numbers: Numbers) -> list[policy_pb2.SignalSelector]:
+    """Return what a rule names, each rounded as its precision asks for."""
+    needed = must_be_coarse(rule.category, rule.recipients)
+    selectors = [
+        selector_of(name, numbers, grain=_grain(name, numbers, rule.space_m, needed=needed))
+        for name in rule.signals
+    ]
+    if rule.space_m and not any(one.grain for one in selectors):
+        raise PolicyError(
+            f"rule '{rule.id}' has 'precision' in space, but none of its signals is in degrees",
+            where=rule.signals[0].where, todo="name the coordinates, or take 'space' out",
+        )  # fmt: skip
+    return selectors
 
 
-def _decode(found: Found) -> policy_pb2.Decode:
-    layout = found.layout
-    return policy_pb2.Decode(
-        id=layout.arbitration_id, extended=layout.extended, start=layout.start, bits=layout.bits,
-        big_endian=layout.big_endian,
-        mux=[
-            policy_pb2.Mux(
-                start=one.start, bits=one.bits, big_endian=one.big_endian,
-                range=[policy_pb2.MuxRange(first=first, last=last) for first, last in one.ranges],
-            )
-            for one in layout.mux
-        ],
-    )  # fmt: skip
+def _grain(name: SignalName, numbers: Numbers, space_m: int, *, needed: bool) -> int:
+    try:
+        return grain(numbers.find(name)[1], space_m, needed=needed)
+    except ValueError as error:
+        raise PolicyError(str(error), where=name.where) from None

@@ -20,6 +20,13 @@ MAX_SNAPSHOT: Final = 64  # signals of one event
 MAX_WINDOW_NS: Final = 24 * 3600 * 10**9  # of the recorder
 MAX_HOLD_NS: Final = 3600 * 10**9  # before and after an event, each
 MAX_ZONES_BYTES: Final = 160 * 1024  # sealed; they are part of the compiled policy
+ZONES_MAGIC: Final = b"iZN1"  # with which sealed zones begin
+MIN_WINDOW_NS: Final = 10**9
+MAX_RETRIGGER_NS: Final = 3600 * 10**9
+MAX_AT_MOST: Final = 9999
+MAX_MARGIN_M: Final = 50_000
+MAX_EXIT_NS: Final = 3600 * 10**9
+MIN_NO_FIX_NS: Final = 10**9
 
 PARKED_OFF: Final = int(policy_pb2.Camera.PARKED_OFF)
 PARKED_OWNER: Final = int(policy_pb2.Camera.PARKED_OWNER)

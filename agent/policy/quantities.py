@@ -5,6 +5,8 @@
   `0x100-0x1FF`. An id is 29 bits long if it is above 0x7FF or written with eight hex digits, as
   candump writes it: 0x123 and 0x00000123 are different frames.
 - A signal selector is `Signal` or `Message.Signal`, with `<channel>:` before it for one bus only.
+- A limit is a whole number, a slash and a period: "20/day", "60/min".
+- A distance is a whole number and m or km: "500m".
 
 Pure. Everything raises ValueError with the text of the objection; the caller knows the line.
 """
@@ -20,6 +22,9 @@ from agent.policy.model import MAX_EXTENDED, MAX_STANDARD
 from agent.units import DURATIONS
 
 _DURATION: Final = re.compile(r"([0-9]{1,12}) ?(ns|us|µs|ms|s|min|h|d)")  # no fractions: exact
+_AT_MOST: Final = re.compile(r"([1-9][0-9]{0,3})/([a-z]+)")
+_PERIODS: Final = {"min": "1min", "hour": "1h", "day": "1d"}
+_METRES: Final = re.compile(r"([0-9]{1,6}) ?(m|km)")
 _CHANNEL: Final = re.compile(r"\*|[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _IDS: Final = re.compile(r"0[xX]([0-9A-Fa-f]{1,8})(?:-0[xX]([0-9A-Fa-f]{1,8}))?")
 
@@ -50,6 +55,43 @@ def duration_text(value_ns: int) -> str:
         if value_ns and value_ns % DURATIONS[unit] == 0:
             return f"{value_ns // DURATIONS[unit]}{unit}"
     return f"{value_ns}ns"
+
+
+def at_most(text: object, *periods: str) -> tuple[int, int]:
+    """Return (count, period in ns) of a limit like "20/day".
+
+    Args:
+        text: what the policy says.
+        periods: which are allowed: "min", "hour", "day".
+
+    Raises:
+        ValueError: not a limit, or of another period.
+    """
+    found = _AT_MOST.fullmatch(text) if isinstance(text, str) else None
+    if found is None or found[2] not in periods:
+        examples = " or ".join(f"'20/{period}'" for period in periods)
+        raise ValueError(f"'{text}' is no limit; write {examples}, up to 9999")
+    return int(found[1]), units.duration_ns(_PERIODS[found[2]])
+
+
+def metres(text: object, *, least: int, most: int) -> int:
+    """Return a distance in m.
+
+    Args:
+        text: what the policy says.
+        least: shortest allowed, m.
+        most: longest allowed, m.
+
+    Raises:
+        ValueError: not a distance, or out of range.
+    """
+    found = _METRES.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError(f"'{text}' is not a distance; write one like '500m' or '2km'")
+    value = int(found[1]) * (1000 if found[2] == "km" else 1)
+    if not least <= value <= most:
+        raise ValueError(f"'{text}' is out of range; from {least}m to {most}m")
+    return value
 
 
 def is_channel(text: str) -> bool:

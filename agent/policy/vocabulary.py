@@ -1,35 +1,62 @@
-"""What a rule may be about: categories, purposes and bases, as data.
+"""What a policy may be about: categories, purposes and bases with their limits, as data.
 
-- Each category has a class and the longest time that a car may keep it. What is not listed here
-  does not exist: a policy that names it is refused.
+- Each category has a class, the longest time that a car may keep it, how fine it may be for others
+  than the owner, who may open it, and how long a consent may last. What is not listed here does
+  not exist: a policy that names it is refused.
 - *Denied* categories are collected by nobody, for no purpose.
 - *Sensitive* categories need the person's consent (basis "consent").
 - *Agent* categories are written by the agent itself; a bus cannot be collected under their name,
   so their long retention is no way around the caps of the others.
-- *Approved* categories describe many cars together and need a law or an order.
+- *Important* categories describe many cars together and need a law or an order.
 
-The same checks run on the text when a policy is built and on the compiled form at install and boot.
+The checks that hold a policy against this are in `load_checks.py`; the same ones run on the text
+when a policy is built and on the compiled form at install and boot.
 
-Source: Several Provisions on Automobile Data Security (China, order no. 7, 2021), GB/T 41871-2022,
-GB/T 32960, and the retention they name.
+Source: Several Provisions on Automobile Data Security (China, order no. 7, 2021), GB/T 44464-2024,
+GB/T 32960, GB 39732-2020, UN R155. Limits that no rule gives in figures are the product's own.
+
+Pure.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
-from agent.units import nearest
-
 DAY_S: Final = 86_400
 
+GENERAL: Final = "general"  # not about a person by construction
 OPERATION: Final = "operation"  # about the machine; personal only when tied to a VIN
 PERSONAL: Final = "personal"
 SENSITIVE: Final = "sensitive"
 IMPORTANT: Final = "important"  # about a region or its infrastructure
 DENIED: Final = "denied"
 AGENT: Final = "agent"  # written by the agent about itself
+
+# Rules that are not a category's own, as refusals name them.
+DEFAULT_DENY: Final = "default deny, GB/T 44464 5.1.1"
+CONSENT: Final = "GB/T 44464 5.2.2"
+PRECISION: Final = "GB/T 44464 5.3"
+EXTERIOR: Final = "GB/T 44464 5.6.1"
+CABIN: Final = "GB/T 44464 5.1.3"
+BIOMETRIC: Final = "GB/T 44464 5.5.2"
+IN_REGION: Final = "order no. 7 art. 11"
+NEVER_READ: Final = "hard denial"
+AGENT_ALONE: Final = "agent category"
+ZONES: Final = "fail closed near protected zones"
+
+
+@dataclass(frozen=True, slots=True)
+class Finest:
+    """How fine data may be that others than the owner alone can open.
+
+    Attributes:
+        space_m: edge of the grid that positions are rounded to, m; a step of `SPACES`.
+        time_s: between two samples, s.
+    """
+
+    space_m: int
+    time_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,111 +67,89 @@ class Category:
         name: as a policy writes it.
         kind: class, one of the constants above.
         keep_cap_s: longest time in the car, s; 0: memory only, never stored.
+        rule: where its limits come from; refusals name it.
         about: for people.
+        finest: limit for others than the owner alone; None: there is none.
+        owner_alone: nobody but the owner may be able to open it.
+        each_drive: a consent to it must end with the drive.
     """
 
     name: str
     kind: str
     keep_cap_s: int
+    rule: str
     about: str
+    finest: Finest | None = None
+    owner_alone: bool = False
+    each_drive: bool = False
 
+    @property
+    def default(self) -> str:
+        """Whether it is written without a rule that asks for it: "on" or "off"."""
+        return "on" if self.kind == AGENT else "off"
+
+
+COARSE: Final = Finest(space_m=100, time_s=10)
+WEEK_S: Final = 7 * DAY_S  # as long as GB/T 32960 wants data to wait for a link
+HALF_YEAR_S: Final = 183 * DAY_S
+THREE_YEARS_S: Final = 1096 * DAY_S
 
 CATEGORIES: Final[dict[str, Category]] = {
-    name: Category(name, kind, days * DAY_S, about)
-    for name, kind, days, about in (
-        ("vehicle.identity", PERSONAL, 365, "VIN, plate, ICCID"),
-        ("vehicle.state", OPERATION, 7, "speed, gear, brake, steering, doors"),
-        ("powertrain", OPERATION, 7, "motor, inverter, torque"),
-        ("battery", OPERATION, 7, "voltage, current, state of charge, cells"),
-        ("diag.dtc", OPERATION, 90, "fault codes"),
-        ("location.point", SENSITIVE, 7, "a single position"),
-        ("location.track", SENSITIVE, 7, "positions over time"),
-        ("exterior.image", SENSITIVE, 1, "pictures of the surroundings"),
-        ("exterior.video", SENSITIVE, 1, "films of the surroundings"),
-        ("exterior.pointcloud", SENSITIVE, 1, "lidar and radar points"),
-        ("exterior.parked", SENSITIVE, 1, "surveillance while parked"),
-        ("cabin.image", SENSITIVE, 0, "pictures of the cabin"),
-        ("cabin.audio", SENSITIVE, 0, "sound in the cabin"),
-        ("cabin.biometric", DENIED, 0, "faces, voices, pulse"),
-        ("phone.contacts", DENIED, 0, "contacts of a connected phone"),
-        ("phone.calendar", DENIED, 0, "calendar of a connected phone"),
-        ("phone.messages", DENIED, 0, "messages of a connected phone"),
-        ("credentials", DENIED, 0, "passwords, keys, tokens"),
-        ("traffic.flow", IMPORTANT, 7, "flow of traffic from many cars"),
-        ("charging.network", IMPORTANT, 7, "operation of charging stations"),
-        ("security.event", OPERATION, 183, "signs of attacks on the car's networks"),
-        ("event.record", AGENT, 1096, "records of accidents"),
-        ("agent.audit", AGENT, 183, "what the agent did"),
-        ("consent.record", AGENT, 1096, "consents given and withdrawn"),
+    category.name: category
+    for category in (
+        Category("vehicle.identity", PERSONAL, 365 * DAY_S, "GB/T 44464 5.4.2", "VIN, plate, SIM"),
+        Category("vehicle.state", OPERATION, WEEK_S, "GB/T 32960", "speed, gear, brake, doors"),
+        Category("powertrain", OPERATION, WEEK_S, "GB/T 32960", "motor, inverter, torque"),
+        Category("battery", OPERATION, WEEK_S, "GB/T 32960", "voltage, current, charge, cells"),
+        Category("diag.dtc", OPERATION, 90 * DAY_S, "order no. 7 art. 6", "fault codes"),
+        Category("location.point", SENSITIVE, WEEK_S, CONSENT, "a single position", COARSE),
+        Category("location.track", SENSITIVE, WEEK_S, CONSENT, "positions over time", COARSE),
+        Category("exterior.image", SENSITIVE, DAY_S, EXTERIOR, "pictures of the surroundings",
+                 owner_alone=True, each_drive=True),
+        Category("exterior.video", SENSITIVE, DAY_S, EXTERIOR, "films of the surroundings",
+                 owner_alone=True, each_drive=True),
+        Category("exterior.pointcloud", SENSITIVE, DAY_S, EXTERIOR, "lidar and radar points",
+                 owner_alone=True, each_drive=True),
+        Category("exterior.parked", SENSITIVE, DAY_S, EXTERIOR, "surveillance while parked",
+                 owner_alone=True),
+        Category("cabin.image", SENSITIVE, 0, CABIN, "pictures of the cabin",
+                 owner_alone=True, each_drive=True),
+        Category("cabin.audio", SENSITIVE, 0, CABIN, "sound in the cabin",
+                 owner_alone=True, each_drive=True),
+        Category("cabin.biometric", DENIED, 0, BIOMETRIC, "faces, voices, pulse"),
+        Category("phone.contacts", DENIED, 0, NEVER_READ, "contacts of a connected phone"),
+        Category("phone.calendar", DENIED, 0, NEVER_READ, "calendar of a connected phone"),
+        Category("phone.messages", DENIED, 0, NEVER_READ, "messages of a connected phone"),
+        Category("credentials", DENIED, 0, NEVER_READ, "passwords, keys, tokens"),
+        Category("traffic.flow", IMPORTANT, WEEK_S, IN_REGION, "flow of traffic from many cars"),
+        Category("charging.network", IMPORTANT, WEEK_S, IN_REGION, "charging stations at work"),
+        Category("security.event", GENERAL, HALF_YEAR_S, "UN R155", "attacks on the networks"),
+        Category("event.record", AGENT, THREE_YEARS_S, "GB 39732", "records of accidents"),
+        Category("agent.audit", AGENT, HALF_YEAR_S, "UN R155", "what the agent did"),
+        Category("consent.record", AGENT, THREE_YEARS_S, CONSENT, "consents given and withdrawn"),
     )
-}
+}  # fmt: skip
+
+EVENT_RECORD: Final = CATEGORIES["event.record"]  # of [recorder], [[event]] and [camera]
+PARKED: Final = CATEGORIES["exterior.parked"]  # of cameras in a parked car
 
 PURPOSES: Final = (
     "regulatory_monitoring", "safety_event", "owner_access", "diagnostics_repair",
     "product_improvement", "insurance", "navigation", "authority_order",
     "security_monitoring", "ota",
 )  # fmt: skip
+CONSENT_PURPOSES: Final = ("product_improvement", "insurance")  # whatever the category
 
 BASES: Final = ("consent", "safety", "law:<reference>", "order:<reference>")
-_REFERENCE: Final = re.compile(r"(law|order):(?=\S)[^\x00-\x1f\x7f]{1,120}")
 
+# Precision in space as a policy writes it -> m. Coordinates are cut to 4, 3, 2 or 1 decimals of a
+# degree, of which 3 are 111 m.
+SPACES: Final = {"none": 0, "10m": 10, "100m": 100, "1km": 1000, "district": 10_000}
+DECIMALS: Final = {10: 4, 100: 3, 1000: 2, 10_000: 1}
 
-@dataclass(frozen=True, slots=True)
-class Objection:
-    """Why a rule is refused: the key it is about, what is wrong, what to do."""
+MAX_CONSENT_DAYS: Final = 365  # a consent without end is none
 
-    key: str
-    what: str
-    todo: str = ""
-
-
-def objection(*, category: str, purpose: str, basis: str, keep_s: int) -> Objection | None:
-    """Return why a rule may not be, or None if it may.
-
-    Args:
-        category: name of a category.
-        purpose: one of `PURPOSES`.
-        basis: "consent", "safety", "law:<reference>" or "order:<reference>".
-        keep_s: how long the car would keep it, s.
-    """
-    known = CATEGORIES.get(category)
-    if known is None:
-        advice = nearest(category, CATEGORIES, noun="category")
-        return Objection("category", f"unknown category '{category}'", advice)
-    if purpose not in PURPOSES:
-        advice = nearest(purpose, PURPOSES, noun="purpose")
-        return Objection("purpose", f"unknown purpose '{purpose}'", advice)
-    if basis not in ("consent", "safety") and not _REFERENCE.fullmatch(basis):
-        return Objection("basis", f"unknown basis '{basis}'", f"bases are {', '.join(BASES)}")
-    return _class_objection(known, basis) or _keep_objection(known, keep_s)
-
-
-def _class_objection(category: Category, basis: str) -> Objection | None:
-    if category.kind == DENIED:
-        return Objection("category", f"category '{category.name}' is never collected",
-                         "take the rule out")  # fmt: skip
-    if category.kind == AGENT:
-        return Objection(
-            "category",
-            f"category '{category.name}' is written by the agent, not collected from a bus",
-            "choose the category of the signals",
-        )
-    if category.kind == SENSITIVE and basis != "consent":
-        return Objection("basis", f"category '{category.name}' is sensitive and needs the basis "
-                         f"'consent', not '{basis}'")  # fmt: skip
-    if basis == "consent":
-        return Objection("basis", "consent is not supported by this version: without a consent "
-                         "nothing could be kept", "take the rule out")  # fmt: skip
-    if category.kind == IMPORTANT and not basis.startswith(("law:", "order:")):
-        return Objection("basis", f"category '{category.name}' is important data and needs a basis "
-                         f"'law:<reference>' or 'order:<reference>', not '{basis}'")  # fmt: skip
-    return None
-
-
-def _keep_objection(category: Category, keep_s: int) -> Objection | None:
-    if keep_s <= category.keep_cap_s:
-        return None
-    if category.keep_cap_s == 0:
-        return Objection("keep", f"category '{category.name}' is never stored", "take the rule out")
-    return Objection("keep", f"keeps '{category.name}' too long",
-                     f"at most {category.keep_cap_s // DAY_S}d")  # fmt: skip
+# Of the camera gate. A policy may be stricter.
+MIN_MARGIN_M: Final = 500
+MIN_EXIT_S: Final = 60
+MAX_NO_FIX_S: Final = 10

@@ -16,8 +16,12 @@ from agent.capture.queue import FrameQueue
 from agent.capture.reader import Reader
 from agent.capture.sealer import Sealer
 from agent.config import Config
+from agent.errors import InlandError
 from agent.pb.delivery_pb2 import CheckpointUpload
 from agent.pb.hatch_pb2 import Accepted, Batch, HatchReply, HatchRequest, LinkReport, Next
+from agent.policy import consent_file
+from agent.policy.camera import CLOSED
+from agent.policy.consent import State
 from agent.vault.vault import Vault
 
 MAX_ENTRIES: Final = 256  # of one answer
@@ -105,6 +109,10 @@ class Answers:
                 "waiting": self._queue.frames,
             },
             "samples": counters.samples,
+            "events": dataclasses.asdict(counters.events),
+            "gate": self._gate(),
+            "consents": self._consents(),
+            "recorder": {"recorded_s": round(self._sealer.recorded_ns / 1e9, 3)},
             "segments": counters.segments,
             "receipts": self._receipts,
             "spool": dataclasses.asdict(self._vault.status()),
@@ -117,3 +125,26 @@ class Answers:
                 "refused": dict(self._link.refused),
             },
         }
+
+    def _gate(self) -> dict[str, str]:
+        force = self._sealer.force
+        decision = force.decision if force is not None else CLOSED
+        return {"decision": "open" if decision.open else "closed", "reason": decision.reason}
+
+    def _consents(self) -> dict[str, str]:
+        """Return where the consent to each category of the policy stands."""
+        force = self._sealer.force
+        if force is None or not force.policy.consents:
+            return {}
+        wanted = [term.category for term in force.policy.consents]
+        try:
+            book = consent_file.read(self._config.state / consent_file.FILE)
+        except InlandError:
+            return dict.fromkeys(wanted, "unreadable")
+        states = {category: book.state(category) for category in wanted}
+        # What the running agent holds for ended has ended, even if the file does not say so yet.
+        return {
+            category: "ending" if state is State.GRANTED and category not in force.consented
+            else state.value
+            for category, state in states.items()
+        }  # fmt: skip

@@ -75,19 +75,25 @@ class CaptureProcess:
 
     def __init__(self, config: Config, early: dict[str, socket.socket]) -> None:
         from agent import __version__
+        from agent.capture import gate
+        from agent.capture.force import Surroundings
         from agent.capture.queue import FrameQueue
         from agent.capture.reader import Reader
         from agent.capture.sealer import Sealer
         from agent.capture.slot import PolicySlot
         from agent.clock import boot_id
         from agent.frames import ChannelTable
+        from agent.policy import consent_file
         from agent.region import load_region_card
+        from agent.service.places import Places
+        from agent.service.trial import Probation
         from agent.vault.identity import Identity
         from agent.vault.keys import load_ledger_key
         from agent.vault.vault import Vault
 
         card = load_region_card(config.region_card)
         self._config, self._region = config, card.region
+        boot = boot_id()
         identity = Identity(
             region=card.region,
             vehicle=config.vehicle.id,
@@ -102,7 +108,7 @@ class CaptureProcess:
             identity=identity,
             now=_read_clocks,
             rng=os.urandom,
-            boot_id=boot_id(),
+            boot_id=boot,
             version=__version__,
             quota_bytes=config.spool_bytes,
         )
@@ -117,6 +123,15 @@ class CaptureProcess:
             channels=self._channels,
             slot=PolicySlot(config.policy, card.region),
             moment=self.vault.moment,
+            around=Surroundings(
+                gate=gate.GateFile(config.run / gate.NAME),
+                consents=config.state / consent_file.FILE,
+                zones=Places(config.vehicle.zones_key, card.region),
+                rng=os.urandom,
+                boot_id=boot,
+                version=__version__,
+            ),
+            trial=Probation(config.policy, boot),
         )
 
     def start(self, crew: Crew) -> None:

@@ -30,6 +30,7 @@ from agent.service.crew import Crew
 from tests.bench.measure import Figure, at_most, faster, left_out
 from tests.bench.reading import records
 from tests.bench.sealing import REGION, open_vault
+from tests.capture.world import surroundings
 from tests.rig import EVERYTHING, rig, wait_for
 
 WINDOW_S = 10.0
@@ -159,6 +160,7 @@ def eight_buses() -> list[Figure]:
         sealer = Sealer(
             vault=vault, queue=queue, readers=readers, channels=channels,
             slot=PolicySlot(state / "policy", REGION), moment=vault.moment,
+            around=surroundings(state),
         )  # fmt: skip
         ports = []
         for number in range(BUSES):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.capture.force import Force
 from agent.capture.queue import Arrival, FrameQueue
 from agent.capture.sealer import HOUSE_NS, LOOK_NS, Sealer
 from agent.capture.slot import PolicySlot
@@ -20,6 +21,7 @@ from agent.vault.opening import open_session
 from agent.vault.segment import Draft, decode_payload
 from agent.vault.vault import Vault
 from tests.capture.test_slot import NOW_NS, REGION, built
+from tests.capture.world import surroundings
 from tests.vault import world
 
 
@@ -55,6 +57,7 @@ class Bench:
         self.sealer = Sealer(
             vault=self.vault, queue=self.queue, readers=[self.reader],  # type: ignore[list-item]
             channels=self.channels, slot=PolicySlot(self.folder, REGION), moment=self.moment,
+            around=surroundings(folder, rng=np.random.bytes),
         )  # fmt: skip
         self.given = 0
 
@@ -132,8 +135,8 @@ def test_exchange_while_frames_flow_loses_and_mixes_nothing(bench: Bench, tmp_pa
     assert bench.policies() == [(1, "started"), (2, "installed")]
 
 
-def test_forgotten_flush_at_an_exchange_is_caught(bench: Bench, tmp_path: Path):
-    bench.sealer._flush = lambda _: None  # type: ignore[method-assign]
+def test_forgotten_flush_at_an_exchange_is_caught(bench: Bench, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(Force, "end", lambda self, now: None)
     with pytest.raises(AssertionError):
         test_exchange_while_frames_flow_loses_and_mixes_nothing(bench, tmp_path)
 

@@ -18,6 +18,7 @@ from agent.capture.slot import PolicySlot
 from agent.policy import store
 from agent.policy.build import build_policy
 from agent.vault import keys
+from tests.capture.world import surroundings
 from tests.format import make_vectors, stranger, stranger_notes
 from tests.vault import world
 
@@ -102,6 +103,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         channels=f.ChannelTable(("can0", "can1")),
         slot=PolicySlot(car.folder / "policy", "urn:inland:region:x"),
         moment=car.vault.moment,
+        around=surroundings(car.folder),
     )
     receipts = []
     for _ in range(4):

@@ -13,7 +13,7 @@ from agent.pb import policy_pb2, sealed_pb2
 from agent.policy import compiled as under_test
 from agent.policy.build import build_policy
 from agent.policy.compiled import load_policy, read_policy
-from agent.policy.model import MAX_BYTES, Policy, SignalLayout
+from agent.policy.model import MAX_BYTES, MuxLayout, Policy, SignalLayout
 from tests.policy import making
 
 LAYOUT = SignalLayout(0x100, False, 0, 8, False, 0)
@@ -103,7 +103,7 @@ def unknown_at(data: bytes, where: str) -> bytes:
     "where", ["policy", "later", "dictionary", "rule", "selector", "mux", "range"]
 )
 def test_what_this_version_does_not_know_is_refused(where):
-    mux = under_test.MuxLayout(0, 4, False, ((1, 2),))
+    mux = MuxLayout(0, 4, False, ((1, 2),))
     layout = SignalLayout(0x100, False, 8, 8, False, 0, (mux,))
     good = making.compiled([making.collect("a", signals=ONE)], [layout])
     assert read_policy(good).layouts == (layout,)
@@ -166,10 +166,10 @@ BAD_LAYOUTS = {
     "id: 536870912": layout(arbitration_id=0x2000_0000, extended=True),
     "kind: 9": layout(kind=9),
     "a float of 8 bits": layout(kind=2),
-    "number of ranges": layout(mux=(under_test.MuxLayout(0, 8, False, ()),)),
-    "last: 16": layout(mux=(under_test.MuxLayout(0, 4, False, ((0, 16),)),)),
-    "first: 3": layout(mux=(under_test.MuxLayout(0, 4, False, ((3, 2),)),)),
-    "number of multiplexers": layout(mux=(under_test.MuxLayout(0, 4, False, ((0, 2),)),) * 9),
+    "number of ranges": layout(mux=(MuxLayout(0, 8, False, ()),)),
+    "last: 16": layout(mux=(MuxLayout(0, 4, False, ((0, 16),)),)),
+    "first: 3": layout(mux=(MuxLayout(0, 4, False, ((3, 2),)),)),
+    "number of multiplexers": layout(mux=(MuxLayout(0, 4, False, ((0, 2),)),) * 9),
 }
 
 

@@ -1,0 +1,19 @@
+"""What a sealer needs around it, in a folder of a test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from agent.capture.force import Surroundings
+from agent.capture.gate import GateFile
+
+
+def surroundings(folder: Path, **more: Any) -> Surroundings:
+    """A gate file and consents in a folder; no zones key."""
+    values: dict[str, Any] = {
+        "gate": GateFile(folder / "camera-gate.json"), "consents": folder / "consent.json",
+        "zones": lambda sealed: None, "rng": os.urandom, "boot_id": bytes(16), "version": "0",
+    }  # fmt: skip
+    return Surroundings(**(values | more))
