@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Policy(_message.Message):
-    __slots__ = ("name", "version", "region", "not_after_unix", "dictionary", "collect", "decode", "recorder", "event", "camera", "consent", "driving")
+    __slots__ = ("name", "version", "region", "not_after_unix", "dictionary", "collect", "decode", "recorder", "event", "camera", "consent", "driving", "contact")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class Policy(_message.Message):
     CAMERA_FIELD_NUMBER: _ClassVar[int]
     CONSENT_FIELD_NUMBER: _ClassVar[int]
     DRIVING_FIELD_NUMBER: _ClassVar[int]
+    CONTACT_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     region: str
@@ -34,7 +35,8 @@ class Policy(_message.Message):
     camera: Camera
     consent: _containers.RepeatedCompositeFieldContainer[ConsentTerm]
     driving: Condition
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., region: _Optional[str] = ..., not_after_unix: _Optional[int] = ..., dictionary: _Optional[bytes] = ..., collect: _Optional[_Iterable[_Union[Collect, _Mapping]]] = ..., decode: _Optional[_Iterable[_Union[Decode, _Mapping]]] = ..., recorder: _Optional[_Union[Recorder, _Mapping]] = ..., event: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., camera: _Optional[_Union[Camera, _Mapping]] = ..., consent: _Optional[_Iterable[_Union[ConsentTerm, _Mapping]]] = ..., driving: _Optional[_Union[Condition, _Mapping]] = ...) -> None: ...
+    contact: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., region: _Optional[str] = ..., not_after_unix: _Optional[int] = ..., dictionary: _Optional[bytes] = ..., collect: _Optional[_Iterable[_Union[Collect, _Mapping]]] = ..., decode: _Optional[_Iterable[_Union[Decode, _Mapping]]] = ..., recorder: _Optional[_Union[Recorder, _Mapping]] = ..., event: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., camera: _Optional[_Union[Camera, _Mapping]] = ..., consent: _Optional[_Iterable[_Union[ConsentTerm, _Mapping]]] = ..., driving: _Optional[_Union[Condition, _Mapping]] = ..., contact: _Optional[str] = ...) -> None: ...
 
 class Dictionary(_message.Message):
     __slots__ = ("signal",)

@@ -156,6 +156,7 @@ class Policy:
         camera: the camera gate's rules; None: the gate stays closed.
         consents: by category, what a consent may be at most.
         driving: true while the car is driven; None: that is never known.
+        contact: whom a person can ask about what is kept; "" if the policy names nobody.
     """
 
     name: str
@@ -172,6 +173,7 @@ class Policy:
     camera: Camera | None = None
     consents: tuple[ConsentTerm, ...] = ()
     driving: Condition | None = None
+    contact: str = ""
 
 
 def rule_set_of(rule: Rule) -> RuleSet:
