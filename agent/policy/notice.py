@@ -118,9 +118,7 @@ class _Say:
         return Section(f"{number}. {category} ({item.id})", lines)
 
     def _what(self, item: Item) -> str:
-        parts = [word(CATEGORIES, item.category, self._language)]
-        if item.signals:
-            parts.append(", ".join(item.signals))
+        parts = [", ".join(item.signals)] if item.signals else []
         if item.frames:
             parts.append(self.text("frames", frames=", ".join(item.frames)))
         return self._join(parts)
