@@ -3,18 +3,23 @@
 A segment is closed when its time is up (`flush_ns` of boot time after its first row), when it holds
 16,384 rows, when it could exceed what fits into one message, or when the policy changes. So a
 segment never mixes two policies, and nothing stays open longer than its rule says.
+
+Segments of the recorder know their piece of the axis of recorded time (`recorded.py`); they adjoin.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from agent.capture.queue import Arrival
+from agent.capture.recorded import Axis
 from agent.frames import SIGNAL, FrameBatch, SignalBatch, concatenate
 from agent.pb.moment_pb2 import Moment
+from agent.pb.sealed_pb2 import RECORDER
 from agent.policy.engine import Kept, RuleSet
 from agent.vault.segment import Draft
 
@@ -33,6 +38,7 @@ class _Open:
     signals: list[SignalBatch]
     rows: int = 0
     cost: int = 0
+    recorded: tuple[int, int] | None = None  # of the recorder's frames
 
 
 class Recorder:
@@ -41,21 +47,40 @@ class Recorder:
     Args:
         policy_hash: SHA-256 of the compiled policy.
         dictionary_hash: SHA-256 of its dictionary.
+        axis: of recorded time; it goes on over policies.
     """
 
-    def __init__(self, *, policy_hash: bytes, dictionary_hash: bytes) -> None:
+    def __init__(
+        self, *, policy_hash: bytes, dictionary_hash: bytes, axis: Axis | None = None
+    ) -> None:
         self._policy, self._dictionary = policy_hash, dictionary_hash
+        self._axis = axis or Axis()
         self._open: dict[RuleSet, _Open] = {}
 
     def add(self, kept: list[Kept], channels: tuple[str, ...], now: Moment) -> list[Draft]:
         """Take what was kept of one batch; return the segments that it filled."""
         full: list[Draft] = []
         for part in kept:
-            for frames in _slices(part.frames, _frame_costs(part.frames)):
-                full += self._put(part.rule_set, channels, now, frames=frames)
+            slices = _slices(part.frames, _frame_costs(part.frames))
+            for frames, piece in zip(slices, self._pieces(part, slices), strict=True):
+                full += self._put(part.rule_set, channels, now, frames=frames, recorded=piece)
             for signals in _slices(part.signals, np.full(len(part.signals), SAMPLE_COST)):
                 full += self._put(part.rule_set, channels, now, signals=signals)
         return full
+
+    def _pieces(self, part: Kept, slices: list[FrameBatch]) -> Sequence[tuple[int, int] | None]:
+        """Return the piece of the axis that each slice takes, if it is the recorder's."""
+        if part.rule_set.lane != RECORDER or not slices:
+            return [None] * len(slices)
+        begin = self._axis.end_ns
+        places = self._axis.take(part.frames["timestamp_ns"])
+        ends = places[np.cumsum([len(one) for one in slices]) - 1].tolist()
+        return list(zip([begin, *ends], ends, strict=False))
+
+    def discard(self, category: str) -> int:
+        """Throw away what is open under a consent that ended; return how many rows it was."""
+        gone = [rule_set for rule_set in self._open if rule_set.consent == category]
+        return sum(self._open.pop(rule_set).rows for rule_set in gone)
 
     def due(self, channels: tuple[str, ...], now: Moment, *, ahead_ns: int = 0) -> list[Draft]:
         """Return the segments whose time is up, or will be within `ahead_ns`."""
@@ -77,6 +102,7 @@ class Recorder:
         *,
         frames: FrameBatch | None = None,
         signals: SignalBatch | None = None,
+        recorded: tuple[int, int] | None = None,
     ) -> list[Draft]:
         rows = len(frames) if frames is not None else len(signals) if signals is not None else 0
         cost = rows * SAMPLE_COST if frames is None else int(_frame_costs(frames).sum())
@@ -91,6 +117,8 @@ class Recorder:
             segment.frames.append(frames)
         if signals is not None:
             segment.signals.append(signals)
+        if recorded is not None:
+            segment.recorded = (segment.recorded or recorded)[0], recorded[1]
         segment.rows += rows
         segment.cost += cost
         return closed
@@ -110,6 +138,8 @@ class Recorder:
             policy=self._policy,
             dictionary=self._dictionary,
             keep_s=rule_set.keep_s,
+            recorded=segment.recorded,
+            consent=rule_set.consent,
         )
 
 

@@ -1,8 +1,8 @@
 """From the queue to sealed segments: policy, recorder and vault in one thread.
 
-Each step takes what waits, asks the policy, lets the recorder fill segments, and has the vault seal
-those that are due. Twice a second it looks for another policy; once a second it writes down what
-was lost and lets the vault keep house.
+Each step takes what waits and lets the policy in force decide (`force.py`). Twice a second it looks
+for another policy and other consents; once a second it writes down what was lost, rolls the
+recorder's window on and lets the vault keep house; once an hour it accounts for what was kept.
 """
 
 from __future__ import annotations
@@ -10,42 +10,48 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
+from agent.capture import drives
+from agent.capture.consent import ConsentSlot
 from agent.capture.faults import Faults
+from agent.capture.force import Counters, Force, Surroundings
+from agent.capture.incidents import close_interrupted
 from agent.capture.queue import FrameQueue
 from agent.capture.reader import Reader
-from agent.capture.recorder import Recorder, merge
+from agent.capture.recorded import Axis
+from agent.capture.recorder import merge
 from agent.capture.slot import Change, PolicySlot
-from agent.digest import sha256
 from agent.frames import ChannelTable
 from agent.pb.ledger_pb2 import BusState, Loss, PolicyInForce
 from agent.pb.moment_pb2 import Moment
-from agent.policy.engine import Engine
-from agent.vault.segment import Draft
 from agent.vault.vault import Vault
 
 STEP_S: Final = 0.1  # rows gather meanwhile: a batch costs far less per frame than a frame alone
-# A frame may have waited so long in a reader, and the next look is a step away: a segment is closed
-# so much early that none of its frames is unsealed for longer than its `flush`.
-AHEAD_NS: Final = 200_000_000
 BATCH_FRAMES: Final = 16_384
-LOOK_NS: Final = 500_000_000  # for another policy
+LOOK_NS: Final = 500_000_000  # for another policy, for other consents
 HOUSE_NS: Final = 1_000_000_000
+HOUR_NS: Final = 3600 * 10**9
+PROVEN_NS: Final = 600 * 10**9
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Counters:
-    """What the sealer has done since the start, for the status."""
+class Trial(Protocol):
+    """Keeps count of starts under a policy that has not proved itself yet."""
 
-    frames: int = 0  # that reached the policy
-    kept: int = 0  # frames that a rule wanted
-    samples: int = 0  # signal samples that a rule wanted
-    segments: int = 0
-    lost: int = 0  # frames and samples that were wanted and are not kept
+    def began(self, digest: bytes, boottime_ns: int) -> bool:
+        """Note that a policy is about to be used; return whether it was put back instead."""
+        ...
+
+    def proven(self) -> None:
+        """Note that the policy in force has run for PROVEN_NS: it is no longer on trial."""
+        ...
+
+    def ended_clean(self) -> None:
+        """Note that the run ends because it was told to."""
+        ...
 
 
 class Sealer:
@@ -58,32 +64,42 @@ class Sealer:
         channels: names of the buses by number.
         slot: the policy in force.
         moment: reads the clocks.
+        around: files and ids.
+        trial: told about policies; None: none is ever put back.
     """
 
     def __init__(
-        self,
-        *,
-        vault: Vault,
-        queue: FrameQueue,
-        readers: Sequence[Reader],
-        channels: ChannelTable,
-        slot: PolicySlot,
-        moment: Callable[[], Moment],
-    ) -> None:
+        self, *, vault: Vault, queue: FrameQueue, readers: Sequence[Reader], channels: ChannelTable,
+        slot: PolicySlot, moment: Callable[[], Moment], around: Surroundings,
+        trial: Trial | None = None,
+    ) -> None:  # fmt: skip
         self._vault, self._queue, self._readers = vault, queue, readers
         self._channels, self._slot, self._moment = channels, slot, moment
-        self._engine: Engine | None = None
-        self._recorder: Recorder | None = None
+        self._around, self._trial = around, trial
+        close_interrupted(vault)
+        self._axis = Axis(vault.recorded_ns())
+        self._drives = drives.Drives(
+            vault.remembered(drives.KEY), partial(vault.remember, drives.KEY), around.boot_id
+        )
         self._faults = Faults()
         self._notices: deque[tuple[str, str]] = deque(maxlen=1024)
         self._looked_ns = self._housed_ns = -HOUSE_NS
+        self._accounted_ns = self._since_ns = 0
+        self._is_proven = True
         self.counters = Counters()
         self.in_force: Change | None = None
+        self.force: Force | None = None
+        self.consents: ConsentSlot | None = None
         self.drained = False  # every bus has ended and all that was kept is sealed
 
     def notice(self, channel: str, state: str) -> None:
         """Take note of a bus that came or went; any thread."""
         self._notices.append((channel, state))
+
+    @property
+    def recorded_ns(self) -> int:
+        """Recorded time since the log began, ns."""
+        return self._axis.end_ns
 
     def step(self) -> float:
         """Do what is due; return how long to wait before the next step, in seconds."""
@@ -93,76 +109,96 @@ class Sealer:
             self._look(now)
         over = all(reader.ended for reader in self._readers) and bool(self._readers)
         busy = self._take(now)
-        if self._recorder is not None:
-            self._seal(self._recorder.due(self._channels.names, now, ahead_ns=AHEAD_NS))
+        if self.force is not None:
+            self.force.turn(now)
         if now.boottime_ns - self._housed_ns >= HOUSE_NS:
             self._housed_ns = now.boottime_ns
-            self._keep_house()
+            self._keep_house(now)
         if over and not busy and not self.drained:
             self.finish()
             self.drained = True
         return 0.0 if busy else STEP_S
 
     def finish(self) -> None:
-        """Seal what is open and write down what was lost: at the end of a run."""
+        """Seal and close what is open and write down what was lost: at the end of a run."""
         while self._take(self._moment()):
             pass
-        self._flush(self._moment())
-        self._keep_house()
+        self._end(self._moment())
+        self._keep_house(self._moment())
+        if self._trial is not None:
+            self._trial.ended_clean()
 
     def _take(self, now: Moment) -> bool:
         """Pass on what waits; return whether more than one step's worth was waiting."""
-        arrivals = self._queue.drain(BATCH_FRAMES)
-        batch = merge(arrivals)
+        batch = merge(self._queue.drain(BATCH_FRAMES))
         for number, state, count in self._faults.see(batch, now.boottime_ns):
             channel = self._channels.names[number]
             log.warning("bus %s: %s, %d error frames", channel, state, count)
             self._vault.record(BusState(channel=channel, state=state, count=count))
-        if not arrivals:
-            return False
         self.counters.frames += len(batch)
-        if self._engine is not None and self._recorder is not None:
-            kept = self._engine.decide(batch)
-            self.counters.kept += sum(len(part.frames) for part in kept)
-            self.counters.samples += sum(len(part.signals) for part in kept)
-            self._seal(self._recorder.add(kept, self._channels.names, now))
+        if self.force is not None:
+            self.force.take(batch, now)
         return len(batch) >= BATCH_FRAMES
 
-    def _seal(self, drafts: list[Draft]) -> None:
-        for draft in drafts:
-            if self._vault.seal(draft) is not None:
-                self.counters.segments += 1
-            else:
-                self.counters.lost += len(draft.frames) + len(draft.signals)
-
-    def _flush(self, now: Moment) -> None:
-        if self._recorder is not None:
-            self._seal(self._recorder.flush(self._channels.names, now))
+    def _end(self, now: Moment) -> None:
+        if self.force is not None:
+            self.force.end(now)
 
     def _look(self, now: Moment) -> None:
         change = self._slot.look(now.unix_ns)
-        if change is None:
-            return
-        self._flush(now)  # first: no segment mixes two policies
+        if change is not None and change.policy is not None and self._trial is not None:
+            if self._trial.began(change.hash, now.boottime_ns):
+                change = self._slot.put_back(now.unix_ns)
+        if change is not None:
+            self._put_in_force(change, now)
+        if self._look_at_consents(now) or change is not None:
+            self._set_filters()
+        if not self._is_proven and now.boottime_ns - self._since_ns >= PROVEN_NS:
+            self._is_proven = True
+            if self._trial is not None:
+                self._trial.proven()
+
+    def _put_in_force(self, change: Change, now: Moment) -> None:
+        self._end(now)  # first: no segment mixes two policies, no event is open under two
         entry = PolicyInForce(why=change.why)
-        if change.policy is None:
-            self._engine = self._recorder = None
-        else:
-            entry.body, entry.name = change.hash, change.policy.name
-            entry.version = change.policy.version
-            self._engine = Engine(change.policy, self._channels)
-            self._recorder = Recorder(
-                policy_hash=change.hash,
-                dictionary_hash=sha256(change.policy.dictionary),
-            )
+        policy = change.policy
+        if policy is not None:
+            entry.body, entry.name, entry.version = change.hash, policy.name, policy.version
         self._vault.decide_by(entry, change.data)
+        self.force = None if policy is None else Force(
+            policy, vault=self._vault, channels=self._channels, axis=self._axis,
+            drives=self._drives, around=self._around, counters=self.counters,
+        )  # fmt: skip
         self.in_force = change
-        for reader in self._readers:
-            # Without a policy nothing passes: what nobody may keep is not even read.
-            reader.set_filters(self._engine.kernel_filters(reader.name) if self._engine else [])
+        self._since_ns = self._accounted_ns = now.boottime_ns
+        self._is_proven = policy is None
         log.info("policy %s: %s %s", change.why, entry.name or "none", entry.version or "")
 
-    def _keep_house(self) -> None:
+    def _look_at_consents(self, now: Moment) -> bool:
+        """Obey what people agreed to; return whether other frames are wanted than before."""
+        if self.force is None:
+            return False
+        policy = self.force.policy
+        if policy.consents and self.consents is None:
+            self.consents = ConsentSlot(self._around.consents)
+        if self.consents is None:
+            return False
+        step = self.consents.look(
+            policy, now, drive=self._drives.number,
+            driving=policy.driving is None or self._drives.driving,
+        )  # fmt: skip
+        if step is None:
+            return False
+        changed = self.force.consent(step)
+        self.consents.entered()
+        return changed
+
+    def _set_filters(self) -> None:
+        for reader in self._readers:
+            # Without a policy nothing passes: what nobody may keep is not even read.
+            reader.set_filters(self.force.filters(reader.name) if self.force else [])
+
+    def _keep_house(self, now: Moment) -> None:
         while self._notices:
             channel, state = self._notices.popleft()
             self._vault.record(BusState(channel=channel, state=state))
@@ -170,4 +206,9 @@ class Sealer:
             for channel, count, cause in reader.losses():
                 self.counters.lost += count
                 self._vault.record(Loss(channel=channel, count=count, cause=Loss.Cause.Name(cause)))
+        if self.force is not None:
+            self.force.roll()
+            if now.boottime_ns - self._accounted_ns >= HOUR_NS:
+                self._accounted_ns = now.boottime_ns
+                self.force.account()
         self._vault.housekeep()

@@ -11,12 +11,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from agent.digest import sha256
 from agent.errors import InlandError
 from agent.policy import store
 from agent.policy.compiled import load_policy
 from agent.policy.model import Policy
+
+PUT_BACK: Final = "put-back"
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,7 @@ class Change:
     Attributes:
         policy: None: nothing is kept.
         data: the compiled bytes, empty without a policy.
-        why: started, installed, removed, expired, unreadable: as in PolicyInForce.
+        why: started, installed, removed, expired, unreadable, put-back: as in PolicyInForce.
     """
 
     policy: Policy | None
@@ -64,6 +67,17 @@ class PolicySlot:
         if change is not None:
             self._in_force = change
         return change
+
+    def put_back(self, now_ns: int) -> Change:
+        """Return what is in force after the policy of the last look was put back.
+
+        Args:
+            now_ns: trusted time, ns since the Unix epoch.
+        """
+        self._seen = _identity(self._folder / store.ACTIVE)
+        change = self._read(first=True, now_ns=now_ns)
+        self._in_force = Change(change.policy, change.data, PUT_BACK) if change else None
+        return self._in_force or Change(None, b"", PUT_BACK)
 
     def _look(self, now_ns: int) -> Change | None:
         first = self._in_force is None

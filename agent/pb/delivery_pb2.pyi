@@ -41,7 +41,7 @@ class SignedReceipt(_message.Message):
     def __init__(self, receipt: _Optional[bytes] = ..., kid: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("vehicle", "log", "index", "leaf", "region_unix_ns", "cosigned", "policy")
+    __slots__ = ("vehicle", "log", "index", "leaf", "region_unix_ns", "cosigned", "policy", "hollow")
     VEHICLE_FIELD_NUMBER: _ClassVar[int]
     LOG_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class Receipt(_message.Message):
     REGION_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     COSIGNED_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    HOLLOW_FIELD_NUMBER: _ClassVar[int]
     vehicle: str
     log: bytes
     index: _containers.RepeatedScalarFieldContainer[int]
@@ -56,7 +57,8 @@ class Receipt(_message.Message):
     region_unix_ns: int
     cosigned: str
     policy: bytes
-    def __init__(self, vehicle: _Optional[str] = ..., log: _Optional[bytes] = ..., index: _Optional[_Iterable[int]] = ..., leaf: _Optional[_Iterable[bytes]] = ..., region_unix_ns: _Optional[int] = ..., cosigned: _Optional[str] = ..., policy: _Optional[bytes] = ...) -> None: ...
+    hollow: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, vehicle: _Optional[str] = ..., log: _Optional[bytes] = ..., index: _Optional[_Iterable[int]] = ..., leaf: _Optional[_Iterable[bytes]] = ..., region_unix_ns: _Optional[int] = ..., cosigned: _Optional[str] = ..., policy: _Optional[bytes] = ..., hollow: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class PolicyQuestion(_message.Message):
     __slots__ = ("bundle", "offset")

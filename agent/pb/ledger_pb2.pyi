@@ -200,7 +200,7 @@ class BusState(_message.Message):
     def __init__(self, channel: _Optional[str] = ..., state: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class Incident(_message.Message):
-    __slots__ = ("record", "held", "upload", "state", "count")
+    __slots__ = ("record", "held", "upload", "state", "count", "log")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         COMPLETE: _ClassVar[Incident.State]
@@ -214,12 +214,14 @@ class Incident(_message.Message):
     UPLOAD_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
     record: int
     held: _containers.RepeatedCompositeFieldContainer[Range]
     upload: bool
     state: Incident.State
     count: int
-    def __init__(self, record: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., upload: _Optional[bool] = ..., state: _Optional[_Union[Incident.State, str]] = ..., count: _Optional[int] = ...) -> None: ...
+    log: bytes
+    def __init__(self, record: _Optional[int] = ..., held: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., upload: _Optional[bool] = ..., state: _Optional[_Union[Incident.State, str]] = ..., count: _Optional[int] = ..., log: _Optional[bytes] = ...) -> None: ...
 
 class ConsentChange(_message.Message):
     __slots__ = ("category", "state", "until_unix_ns", "terms", "each_drive")

@@ -1,12 +1,16 @@
 """What of a batch of frames is kept: the only place where that is decided.
 
-- Default deny: a frame or sample that no rule names is in no output.
-- Rules that agree on recipients, lane, stamps, order, flush and retention form a *rule set* and
-  share one output; what two of them want is kept once.
+- Default deny: a frame or sample that no rule names is in no output. A rule under a consent that
+  is not given does not exist.
+- Rules that agree on recipients, lane, stamps, order, flush, retention and consent form a *rule
+  set* and share one output; what two of them want is kept once. The recorder is a rule set of its
+  own, on lane RECORDER.
 - `every`: time is cut into cells of the period, floor(timestamp / period); the first sample of each
   cell is kept, per rule, signal and channel. A clock that steps back begins a new cell.
 - `on = "change"`: a sample is kept if its raw value differs from the last one, per rule, signal and
-  channel. Neither: every sample.
+  channel. Neither: every sample. Raw values are rounded as the rule says before all that.
+- The samples of *watch points* are handed out whether or not a rule keeps them, as they come, under
+  the watch point's number: what conditions and the camera gate look at.
 - Error frames are kept by `<bus>:*` alone. Remote and error frames hold no signals.
 - How the stream is cut into batches makes no difference. Samples come in the order of the frames,
   and within a frame by number.
@@ -20,26 +24,24 @@ the last samples. One thread.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from agent.frames import ERROR, EXTENDED, REMOTE, SIGNAL, ChannelTable, FrameBatch, SignalBatch
+from agent.frames import SIGNAL, ChannelTable, FrameBatch, SignalBatch
+from agent.pb import sealed_pb2
+from agent.policy.clauses import FrameSelector, Recorder
+from agent.policy.counting import FrameCounts
 from agent.policy.masks import FrameMask, kernel_filters
-from agent.policy.model import MAX_STANDARD, Policy, RuleSet, rule_set_of
-from agent.policy.signals import Bools, Decoder, Ints, Rows, spread
+from agent.policy.model import Policy, Rule, RuleSet, SignalLayout, rule_set_of, watch_points
+from agent.policy.signals import Bools
+from agent.policy.wants import ALWAYS, CHANGE, EVERY, NOBODY, Sampler, Want
 
-__all__ = ["Engine", "Kept", "RuleSet"]
+__all__ = ["RECORDER_RULE", "Decided", "Engine", "Kept", "RuleSet", "recorder_set"]
 
-PAIRS_AT_ONCE: Final = 1 << 17  # (frame, wanted signal) pairs; bounds the memory of one pass
-ALWAYS: Final = 0
-EVERY: Final = 1
-CHANGE: Final = 2
-ANY_CHANNEL: Final = -1
-NO_CHANNEL: Final = -2  # a bus that is not open yet
+RECORDER_RULE: Final = "recorder"  # its id among the counts
+LOCATION: Final = "location."  # categories that tell where the car is
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,24 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class _Want:
-    """A signal that a rule wants."""
+class Decided:
+    """What came of a batch.
 
-    rule_set: int
-    signal: int
-    channel: str
-    mode: int
-    period_ns: int
+    Attributes:
+        kept: for each rule set that keeps something.
+        watched: every sample of the watch points in arrival order; `signal` is the watch point.
+    """
+
+    kept: list[Kept]
+    watched: SignalBatch
+
+
+def recorder_set(recorder: Recorder) -> RuleSet:
+    """Return the rule set that the recorder is; how long it keeps is the window's matter."""
+    return RuleSet(
+        recorder.why.recipients, sealed_pb2.RECORDER, recorder.resolution_ns,
+        keep_order=False, flush_ns=recorder.flush_ns, keep_s=0,
+    )  # fmt: skip
 
 
 class Engine:
@@ -68,41 +80,93 @@ class Engine:
     Args:
         policy: as `load_policy` returned it.
         channels: names of the buses by number; may grow.
+        silent: categories whose consent is not given: their rules with basis "consent" are left
+            out.
 
     Attributes:
         rule_sets: all sets of the policy.
         expires_ns: from then on the policy decides nothing; the caller's clock.
-        too_short: wanted samples that are missing because the frame is shorter than its DBC.
     """
 
-    def __init__(self, policy: Policy, channels: ChannelTable) -> None:
+    def __init__(
+        self, policy: Policy, channels: ChannelTable, silent: frozenset[str] = frozenset()
+    ) -> None:
         self.policy = policy
         self.expires_ns = policy.not_after_ns
-        self.rule_sets: tuple[RuleSet, ...] = tuple(
-            dict.fromkeys(rule_set_of(rule) for rule in policy.rules)
-        )
-        self.too_short = 0
+        self._rules = [
+            rule for rule in policy.rules if rule.basis != "consent" or rule.category not in silent
+        ]
+        selectors: dict[RuleSet, list[FrameSelector]] = {}
+        for rule in self._rules:
+            selectors.setdefault(rule_set_of(rule), []).extend(rule.frames)
+        raw = {rule.id: rule.frames for rule in self._rules}
+        if policy.recorder is not None:
+            selectors[recorder_set(policy.recorder)] = list(policy.recorder.frames)
+            raw[RECORDER_RULE] = policy.recorder.frames
+        self.rule_sets: tuple[RuleSet, ...] = tuple(selectors)
+        self._selectors = list(selectors.values())
+        self._watch = watch_points(policy)
         self._channels = channels
-        self._names: tuple[str, ...] | None = None
-        self._decoder = Decoder(policy.layouts)
-        self._lay_out(_wants(policy, self.rule_sets))
+        self._ready: tuple[tuple[str, ...], int] = ((), 0)
+        self._sampler = Sampler(policy.layouts, self._wants(), len(selectors) + 1)
+        self._frame_counts = FrameCounts(raw)
+        self._place = _Place(policy)
+        self._uncounted: FrameBatch | None = None  # the last batch
 
-    def decide(self, batch: FrameBatch) -> list[Kept]:
-        """Return what is kept of a batch, for each rule set that keeps something.
+    @property
+    def too_short(self) -> int:
+        """Wanted samples that are missing because the frame is shorter than its DBC."""
+        return self._sampler.too_short
+
+    def decide(self, batch: FrameBatch) -> Decided:
+        """Return what is kept of a batch, and what the clauses look at.
 
         Args:
             batch: frames in arrival order, channels numbered by the engine's table.
         """
         if not len(batch):
-            return []
+            return Decided([], np.zeros(0, SIGNAL))
         self._prepare(int(batch["channel"].max()) + 1)
-        samples = self._samples(batch)
+        self._count()
+        *samples, watched = self._sampler.take(batch)
         kept = []
         for number, rule_set in enumerate(self.rule_sets):
             frames = self._frames(number, batch)
             if len(frames) or len(samples[number]):
                 kept.append(Kept(rule_set, frames, samples[number]))
-        return kept
+        self._uncounted = batch
+        return Decided(kept, watched)
+
+    def without_place(self, kept: list[Kept]) -> list[Kept]:
+        """Return what `decide` has just kept but for what tells where the car is.
+
+        Out go the frames whose ids carry latitude or longitude, the samples of both, and whatever
+        a rule of a category `location.*` names, no matter which other rule wants it too.
+        """
+        if self._uncounted is not None:
+            here = self._place.in_frames(self._uncounted, *self._ready)
+            self._uncounted = self._uncounted[~here]
+            self._sampler.uncount(self._place.signals)
+        left = []
+        for part in kept:
+            frames = part.frames[~self._place.in_frames(part.frames, *self._ready)]
+            signals = part.signals[~self._place.signals[part.signals["signal"]]]
+            if len(frames) or len(signals):
+                left.append(Kept(part.rule_set, frames, signals))
+        return left
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Return (frames, samples) that each rule kept since the last call; no rule without any.
+
+        A frame or sample that two rules want counts for both. The recorder is RECORDER_RULE.
+        """
+        self._count()
+        frames = self._frame_counts.take(self._channels.names)
+        samples = {self._rules[at].id: count for at, count in self._sampler.counts().items()}
+        return {
+            rule: (frames.get(rule, 0), samples.get(rule, 0))
+            for rule in dict.fromkeys((*frames, *samples))
+        }
 
     def kernel_filters(self, channel: str) -> list[dict[str, Any]] | None:
         """Return python-can filters that let everything through that is wanted of a channel.
@@ -111,64 +175,42 @@ class Engine:
             None: everything is wanted. An empty list: nothing is.
         """
         spans: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
-        for rule in self.policy.rules:
-            for frames in rule.frames:
-                if frames.channel in ("*", channel):
-                    if frames.every_id:
-                        return None
-                    spans[frames.extended].append((frames.first_id, frames.last_id))
-            for signal in rule.signals:
-                if signal.channel in ("*", channel):
-                    layout = self.policy.layouts[signal.signal]
-                    spans[layout.extended].append((layout.arbitration_id, layout.arbitration_id))
+        for frames in (one for some in self._selectors for one in some):
+            if frames.channel in ("*", channel):
+                if frames.every_id:
+                    return None
+                spans[frames.extended].append((frames.first_id, frames.last_id))
+        for signal in (*(one for rule in self._rules for one in rule.signals), *self._watch):
+            if signal.channel in ("*", channel):
+                layout = self.policy.layouts[signal.signal]
+                spans[layout.extended].append((layout.arbitration_id, layout.arbitration_id))
         return kernel_filters(spans)
 
-    def _lay_out(self, wants: list[_Want]) -> None:
-        """Turn the wanted signals into columns, grouped by the frame they are in."""
-        layouts = self.policy.layouts
-        keys = [
-            (layouts[want.signal].extended, layouts[want.signal].arbitration_id) for want in wants
+    def _wants(self) -> list[Want]:
+        numbers = {rule_set: number for number, rule_set in enumerate(self.rule_sets)}
+        wants = [
+            Want(
+                numbers[rule_set_of(rule)], at, one.signal, one.signal, one.channel,
+                _mode(rule), rule.every_ns, one.grain,
+            )
+            for at, rule in enumerate(self._rules)
+            for one in rule.signals
+        ]  # fmt: skip
+        watched = len(self.rule_sets)
+        return wants + [
+            Want(watched, NOBODY, one.signal, number, one.channel)
+            for number, one in enumerate(self._watch)
         ]
-        order = sorted(range(len(wants)), key=lambda one: (keys[one], wants[one].signal, one))
-        self._wants = [wants[one] for one in order]
-        slots = sorted(set(keys))
-        found = Counter(keys)
-        self._count: Ints = np.array([found[slot] for slot in slots], np.int64)
-        self._start: Ints = np.cumsum(self._count) - self._count
-        self._slot_of_standard = np.full(MAX_STANDARD + 2, -1, np.int64)
-        for number, (extended, arbitration_id) in enumerate(slots):
-            if not extended:
-                self._slot_of_standard[arbitration_id] = number
-        wide = [arbitration_id for extended, arbitration_id in slots if extended]
-        self._wide = np.array(wide, np.uint32)
-        self._wide_slot = len(slots) - len(wide)
-        self._want_signal: Ints = np.array([one.signal for one in self._wants], np.int64)
-        self._want_set: Ints = np.array([one.rule_set for one in self._wants], np.int64)
-        self._want_mode: Ints = np.array([one.mode for one in self._wants], np.int64)
-        self._want_period: Ints = np.array([one.period_ns or 1 for one in self._wants], np.int64)
-        self._last: Ints = np.zeros((len(self._wants), 0), np.int64)
-        self._seen: Bools = np.zeros((len(self._wants), 0), np.bool_)
 
     def _prepare(self, count: int) -> None:
         """Make the tables fit the channels that there are now."""
         names = self._channels.names
-        count = max(count, len(names))
-        known = self._last.shape[1]
-        if names == self._names and count <= known:
+        count = max(count, len(names), self._ready[1])
+        if self._ready == (names, count):
             return
-        self._names = names
-        if count > known:
-            more = ((0, 0), (0, count - known))
-            self._last, self._seen = np.pad(self._last, more), np.pad(self._seen, more)
-        numbers = {name: number for number, name in enumerate(names)} | {"*": ANY_CHANNEL}
-        self._want_channel: Ints = np.array(
-            [numbers.get(want.channel, NO_CHANNEL) for want in self._wants], np.int64
-        )
-        self._masks = []
-        for rule_set in self.rule_sets:
-            rules = [rule for rule in self.policy.rules if rule_set_of(rule) == rule_set]
-            selectors = [one for rule in rules for one in rule.frames]
-            self._masks.append(FrameMask(selectors, names, self._last.shape[1]))
+        self._ready = names, count
+        self._sampler.prepare(names, count)
+        self._masks = [FrameMask(some, names, count) for some in self._selectors]
 
     def _frames(self, number: int, batch: FrameBatch) -> FrameBatch:
         mask = self._masks[number]
@@ -176,102 +218,39 @@ class Engine:
             return batch
         return batch[:0] if mask.nothing else batch[mask.wanted(batch)]
 
-    def _samples(self, batch: FrameBatch) -> list[SignalBatch]:
-        """Return the kept samples of each rule set."""
-        rows, slots = self._carriers(batch)
-        pieces: list[SignalBatch] = []
-        sets: list[npt.NDArray[np.int64]] = []
-        totals = np.cumsum(self._count[slots])
-        begin = 0
-        while begin < len(rows):
-            done = int(totals[begin - 1]) if begin else 0
-            end = int(np.searchsorted(totals, done + PAIRS_AT_ONCE, side="right"))
-            end = max(end, begin + 1)
-            samples, of = self._pass(batch[rows[begin:end]], slots[begin:end])
-            pieces.append(samples)
-            sets.append(of)
-            begin = end
-        if not pieces:
-            return [np.zeros(0, SIGNAL)] * len(self.rule_sets)
-        every, of = np.concatenate(pieces), np.concatenate(sets)
-        return [every[of == number] for number in range(len(self.rule_sets))]
-
-    def _carriers(self, batch: FrameBatch) -> tuple[Ints, Ints]:
-        """Return (row, slot) of the frames that carry wanted signals."""
-        if not self._wants:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        ids, flags = batch["arbitration_id"], batch["flags"]
-        slots = self._slot_of_standard[np.minimum(ids, MAX_STANDARD + 1)]
-        wide = np.flatnonzero(flags & EXTENDED)
-        if len(wide):
-            place = np.searchsorted(self._wide, ids[wide])
-            place = np.minimum(place, max(0, len(self._wide) - 1))
-            hit = self._wide[place] == ids[wide] if len(self._wide) else np.zeros(len(wide), bool)
-            slots[wide] = np.where(hit, place + self._wide_slot, -1)
-        slots[(flags & (ERROR | REMOTE)) != 0] = -1
-        rows = np.flatnonzero(slots >= 0)
-        return rows, slots[rows]
-
-    def _pass(self, batch: FrameBatch, slots: Ints) -> tuple[SignalBatch, Ints]:
-        """Return the kept samples of some carriers, and the rule set of each."""
-        row, want = spread(self._count[slots], self._start[slots])
-        channel = batch["channel"][row]
-        here = self._want_channel[want]
-        row, want = (side[(here == ANY_CHANNEL) | (here == channel)] for side in (row, want))
-        signal = self._want_signal[want]
-        raw, present, short = self._decoder.read(Rows(batch), row, signal)
-        self.too_short += int(np.count_nonzero(short))
-        row, want, raw = row[present], want[present], raw[present]
-        keep = self._news(batch, row, want, raw)
-        row, want, raw = row[keep], want[keep], raw[keep]
-        return self._rows(batch, row, want, raw)
-
-    def _news(self, batch: FrameBatch, row: Ints, want: Ints, raw: Ints) -> Bools:
-        """Return which samples are kept by the time or value of the one before."""
-        mode = self._want_mode[want]
-        keep: Bools = mode == ALWAYS
-        some = np.flatnonzero(~keep)
-        if not len(some):
-            return keep
-        row, want, raw = row[some], want[some], raw[some]
-        cell = batch["timestamp_ns"][row] // self._want_period[want]
-        value = np.where(mode[some] == EVERY, cell, raw)
-        track = want * self._last.shape[1] + batch["channel"][row]
-        order = np.argsort(track, kind="stable")
-        track, value = track[order], value[order]
-        first = np.append(True, track[1:] != track[:-1])
-        last, seen = self._last.reshape(-1), self._seen.reshape(-1)
-        before = np.where(first, last[track], np.append(0, value[:-1]))
-        new = (value != before) | (first & ~seen[track])
-        final = np.append(first[1:], True)
-        last[track[final]] = value[final]
-        seen[track[final]] = True
-        keep[some[order]] = new
-        return keep
-
-    def _rows(
-        self, batch: FrameBatch, row: Ints, want: Ints, raw: Ints
-    ) -> tuple[SignalBatch, Ints]:
-        """Return samples in order, each once a rule set, and the rule set of each."""
-        signal, rule_set = self._want_signal[want], self._want_set[want]
-        key = (rule_set * len(batch) + row) << 16 | signal
-        _, once = np.unique(key, return_index=True)
-        row, signal, rule_set = row[once], signal[once], rule_set[once]
-        samples = np.zeros(len(once), SIGNAL)
-        samples["timestamp_ns"] = batch["timestamp_ns"][row]
-        samples["channel"] = batch["channel"][row]
-        samples["signal"] = signal
-        samples["raw"] = raw[once]
-        return samples, rule_set
+    def _count(self) -> None:
+        """Count the last batch: only now is it known whether its places were taken out."""
+        if self._uncounted is not None:
+            self._frame_counts.add(self._uncounted)
+            self._uncounted = None
 
 
-def _wants(policy: Policy, rule_sets: tuple[RuleSet, ...]) -> list[_Want]:
-    numbers = {rule_set: number for number, rule_set in enumerate(rule_sets)}
-    wants = []
-    for rule in policy.rules:
-        mode = CHANGE if rule.on_change else EVERY if rule.every_ns else ALWAYS
-        wants += [
-            _Want(numbers[rule_set_of(rule)], one.signal, one.channel, mode, rule.every_ns)
-            for one in rule.signals
-        ]
-    return wants
+def _mode(rule: Rule) -> int:
+    return CHANGE if rule.on_change else EVERY if rule.every_ns else ALWAYS
+
+
+class _Place:
+    """What of a policy's data tells where the car is. Ids count on every bus: gateways copy."""
+
+    def __init__(self, policy: Policy) -> None:
+        rules = [rule for rule in policy.rules if rule.category.startswith(LOCATION)]
+        numbers = {one.signal for rule in rules for one in rule.signals}
+        if policy.camera is not None and (position := policy.camera.position) is not None:
+            numbers |= {position.latitude.signal, position.longitude.signal}
+        self.signals: Bools = np.isin(np.arange(len(policy.layouts)), sorted(numbers))
+        self._selectors = [one for rule in rules for one in rule.frames]
+        self._selectors += [_carrier(policy.layouts[number]) for number in sorted(numbers)]
+        self._mask: FrameMask | None = None
+        self._ready: tuple[tuple[str, ...], int] = ((), 0)
+
+    def in_frames(self, batch: FrameBatch, names: tuple[str, ...], count: int) -> Bools:
+        """Return which frames tell it."""
+        if self._mask is None or self._ready != (names, count):
+            self._ready = names, count
+            self._mask = FrameMask(self._selectors, names, count)
+        return self._mask.wanted(batch)
+
+
+def _carrier(layout: SignalLayout) -> FrameSelector:
+    one = layout.arbitration_id
+    return FrameSelector("*", one, one, extended=layout.extended, every_id=False)

@@ -14,6 +14,7 @@
 | receipt.key, cosign.key | Ed25519: receipts; co-signatures of checkpoints |
 | openings.key | Ed25519: signs the station's own ledger of openings |
 | recipient.key | opens what is sealed to the region; needed by `open` alone |
+| zones.key | 32 bytes; seals the protected zones of policies, and opens them in the region's cars |
 | broker/ | generated broker configuration |
 | station.db | what has been received, agent/station/store.py |
 """
@@ -21,8 +22,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import ipaddress
+import os
 import re
 import shutil
 import tempfile
@@ -46,6 +49,7 @@ from agent.vault import keys
 from agent.vault.checkpoint import COSIGNATURE_V1, VerifierKey
 
 STATION_USER: Final = "station"
+ZONES_KEY_BYTES: Final = 32  # AES-256
 WARN: Final = dt.timedelta(days=30)  # before a certificate ends, `serve` says so
 REGION_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 HOST: Final = re.compile(
@@ -96,6 +100,23 @@ class RegionFolder:
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise ConfigError("not an EC key", where=str(self.path / "ca.key"))
         return Issued(_load_certificate(self.path / "ca.pem"), key)
+
+    def zones_key(self) -> bytes:
+        """Return the key of the region's zones, 32 bytes; made now if an older region has none.
+
+        Raises:
+            ConfigError: the file is not such a key, or cannot be made.
+        """
+        path = self.path / "zones.key"
+        try:
+            with contextlib.suppress(FileExistsError):  # as it should be
+                write_new(path, os.urandom(ZONES_KEY_BYTES))
+        except OSError as error:
+            raise ConfigError(f"cannot write: {error.strerror}", where=str(path)) from None
+        key = read_private_file(path, "the zones key")
+        if len(key) != ZONES_KEY_BYTES:
+            raise ConfigError(f"{len(key)} bytes, not {ZONES_KEY_BYTES}", where=str(path))
+        return key
 
 
 def cosign_name(region_id: str) -> str:
@@ -208,6 +229,7 @@ def _fill(
         write_new(draft / f"{name}.key", certificates.private_pem(key))
     private, public = keys.generate_recipient()
     write_new(draft / "recipient.key", private)
+    write_new(draft / "zones.key", os.urandom(ZONES_KEY_BYTES))
     public_raw = cosign.public_key().public_bytes_raw()
     vkey = VerifierKey(cosign_name(region_id), COSIGNATURE_V1, public_raw).text()
     card = _card_text(

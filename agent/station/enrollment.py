@@ -8,6 +8,7 @@ ledger key, never the private ones, and knows nothing of a VIN.
 | region.toml | the region card |
 | vehicle.pem, vehicle.key | MQTT client certificate; its common name is the pseudonym |
 | ledger.key | Ed25519, PKCS8 PEM: signs the car's ledger |
+| zones.key | the region's: opens the protected zones of policies, in memory |
 | agent.toml | configuration that names them, relative to itself |
 """
 
@@ -43,6 +44,7 @@ id = "{vehicle}"
 certificate = "vehicle.pem"
 key = "vehicle.key"
 ledger_key = "ledger.key"
+zones_key = "zones.key"
 
 # One table a bus, with python-can's keys. Remove the hashes and name your interface.
 # [[bus]]
@@ -88,12 +90,14 @@ def enroll_vehicle(
         raise ConfigError("not empty", where=str(bundle), todo="name another folder")
     bundle.parent.mkdir(parents=True, exist_ok=True)
     ledger_key = Ed25519PrivateKey.generate()
+    zones_key = region.zones_key()
     client = certificates.issue_client(region.issuing_ca(), vehicle, now)
     draft = Path(tempfile.mkdtemp(prefix=f".{bundle.name}.", dir=bundle.parent))  # mode 0700
     try:
         (draft / "vehicle.pem").write_bytes(client.certificate_pem())
         write_new(draft / "vehicle.key", client.key_pem())
         write_new(draft / "ledger.key", certificates.private_pem(ledger_key))
+        write_new(draft / "zones.key", zones_key)
         shutil.copyfile(region.path / "region.toml", draft / "region.toml")
         (draft / "agent.toml").write_text(AGENT_TOML.format(vehicle=vehicle), "utf-8")
         # Registered before the bundle appears: a bundle in hand always belongs to a known vehicle.

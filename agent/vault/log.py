@@ -6,7 +6,7 @@ only after the commit, so a transaction that fails leaves no trace.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,7 @@ from agent.vault import checkpoint, tree
 from agent.vault.identity import Identity
 from agent.vault.room import Dropped, drop_entries, make_room
 from agent.vault.shelves import Shelf
-from agent.vault.spool import TILE_HEIGHT, Spool, Transaction
+from agent.vault.spool import NOWHERE, TILE_HEIGHT, Spool, Transaction
 from agent.vault.timekeeper import Timekeeper
 
 KEPT_CHECKPOINTS: Final = 4096  # co-signed ones: they say when the region saw what
@@ -40,6 +40,8 @@ class New:
             0: none.
         keep: when the body expires, s since the epoch; negative: so many seconds from when the
             region's time is known; 0: no limit.
+        recorded: from and to on the axis of recorded time, ns; NOWHERE: not of the recorder.
+        consent: category of the consent that the body is kept under; empty: none.
     """
 
     what: Message
@@ -47,6 +49,8 @@ class New:
     shelf: Shelf = Shelf.SESSION
     session: int = 0
     keep: int = 0
+    recorded: tuple[int, int] = NOWHERE
+    consent: str = ""
 
 
 class Log:
@@ -56,13 +60,19 @@ class Log:
         self.spool, self.log, self.time = spool, log, time
         self.tree = spool.load_tree()
         self.dropped: dict[int, int] = {}  # bodies by Drop.Reason since the start
+        # The end of the axis of recorded time, ns. It must not go back when its segments have left
+        # the car, so it is written down with each drop.
+        self.recorded_ns = _axis_end(spool)
 
     @property
     def size(self) -> int:
         """Entries so far; the index of the next."""
         return self.tree.size
 
-    def append(self, news: Sequence[New], *, dropped: Dropped | None = None) -> int:
+    def append(
+        self, news: Sequence[New], *, dropped: Dropped | None = None,
+        also: Callable[[Transaction, int], None] | None = None,
+    ) -> int:  # fmt: skip
         """Append entries, durably; returns the index of the first.
 
         Bodies that have to go for them get their drop entries behind them in the same transaction.
@@ -71,6 +81,8 @@ class Log:
             news: the entries, of one shelf.
             dropped: bodies that the caller's own reasons remove in this transaction; their shelves
                 and sizes are looked up.
+            also: what else happens in this transaction, first of all; it is given the transaction
+                and the index of the first entry.
 
         Raises:
             SpoolError: nothing was appended; see `spool.translate`.
@@ -78,7 +90,10 @@ class Log:
         first, compact = self.size, self.tree
         need = sum(len(new.body) + 256 for new in news)
         shelf = max((new.shelf for new in news), default=Shelf.SESSION)
+        end_ns = max([self.recorded_ns, *(new.recorded[1] for new in news)])
         with self.spool.write() as transaction:
+            if also is not None:
+                also(transaction, first)
             for indices in (dropped or {}).values():
                 for i in indices:
                     _remove(transaction, i)
@@ -87,7 +102,9 @@ class Log:
                 gone.setdefault(reason, []).extend(indices)
             for new in (*news, *map(New, drop_entries(gone))):
                 compact = self._insert(transaction, compact, new)
-        self.tree = compact
+            if gone:
+                set_meta(transaction, "recorded", end_ns.to_bytes(8, "big"))
+        self.tree, self.recorded_ns = compact, end_ns
         for reason, indices in gone.items():
             self.dropped[reason] = self.dropped.get(reason, 0) + len(indices)
         return first
@@ -102,7 +119,10 @@ class Log:
         transaction.run("INSERT INTO ledger VALUES(?,?)", (i, stored))
         if new.body:
             transaction.run("INSERT INTO body VALUES(?,?)", (i, new.body))
-        transaction.place(new.shelf, i, len(new.body), new.session, new.keep)
+        transaction.place(
+            new.shelf, i, len(new.body), session=new.session, keep=new.keep,
+            recorded=new.recorded, consent=new.consent,
+        )  # fmt: skip
         if isinstance(new.what, ledger_pb2.PolicyInForce):
             set_meta(transaction, "policy", new.what.body)  # which the log names last
         compact, done = compact.append(tree.leaf_hash(stored))
@@ -134,6 +154,11 @@ class Log:
             transaction.run("INSERT OR IGNORE INTO checkpoint VALUES(?,?,NULL)", (self.size, note))
             if (floor := self.time.floor_ns()) is not None:
                 set_meta(transaction, "floor", floor.to_bytes(8, "big"))
+
+
+def _axis_end(spool: Spool) -> int:
+    noted = int.from_bytes(spool.one("SELECT v FROM meta WHERE k='recorded'") or b"", "big")
+    return max(noted, spool.one("SELECT max(recorded_to) FROM item") or 0)
 
 
 def _remove(transaction: Transaction, i: int) -> None:

@@ -21,7 +21,7 @@ from agent.vault import checkpoint, tree
 from agent.vault.identity import Identity
 from agent.vault.log import set_meta
 from agent.vault.receipts import RefusedReceiptError, verify_receipt
-from agent.vault.shelves import TOPIC, WAITING, Shelf, confirmed_shelf
+from agent.vault.shelves import BODILESS, TOPIC, WAITING, Shelf, confirmed_shelf
 from agent.vault.spool import Spool, Transaction
 from agent.vault.timekeeper import Timekeeper
 
@@ -38,6 +38,7 @@ class Found:
         self._lock = Lock()
         self._refused: dict[str, int] = {}
         self.rotten: set[int] = set()
+        self.withdrawn: dict[str, int] = {}  # not handed out: category, below this index
         self.head_asked = False  # somebody wants a signed head that covers what is here now
 
     def refuse(self, code: str) -> None:
@@ -106,11 +107,11 @@ class Outbound:
         last, page = -1, 64
         while True:
             rows = self._spool.rows(
-                "SELECT i FROM item WHERE shelf=? AND i>? ORDER BY i LIMIT ?",
+                "SELECT i, consent FROM item WHERE shelf=? AND i>? ORDER BY i LIMIT ?",
                 (int(shelf), last, page),
             )
-            for (i,) in rows:
-                if i in skip:
+            for i, consent in rows:
+                if i in skip or i < self._found.withdrawn.get(consent, 0):
                     continue
                 if (outgoing := self._outgoing(shelf, i)) is not None:
                     yield outgoing
@@ -121,7 +122,7 @@ class Outbound:
     def _outgoing(self, shelf: Shelf, i: int) -> hatch_pb2.Outgoing | None:
         stored = self._spool.one("SELECT entry FROM ledger WHERE i=?", (i,))
         body = b""
-        if shelf not in (Shelf.RECORDER, Shelf.HOLLOW):
+        if shelf not in BODILESS:
             body = self._spool.one("SELECT blob FROM body WHERE i=?", (i,)) or b""
         if stored is None:  # confirmed or evicted since the page was read
             return None
@@ -137,16 +138,17 @@ class Outbound:
         last, page = -1, 64
         while True:
             rows = self._spool.rows(
-                "SELECT n, log, i FROM salvage WHERE shelf=? AND n>? ORDER BY n LIMIT ?",
+                "SELECT n, log, i, consent FROM salvage WHERE shelf=? AND n>? ORDER BY n LIMIT ?",
                 (int(shelf), last, page),
             )
-            for n, log, i in rows:
-                if i in skip.get(log, ()):
+            for n, log, i, consent in rows:
+                if i in skip.get(log, ()) or consent in self._found.withdrawn:
                     continue
                 for entry, blob in self._spool.rows(
                     "SELECT entry, blob FROM salvage WHERE n=?", (n,)
                 ):
-                    body = blob if blob and is_intact(entry, blob) else b""
+                    sent = blob and shelf not in BODILESS and is_intact(entry, blob)
+                    body = blob if sent else b""
                     yield _pack(shelf, log, i, entry, body)
             if len(rows) < page:
                 return
@@ -167,9 +169,10 @@ class Outbound:
             return 0, False
         learnt = self._time.learn(receipt.region_unix_ns)
         wrong = confirmed = 0
+        hollow = frozenset(receipt.hollow)
         with self._spool.write() as transaction:
             for i, leaf in zip(receipt.index, receipt.leaf, strict=True):
-                done = self._confirm(transaction, receipt.log, i, leaf)
+                done = self._confirm(transaction, receipt.log, i, leaf, i in hollow)
                 confirmed += done is True
                 wrong += done is None
             if learnt and (floor := self._time.floor_ns()) is not None:
@@ -181,37 +184,40 @@ class Outbound:
         self.confirmed += confirmed
         return confirmed, wrong == 0
 
-    def _confirm(self, transaction: Transaction, log: bytes, i: int, leaf: bytes) -> bool | None:
-        """Return True if confirmed now, False if it was before, None if it is not our entry."""
+    def _confirm(
+        self, transaction: Transaction, log: bytes, i: int, leaf: bytes, hollow: bool
+    ) -> bool | None:
+        """Return True if confirmed now, False if not, None if it is not our entry.
+
+        A receipt for an entry without its body does not confirm one whose body is to go: the
+        recorder's segment may have been held since, and an uplink may have stripped the body.
+        """
         if i >= 2**63:
             return None
         if log != self._log:
-            return self._confirm_salvaged(transaction, log, i, leaf)
+            return self._confirm_salvaged(transaction, log, i, leaf, hollow)
         row = transaction.run("SELECT entry FROM ledger WHERE i=?", (i,)).fetchone()
         if row is None or tree.leaf_hash(row[0]) != leaf:
             return None
-        for shelf in WAITING:
-            item = transaction.run(
-                "SELECT bytes, session, keep FROM item WHERE shelf=? AND i=?", (int(shelf), i)
-            ).fetchone()
-            if item is not None:
-                transaction.take_off(shelf, i, item[0])
-                if item[0]:
-                    transaction.place(confirmed_shelf(shelf), i, *item)
-                return True
-        return False
+        return _settle(transaction, i, hollow)
 
     def _confirm_salvaged(
-        self, transaction: Transaction, log: bytes, i: int, leaf: bytes
+        self, transaction: Transaction, log: bytes, i: int, leaf: bytes, hollow: bool
     ) -> bool | None:
         row = transaction.run(
-            "SELECT n, entry FROM salvage WHERE log=? AND i=?", (log, i)
+            "SELECT n, entry, shelf, blob IS NOT NULL FROM salvage WHERE log=? AND i=?", (log, i)
         ).fetchone()
         if row is None:
             return False  # confirmed before, or lost with the quarantined file: nothing to delete
         if tree.leaf_hash(row[1]) != leaf:
             return None
-        transaction.run("DELETE FROM salvage WHERE n=?", (row[0],))
+        shelf, has_body = Shelf(row[2]), row[3]
+        if shelf not in WAITING or (has_body and hollow and shelf not in BODILESS):
+            return False
+        if has_body and shelf == Shelf.LOCKED:
+            transaction.run("UPDATE salvage SET shelf=? WHERE n=?", (int(Shelf.KEPT), row[0]))
+        else:
+            transaction.run("DELETE FROM salvage WHERE n=?", (row[0],))
         transaction.salvaged -= 1
         return True
 
@@ -254,6 +260,23 @@ class Outbound:
         old = self._spool.one("SELECT max(size) FROM checkpoint WHERE cosigned IS NOT NULL") or 0
         proof = tree.consistency_proof(old, size, self._spool.node)
         return delivery_pb2.CheckpointUpload(log=self._log, note=note, from_size=old, proof=proof)
+
+
+def _settle(transaction: Transaction, i: int, hollow: bool) -> bool:
+    """Take an entry that the region has off its waiting shelf; returns whether it waited."""
+    for shelf in WAITING:
+        item = transaction.run(
+            "SELECT bytes FROM item WHERE shelf=? AND i=?", (int(shelf), i)
+        ).fetchone()
+        if item is not None and item[0]:
+            if hollow and shelf not in BODILESS:
+                return False
+            transaction.move(shelf, confirmed_shelf(shelf), i, item[0])
+            return True
+        if item is not None:
+            transaction.take_off(shelf, i, 0)
+            return True
+    return False
 
 
 def is_intact(stored: bytes, body: bytes) -> bool:

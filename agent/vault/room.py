@@ -18,7 +18,7 @@ from typing import Final
 from agent.errors import SpoolError, SpoolQuotaError
 from agent.pb import ledger_pb2
 from agent.vault.schema import PAGE_BYTES
-from agent.vault.shelves import Shelf, evictable_for, ranges, reason_for
+from agent.vault.shelves import INCIDENTS, Shelf, evictable_for, ranges, reason_for
 from agent.vault.spool import OVERFLOW_BYTES, Spool, Transaction
 
 INCIDENT_SHARE: Final = 0.3  # of the file: up to it incidents give way to nothing
@@ -38,7 +38,7 @@ def make_room(transaction: Transaction, spool: Spool, size: int, shelf: Shelf) -
     most = spool.size.max_pages
     reserve = max(_ENTRY_PAGES, min(64, most // 32))  # receipts and the ledger never wait for room
     need = size // OVERFLOW_BYTES + _ENTRY_PAGES
-    if shelf not in (Shelf.SESSION, Shelf.INCIDENT):
+    if shelf not in (Shelf.SESSION, *INCIDENTS):
         need += reserve
     dropped: Dropped = {}
     if (free := transaction.free_pages()) >= need:
@@ -48,8 +48,8 @@ def make_room(transaction: Transaction, spool: Spool, size: int, shelf: Shelf) -
         while free < want and (rows := _oldest(transaction, victim)):
             if victim == Shelf.INCIDENT and not _past_share(transaction, spool):
                 break
-            for i, body_bytes in rows:
-                transaction.drop_body(victim, i, body_bytes)
+            for i, body_bytes, stands in rows:
+                transaction.drop_body(stands, i, body_bytes)
                 dropped.setdefault(reason_for(victim), []).append(i)
             free = transaction.free_pages()
     if free < need:
@@ -57,15 +57,21 @@ def make_room(transaction: Transaction, spool: Spool, size: int, shelf: Shelf) -
     return dropped
 
 
-def _oldest(transaction: Transaction, shelf: Shelf) -> list[tuple[int, int]]:
-    return transaction.run(
-        "SELECT i, bytes FROM item WHERE shelf=? ORDER BY i LIMIT ?", (int(shelf), _CHUNK)
-    ).fetchall()
+def _oldest(transaction: Transaction, victim: Shelf) -> list[tuple[int, int, Shelf]]:
+    """Return (index, bytes, shelf) of the oldest bodies; all incidents are one queue."""
+    found = [
+        (i, size, shelf)
+        for shelf in (INCIDENTS if victim == Shelf.INCIDENT else (victim,))
+        for i, size in transaction.run(
+            "SELECT i, bytes FROM item WHERE shelf=? ORDER BY i LIMIT ?", (int(shelf), _CHUNK)
+        )
+    ]
+    return sorted(found)[:_CHUNK]
 
 
 def _past_share(transaction: Transaction, spool: Spool) -> bool:
-    held = spool.tally.bytes[Shelf.INCIDENT]
-    held += sum(size for shelf, _, size in transaction.moves if shelf == Shelf.INCIDENT)
+    held = sum(spool.tally.bytes[shelf] for shelf in INCIDENTS)
+    held += sum(size for shelf, _, size in transaction.moves if shelf in INCIDENTS)
     return held > INCIDENT_SHARE * spool.size.max_pages * 4096
 
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from agent.errors import SpoolError
 
-VERSION: Final = 1
+VERSION: Final = 2
 PAGE_BYTES: Final = 4096
 _TIMEOUT_S: Final = 60  # a worn eMMC under load; normally half a second
 
@@ -31,6 +31,25 @@ CREATE TABLE item(
 CREATE TABLE tile(
   level INTEGER NOT NULL, n INTEGER NOT NULL, hash BLOB NOT NULL,
   PRIMARY KEY(level, n)) WITHOUT ROWID;
+"""
+# Where a segment of the recorder stands on the axis of recorded time (-1: it is none; those of
+# version 1 stand at its beginning), and what the owner consented to. No index: the recorder's
+# segments come in the order of that axis, and a hold or a withdrawal may look at every row.
+# `hold` has the events that hold a part of the recorder, as long as they are open, `held` what each
+# of them has held so far; `memory` what the agent must not forget over a restart.
+_HOLDS: Final = """
+ALTER TABLE item ADD COLUMN recorded_from INTEGER NOT NULL DEFAULT -1;
+ALTER TABLE item ADD COLUMN recorded_to INTEGER NOT NULL DEFAULT -1;
+ALTER TABLE item ADD COLUMN consent TEXT NOT NULL DEFAULT '';
+UPDATE item SET recorded_from=0, recorded_to=0 WHERE shelf IN (4, 8);
+ALTER TABLE salvage ADD COLUMN keep INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE salvage ADD COLUMN consent TEXT NOT NULL DEFAULT '';
+CREATE TABLE hold(
+  record INTEGER PRIMARY KEY, log BLOB NOT NULL, recorded_from INTEGER NOT NULL,
+  recorded_to INTEGER NOT NULL, upload INTEGER NOT NULL, keep INTEGER NOT NULL);
+CREATE TABLE held(
+  record INTEGER NOT NULL, i INTEGER NOT NULL, PRIMARY KEY(record, i)) WITHOUT ROWID;
+CREATE TABLE memory(k TEXT PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -55,9 +74,11 @@ def migrate(path: Path) -> None:
         )  # fmt: skip
         db.table("salvage").create_index(["log", "i"], unique=True)
         db.table("salvage").create_index(["shelf"])
-        for statement in _CLUSTERED.split(";"):
-            if statement.strip():
-                db.execute(statement)
+        _run(db, _CLUSTERED)
+
+    @migrations()
+    def hold(db: sqlite_utils.Database) -> None:
+        _run(db, _HOLDS)
 
     db = sqlite_utils.Database(str(path))
     db.execute(f"PRAGMA page_size={PAGE_BYTES}")
@@ -66,6 +87,13 @@ def migrate(path: Path) -> None:
     db.execute(f"PRAGMA user_version={VERSION}")
     db.conn.commit()
     db.close()
+
+
+def _run(db: Any, statements: str) -> None:
+    # One by one: executescript would commit the migration's transaction first.
+    for statement in statements.split(";"):
+        if statement.strip():
+            db.execute(statement)
 
 
 def migrate_apart(path: Path) -> None:

@@ -18,20 +18,23 @@ from agent.digest import sha256
 from agent.errors import SpoolCorruptError, SpoolFullError, SpoolQuotaError
 from agent.pb import ledger_pb2, sealed_pb2
 from agent.vault import seal
+from agent.vault.forgetting import Forgetting
 from agent.vault.identity import Identity
+from agent.vault.incidents import Also, Incidents, Stand
 from agent.vault.log import Log, New
+from agent.vault.memory import Memory
 from agent.vault.outbound import Found
-from agent.vault.room import Ballast
+from agent.vault.room import Ballast, Dropped
 from agent.vault.segment import Draft, encode_payload
 from agent.vault.session import SECRET_BYTES, Session
 from agent.vault.shelves import BY_LANE, Shelf
+from agent.vault.spool import NOWHERE
 
 SESSION_NS: Final = 3600 * 10**9
 CHECKPOINT_NS: Final = 60 * 10**9
 REPEAT_NS: Final = 60 * 10**9  # a loss or refusal that goes on is one entry a minute
 EXPIRY_NS: Final = 60 * 10**9
 SWEEP_NS: Final = 600 * 10**9
-GROUP: Final = 256  # bodies that one transaction expires
 MAX_KINDS: Final = 256  # (channel, cause) pairs that are told apart
 MAX_DEFERRED: Final = 256
 EPOCH: Final = 1  # ownership of the car; a transfer begins the next
@@ -74,6 +77,27 @@ class Sealer:
         self._deferred: deque[New] = deque()
         self._last: dict[object, int] = {}  # when something was done, CLOCK_BOOTTIME
         self.session_started_ns = 0
+        self.incidents = Incidents(log, self.append, self._keep)
+        self.forgetting = Forgetting(log, self.append, found)
+        self.memory = Memory(log.spool)
+
+    def append(
+        self, news: list[New], *, dropped: Dropped | None = None, also: Also | None = None
+    ) -> int | None:
+        """Append as `Log.append` does, with the best made of a full disk; None if there is no room.
+
+        Raises:
+            SpoolError: the storage failed.
+        """
+        for attempt in (1, 2):
+            try:
+                return self.log.append(news, dropped=dropped, also=also)
+            except SpoolQuotaError:
+                break
+            except SpoolFullError:
+                if attempt == 1:
+                    self.relieve()
+        return None
 
     def seal(self, draft: Draft) -> int | None:
         """Seal and store a draft, durably; None if it could not be kept, which is then counted.
@@ -115,8 +139,14 @@ class Sealer:
             body=sha256(body), plain=sha256(payload),
             session=live.session.session, lane=header.lane, bytes=len(body),
         )  # fmt: skip
-        shelf = BY_LANE[header.lane]
-        return self.log.append([New(what, body, shelf, live.index, self._keep(draft.keep_s))])
+        stand, recorded = Stand(BY_LANE[header.lane], draft.keep_s, None), NOWHERE
+        if stand.shelf == Shelf.RECORDER:
+            recorded = draft.recorded or (self.log.recorded_ns, self.log.recorded_ns)
+            stand = self.incidents.stand(recorded, draft.keep_s)
+        new = New(
+            what, body, stand.shelf, live.index, self._keep(stand.keep_s), recorded, draft.consent
+        )
+        return self.log.append([new], also=stand.also)
 
     def _keep(self, keep_s: int) -> int:
         """Return when a body expires: by the region's time, or counted from when it is known.
@@ -167,14 +197,8 @@ class Sealer:
             named.body = sha256(body)  # type: ignore[attr-defined]  # a policy
             what = named
         new = New(what, body)
-        for attempt in (1, 2):
-            try:
-                return self.log.append([new])
-            except SpoolQuotaError:
-                break
-            except SpoolFullError:
-                if attempt == 1:
-                    self.relieve()
+        if (index := self.append([new])) is not None:
+            return index
         if isinstance(what, ledger_pb2.Loss):
             self._count(what.channel, what.cause, what.count)
         elif len(self._deferred) < MAX_DEFERRED:
@@ -207,7 +231,7 @@ class Sealer:
 
     def _lose(self, draft: Draft, cause: ledger_pb2.Loss.Cause) -> None:
         channel = draft.channels[0] if len(draft.channels) == 1 else ""
-        self._count(channel, cause, len(draft.frames) + len(draft.signals))
+        self._count(channel, cause, draft.rows)
 
     def _count(self, channel: str, cause: ledger_pb2.Loss.Cause, count: int) -> None:
         if (channel, cause) not in self._losses and len(self._losses) >= MAX_KINDS:
@@ -240,6 +264,8 @@ class Sealer:
             except SpoolFullError:
                 return
             self._deferred.popleft()
+        self.incidents.write_down()
+        self.memory.write_down()
         if (step := self.log.time.step()) is not None:
             self.record(ledger_pb2.ClockStep(from_unix_ns=step[0], to_unix_ns=step[1]), b"")
         if all_of_them or self._is_due("refusals", REPEAT_NS // 6):
@@ -265,10 +291,11 @@ class Sealer:
         self._restore()
         try:
             self.write_down()
+            self.forgetting.pursue()
             if self._is_due("expiry", EXPIRY_NS):
-                self._expire()
+                self.forgetting.expire()
             if self._is_due("sweep", SWEEP_NS):
-                self._sweep()
+                self.forgetting.sweep({session.index for session in self._sessions.values()})
         except SpoolFullError:
             self.relieve()
         asked, self._found.head_asked = self._found.head_asked, False
@@ -284,30 +311,11 @@ class Sealer:
             return  # the next one says more
         self._last["signed size"] = self.log.size
 
-    def _expire(self) -> None:
-        unix_ns, quality = self.log.time.trusted()
-        if quality != REGION:
-            return  # only a time that the region signed may delete
-        now_s = unix_ns // 10**9
-        spool = self.log.spool
-        if spool.one("SELECT 1 FROM item WHERE keep<0 LIMIT 1") is not None:
-            with spool.write() as transaction:
-                transaction.run("UPDATE item SET keep=?-keep WHERE keep<0", (now_s,))
-        while rows := spool.rows(
-            "SELECT i FROM item WHERE keep BETWEEN 1 AND ? AND bytes>0 LIMIT ?", (now_s, GROUP)
-        ):
-            self.log.append([], dropped={ledger_pb2.Drop.EXPIRED: [row[0] for row in rows]})
-
-    def _sweep(self) -> None:
-        """Let go of confirmed sessions that no body in the car needs any more."""
-        live = {session.index for session in self._sessions.values()}
-        rows = self.log.spool.rows(
-            "SELECT i FROM item WHERE shelf=? AND session=i AND i NOT IN"
-            " (SELECT session FROM item WHERE bytes>0 AND session<>i) LIMIT ?",
-            (int(Shelf.PINNED), GROUP),
-        )
-        if gone := [row[0] for row in rows if row[0] not in live]:
-            self.log.append([], dropped={ledger_pb2.Drop.CONFIRMED: gone})
+    def adopt(self, before: Sealer) -> None:
+        """Go on with what the sealer of a log that was put aside had not ended."""
+        self.log.recorded_ns = max(self.log.recorded_ns, before.log.recorded_ns)
+        self.memory.adopt(before.memory)
+        self.incidents.adopt(before.incidents)
 
     def end_sessions(self) -> None:
         """Drop every chain."""

@@ -1,8 +1,9 @@
 """What a segment is before it is sealed and after it is open.
 
 - A `Draft` is what one rule set kept on one lane between two moments, under one policy.
-- The payload is what gets sealed: SegmentPayload with the columns of frames and samples. Its salt
-  comes first, so the hash of the payload in the public ledger says nothing about the content.
+- The payload is what gets sealed: SegmentPayload with the columns of frames and samples, and with
+  the agent's own records. Its salt comes first, so the hash of the payload in the public ledger
+  says nothing about the content.
 - The counts in the payload are those of the columns, or the payload is refused.
 
 Pure: salt and boot id are arguments. Does not seal: that is vault.py. Source: proto/FORMAT.md.
@@ -19,12 +20,16 @@ from google.protobuf.message import DecodeError
 from agent.errors import SealError
 from agent.frames import FRAME, MAX_CHANNELS, SIGNAL, FrameBatch, SignalBatch
 from agent.pb.moment_pb2 import Moment
+from agent.pb.record_pb2 import Record
+from agent.pb.sealed_pb2 import RECORDER
 from agent.pb.segment_pb2 import SegmentPayload
 from agent.vault.columns import decode_frames, decode_signals, encode_frames, encode_signals
 
 SALT_BYTES: Final = 32
 BOOT_ID_BYTES: Final = 16
 HASH_BYTES: Final = 32
+MAX_CONSENT: Final = 64  # characters of a category
+MAX_RECORDED_NS: Final = 2**62  # 146 years of driving
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,10 @@ class Draft:
         policy: SHA-256 of the compiled policy that decided, 32 bytes.
         dictionary: SHA-256 of its Dictionary, 32 bytes.
         keep_s: how long the car may keep it, s; 0: no limit of its own.
+        records: events and camera triggers; a draft may have nothing else.
+        recorded: (from, to) of a segment of the recorder on the axis of recorded time, ns; None:
+            it stands at the end of the axis.
+        consent: the category of the consent that it is kept under; empty: none is needed.
     """
 
     frames: FrameBatch
@@ -58,12 +67,36 @@ class Draft:
     policy: bytes
     dictionary: bytes
     keep_s: int
+    records: tuple[Record, ...] = ()
+    recorded: tuple[int, int] | None = None
+    consent: str = ""
 
     def __post_init__(self) -> None:
         if len(self.policy) != HASH_BYTES or len(self.dictionary) != HASH_BYTES:
             raise ValueError("policy and dictionary are SHA-256 hashes of 32 bytes")
-        if not len(self.frames) and not len(self.signals):
-            raise ValueError("a segment without frames or samples")
+        if not len(self.frames) and not len(self.signals) and not self.records:
+            raise ValueError("a segment without frames, samples or records")
+        if self.recorded is not None:
+            if self.lane != RECORDER:
+                raise ValueError("only the recorder has an axis of recorded time")
+            check_recorded(*self.recorded)
+        if len(self.consent) > MAX_CONSENT:
+            raise ValueError(f"a category of {len(self.consent)} characters")
+
+    @property
+    def rows(self) -> int:
+        """Frames, samples and records."""
+        return len(self.frames) + len(self.signals) + len(self.records)
+
+
+def check_recorded(from_ns: int, to_ns: int) -> None:
+    """Refuse what is no piece of the axis of recorded time.
+
+    Raises:
+        ValueError: it begins before 0 or after its end, or ends too far away.
+    """
+    if not 0 <= from_ns <= to_ns <= MAX_RECORDED_NS:
+        raise ValueError(f"recorded from {from_ns} to {to_ns}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +111,7 @@ class Payload:
         closed: when the segment was closed.
         boot_id: of the run of the car's computer, 16 bytes.
         dictionary: SHA-256 of the Dictionary that names the signals, 32 bytes.
+        records: what the agent itself noted: events and camera triggers, in order.
     """
 
     frames: FrameBatch
@@ -87,6 +121,7 @@ class Payload:
     closed: Moment
     boot_id: bytes
     dictionary: bytes
+    records: tuple[Record, ...] = ()
 
 
 def encode_payload(draft: Draft, *, salt: bytes, boot_id: bytes) -> bytes:
@@ -110,6 +145,7 @@ def encode_payload(draft: Draft, *, salt: bytes, boot_id: bytes) -> bytes:
         frame_count=len(draft.frames),
         sample_count=len(draft.signals),
         dictionary=draft.dictionary,
+        record=draft.records,
     )
     if len(draft.frames):
         payload.frames = encode_frames(
@@ -162,6 +198,7 @@ def decode_payload(data: bytes) -> Payload:
         closed=payload.closed,
         boot_id=payload.boot_id,
         dictionary=payload.dictionary,
+        records=tuple(payload.record),
     )
 
 

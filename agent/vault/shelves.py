@@ -6,14 +6,19 @@ A row of `item` says: entry `i` stands on shelf `shelf`, with `bytes` of body st
 |---|---|---|---|
 | SESSION | to upload, first | sessions and policies; others have none | receipt |
 | INCIDENT, EVENT, ROUTINE | to upload | to upload | receipt, eviction, expiry |
-| RECORDER | to upload, without its body | stays in the car | receipt, eviction, expiry |
+| RECORDER | to upload, without its body | stays in the car | receipt, eviction, rolling, a hold |
+| LOCKED | to upload, without its body | held by an event, stays | receipt, eviction, expiry |
 | HOLLOW | to upload, last | gone, and a drop entry says why | receipt |
-| HELD | confirmed | recorder's, stays in the car | eviction, expiry |
+| HELD | confirmed | recorder's, stays in the car | eviction, rolling, a hold |
 | CONFIRMED | confirmed | confirmed, kept while there is room | eviction, expiry |
 | PINNED | confirmed | sessions and policies, kept while something needs them | sweep |
+| KEPT | confirmed | held by an event, stays in the car | eviction, expiry |
 
-Up to HOLLOW an entry waits for the region; a body that nobody waits for is above it. An entry that
+Below HELD an entry waits for the region; a body that nobody waits for is above it. An entry that
 is confirmed and has no body stands nowhere: the ledger alone has it.
+
+A hold takes segments of the recorder to INCIDENT if they are wanted at the region, else to LOCKED
+or KEPT. What was confirmed without its body waits again for it then.
 """
 
 from __future__ import annotations
@@ -35,14 +40,21 @@ class Shelf(IntEnum):
     ROUTINE = 3
     RECORDER = 4
     HOLLOW = 5
+    LOCKED = 6
     HELD = 8
     CONFIRMED = 9
     PINNED = 10
+    KEPT = 11
 
 
 WAITING: Final = (
-    Shelf.SESSION, Shelf.INCIDENT, Shelf.EVENT, Shelf.ROUTINE, Shelf.RECORDER, Shelf.HOLLOW,
+    Shelf.SESSION, Shelf.INCIDENT, Shelf.EVENT, Shelf.ROUTINE, Shelf.LOCKED, Shelf.RECORDER,
+    Shelf.HOLLOW,
 )  # fmt: skip
+# Their entries go without a body, whether or not the car has one.
+BODILESS: Final = frozenset({Shelf.LOCKED, Shelf.RECORDER, Shelf.HOLLOW})
+# Bodies of incidents that the region does not have: they share one quota and give way to nothing.
+INCIDENTS: Final = (Shelf.INCIDENT, Shelf.LOCKED, Shelf.KEPT)
 
 BY_LANE: Final = {
     sealed_pb2.INCIDENT: Shelf.INCIDENT,
@@ -58,11 +70,13 @@ TOPIC: Final = {
     Shelf.INCIDENT: "incident",
     Shelf.EVENT: "event",
     Shelf.ROUTINE: "routine",
+    Shelf.LOCKED: "routine",
     Shelf.RECORDER: "routine",
     Shelf.HOLLOW: "routine",
 }
 
-# Least urgent first; what comes in evicts nothing that is more urgent than itself.
+# Least urgent first; what comes in evicts nothing that is more urgent than itself. INCIDENT stands
+# for all of INCIDENTS.
 _EVICTION: Final = (
     Shelf.CONFIRMED, Shelf.HELD, Shelf.RECORDER, Shelf.ROUTINE, Shelf.EVENT, Shelf.INCIDENT,
 )  # fmt: skip
@@ -73,7 +87,7 @@ def evictable_for(shelf: Shelf) -> tuple[Shelf, ...]:
 
     Entries of the ledger (SESSION) may take from all: the ledger always goes on.
     """
-    last = Shelf.INCIDENT if shelf == Shelf.SESSION else shelf
+    last = Shelf.INCIDENT if shelf == Shelf.SESSION or shelf in INCIDENTS else shelf
     return _EVICTION[: _EVICTION.index(last) + 1]
 
 
@@ -81,7 +95,19 @@ def confirmed_shelf(shelf: Shelf) -> Shelf:
     """Return where a body goes once the region has confirmed its entry."""
     if shelf == Shelf.SESSION:
         return Shelf.PINNED
-    return Shelf.HELD if shelf == Shelf.RECORDER else Shelf.CONFIRMED
+    return {Shelf.RECORDER: Shelf.HELD, Shelf.LOCKED: Shelf.KEPT}.get(shelf, Shelf.CONFIRMED)
+
+
+def held_shelf(shelf: Shelf, *, upload: bool) -> Shelf:
+    """Return where a segment of the recorder goes that an event holds.
+
+    What is with the region, body and all, stays where it is.
+    """
+    if shelf in (Shelf.INCIDENT, Shelf.CONFIRMED):
+        return shelf
+    if upload:
+        return Shelf.INCIDENT
+    return {Shelf.RECORDER: Shelf.LOCKED, Shelf.HELD: Shelf.KEPT}.get(shelf, shelf)
 
 
 def reason_for(shelf: Shelf) -> ledger_pb2.Drop.Reason:

@@ -31,6 +31,7 @@ TILE_LEAVES: Final = 256  # a tile is the hash of so many leaves, or of so many 
 TILE_HEIGHT: Final = 8
 MAX_LEVEL: Final = 6  # 256**7 entries: no car lives that long
 OVERFLOW_BYTES: Final = 4092  # of a body in one overflow page
+NOWHERE: Final = (-1, -1)  # on the axis of recorded time: not of the recorder
 _BUSY_MS: Final = 10_000
 _FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -80,10 +81,19 @@ class Transaction:
         """Execute one statement."""
         return self.connection.execute(sql, values)
 
-    def place(self, shelf: Shelf, i: int, size: int, session: int, keep: int) -> None:
+    def place(
+        self, shelf: Shelf, i: int, size: int, *, session: int = 0, keep: int = 0,
+        recorded: tuple[int, int] = NOWHERE, consent: str = "",
+    ) -> None:  # fmt: skip
         """Put an entry on a shelf."""
-        self.run("INSERT INTO item VALUES(?,?,?,?,?)", (int(shelf), i, size, session, keep))
+        row = (int(shelf), i, size, session, keep, *recorded, consent)
+        self.run("INSERT INTO item VALUES(?,?,?,?,?,?,?,?)", row)
         self.moves.append((shelf, 1, size))
+
+    def move(self, old: Shelf, new: Shelf, i: int, size: int) -> None:
+        """Put an entry and its body from one shelf on another."""
+        self.run("UPDATE item SET shelf=? WHERE shelf=? AND i=?", (int(new), int(old), i))
+        self.moves += [(old, -1, -size), (new, 1, size)]
 
     def take_off(self, shelf: Shelf, i: int, size: int) -> None:
         """Take an entry off a shelf."""
@@ -95,7 +105,7 @@ class Transaction:
         self.run("DELETE FROM body WHERE i=?", (i,))
         self.take_off(shelf, i, size)
         if shelf in WAITING:
-            self.place(Shelf.HOLLOW, i, 0, 0, 0)
+            self.place(Shelf.HOLLOW, i, 0)
 
     def free_pages(self) -> int:
         """Return how many more pages the file may take, inside this transaction."""
@@ -206,8 +216,8 @@ class Spool:
             "SELECT shelf, count(*), total(bytes) FROM item GROUP BY shelf"
         )
         moves = [(Shelf(shelf), count, int(size)) for shelf, count, size in rows]
-        salvaged = self.connection.execute("SELECT count(*) FROM salvage").fetchone()[0]
-        self.tally.apply(moves, salvaged)
+        waiting = "SELECT count(*) FROM salvage WHERE shelf<8"  # KEPT waits for nobody
+        self.tally.apply(moves, self.connection.execute(waiting).fetchone()[0])
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:

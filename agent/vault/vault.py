@@ -1,6 +1,6 @@
 """The vault: what touches the disk is sealed, what is sealed is in the ledger.
 
-    sealer thread   seal, record, housekeep, close
+    sealer thread   seal, record, hold, release, roll, withdraw, remember, housekeep, close
     hatch thread    take, receipt, checkpoint, status
 
 - Safe for exactly these two threads: each has its own SQLite connection, the tree in memory belongs
@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from typing import Final
@@ -31,14 +30,15 @@ from agent.pb import delivery_pb2, hatch_pb2, ledger_pb2
 from agent.pb.moment_pb2 import Moment
 from agent.vault import founding, salvage
 from agent.vault.cpu import read_aead
+from agent.vault.holding import Holding
 from agent.vault.identity import Identity
 from agent.vault.log import New, set_meta
 from agent.vault.outbound import Found, Outbound, Skip
 from agent.vault.room import Ballast, attainable
 from agent.vault.sealer import Sealer
 from agent.vault.segment import Draft
-from agent.vault.shelves import TOPIC, WAITING
 from agent.vault.spool import Size, Spool
+from agent.vault.status import VaultStatus, read_status
 from agent.vault.timekeeper import Timekeeper
 
 MIN_QUOTA_BYTES: Final = 2 * 1024 * 1024
@@ -47,36 +47,7 @@ STARTED: Final = "started"  # PolicyInForce.why of a run that begins
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class VaultStatus:
-    """What `inland status` says of the vault.
-
-    Attributes:
-        log: hex id of the log.
-        size: entries in it.
-        pending: entries that the region has not confirmed, by lane.
-        stored_bytes: of bodies.
-        file_bytes: of the file and its WAL on the disk.
-        quota_bytes: that the spool may take.
-        confirmed: entries confirmed since the start.
-        dropped: bodies that went without being confirmed, since the start.
-        session_started_ns: CLOCK_BOOTTIME of the latest session; 0: none yet.
-        quarantined: damaged files put aside, as far as they are still there.
-    """
-
-    log: str
-    size: int
-    pending: dict[str, int]
-    stored_bytes: int
-    file_bytes: int
-    quota_bytes: int
-    confirmed: int
-    dropped: int
-    session_started_ns: int
-    quarantined: int
-
-
-class Vault:
+class Vault(Holding):
     """See the module. Made by `open`."""
 
     def __init__(
@@ -172,12 +143,18 @@ class Vault:
     def _exchange(self, error: SpoolError) -> None:
         """Put a file that turned out to be damaged aside and go on with a new log."""
         with self._hatch:
-            self._sealer.end_sessions()
+            before = self._sealer
+            before.end_sessions()
             self._confirmed_before += self._outbound.confirmed
             self._spool.close()
             self._second.close()
             self._found.rotten.clear()
+            withdrawn = list(self._found.withdrawn)
+            self._found.withdrawn.clear()
             self._begin_anew(error)
+            self._sealer.adopt(before)
+            for category in withdrawn:
+                self._sealer.forgetting.begin(category)
             self._is_damaged = False
         if self._policy is not None:  # segments must find their dictionary in their own log
             self.decide_by(*self._policy)
@@ -190,13 +167,9 @@ class Vault:
             which is then counted in a loss entry.
 
         Raises:
-            SpoolError: the storage failed; end the process.
+            SpoolError: the storage failed; end the process. So for all that follows here.
         """
-        try:
-            return self._sealer.seal(draft)
-        except SpoolCorruptError as error:
-            self._exchange(error)
-            return self._sealer.seal(draft)
+        return self._mending(lambda: self._sealer.seal(draft))
 
     def record(self, what: Message, body: bytes = b"") -> int:
         """Append an entry to the ledger, durably.
@@ -207,15 +180,8 @@ class Vault:
 
         Returns:
             Its index; -1 if the disk is full: it follows as soon as there is room.
-
-        Raises:
-            SpoolError: the storage failed; end the process.
         """
-        try:
-            return self._sealer.record(what, body)
-        except SpoolCorruptError as error:
-            self._exchange(error)
-            return self._sealer.record(what, body)
+        return self._mending(lambda: self._sealer.record(what, body))
 
     def decide_by(self, what: ledger_pb2.PolicyInForce, body: bytes) -> None:
         """Record which policy decides from here on; a start under the one named last writes none.
@@ -228,11 +194,7 @@ class Vault:
             self.record(what, body)
 
     def housekeep(self) -> None:
-        """End old sessions, write what was found, expire, sign a checkpoint: about once a second.
-
-        Raises:
-            SpoolError: the storage failed; end the process.
-        """
+        """End old sessions, write down, expire, sign a checkpoint: about once a second."""
         try:
             if self._is_damaged:
                 raise SpoolCorruptError("the spool is damaged", where=str(self._path))
@@ -289,21 +251,9 @@ class Vault:
     def status(self) -> VaultStatus:
         """Return the figures for `inland status`."""
         with self._hatch:
-            tally, pending = self._spool.tally, dict.fromkeys(TOPIC.values(), 0)
-            for shelf in WAITING:
-                pending[TOPIC[shelf]] += tally.entries[shelf]
-            pending["session"] += tally.salvaged
-            files = (p for p in self._path.parent.iterdir() if p.is_file())
-            unconfirmed = (
-                n for r, n in dict(self._log.dropped).items() if r != ledger_pb2.Drop.CONFIRMED
-            )
-            return VaultStatus(
-                log=self._log.log.hex(), size=self._log.size, pending=pending,
-                stored_bytes=sum(tally.bytes.values()),
-                file_bytes=sum(p.stat().st_size for p in files), quota_bytes=self._size.quota,
+            return read_status(
+                self._log, self._sealer, self._path, quota_bytes=self._size.quota,
                 confirmed=self._confirmed_before + self._outbound.confirmed,
-                dropped=sum(unconfirmed), session_started_ns=self._sealer.session_started_ns,
-                quarantined=len(salvage.aside(self._folder)),
             )  # fmt: skip
 
     def trusted(self) -> tuple[int, int]:

@@ -85,7 +85,7 @@ def run(
     for start in range(0, len(batch), rows):
         queue.put(Arrival(0, batch[start : start + rows]))
         now = vault.moment()
-        kept = engine.decide(merge(queue.drain(1 << 16)))
+        kept = engine.decide(merge(queue.drain(1 << 16))).kept
         drafts = recorder.add(kept, channels.names, now)
         open_rows += rows
         if open_rows >= flush_rows:

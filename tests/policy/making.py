@@ -170,6 +170,14 @@ def value(data: bytes, layout: SignalLayout) -> int | None:
     return raw - (1 << bits) if raw >> (bits - 1) else raw
 
 
+def rounded(raw: int, grain: int, layout: SignalLayout) -> int:
+    """The raw value down to a multiple of the grain; what 64 bits cannot hold is their lowest."""
+    if layout.kind == SIGNED:
+        return max(-(2**63), raw // grain * grain)
+    down = raw % 2**64 // grain * grain
+    return down - 2**64 if down >> 63 else down
+
+
 def names_frame(one: FrameSelector, channel: str, arbitration_id: int, flags: int) -> bool:
     """Whether a selector names a frame."""
     if one.channel not in ("*", channel):
@@ -222,6 +230,8 @@ class Straightforward:
             raw = value(bytes(row["data"][: row["length"]]), layout)
             if raw is None:
                 continue
+            if one.grain:
+                raw = rounded(raw, one.grain, layout)
             stamp = int(row["timestamp_ns"])
             track = (rule.id, place, int(row["channel"]))
             news = raw if rule.on_change else stamp // rule.every_ns if rule.every_ns else None

@@ -23,7 +23,7 @@ from tests.policy import making
 def check_nothing_unnamed_is_kept(rng: Random) -> None:
     """Ask of each kept frame and sample, one by one, which rule names it."""
     policy, batch = making.random_policy(rng), making.random_batch(rng)
-    for kept in Engine(policy, ChannelTable(making.NAMES)).decide(batch):
+    for kept in Engine(policy, ChannelTable(making.NAMES)).decide(batch).kept:
         rules = [rule for rule in policy.rules if rule_set_of(rule) == kept.rule_set]
         for row in kept.frames:
             where = making.NAMES[row["channel"]], int(row["arbitration_id"]), int(row["flags"])
@@ -106,5 +106,5 @@ def test_a_broken_policy_is_no_policy():
 @given(making.RANDOMS)
 def test_a_policy_without_rules_keeps_nothing(rng):
     engine = Engine(making.loaded(making.compiled([])), ChannelTable(making.NAMES))
-    assert engine.decide(making.random_batch(rng)) == []
+    assert engine.decide(making.random_batch(rng)).kept == []
     assert engine.kernel_filters("can0") == []

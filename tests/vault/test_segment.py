@@ -69,7 +69,7 @@ def test_either_kind_alone_is_a_segment() -> None:
     assert len(decode_payload(only).signals) == 0
     only = encode_payload(draft(frames=np.zeros(0, f.FRAME)), salt=SALT, boot_id=BOOT)
     assert len(decode_payload(only).frames) == 0
-    with pytest.raises(ValueError, match="without frames or samples"):
+    with pytest.raises(ValueError, match="without frames, samples or records"):
         draft(np.zeros(0, f.FRAME), np.zeros(0, f.SIGNAL))
 
 

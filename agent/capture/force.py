@@ -1,0 +1,222 @@
+"""A policy in force: what is kept, watched, recorded and counted under it, from first to last.
+
+The order within a step is what makes the promises: clauses see a batch before any of it is kept,
+so that a place closes in time; the recorder takes the frames before their events hold them; and
+when it ends, everything open is sealed and every event closed before another policy decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from agent.capture.accounts import CAMERA, Accounts
+from agent.capture.clauses import Clauses
+from agent.capture.consent import ConsentStep
+from agent.capture.drives import Drives
+from agent.capture.gate import GateFile
+from agent.capture.incidents import Incidents, Tally
+from agent.capture.recorded import Axis
+from agent.capture.recorder import Recorder
+from agent.capture.records import Seals
+from agent.digest import sha256
+from agent.frames import ChannelTable, FrameBatch
+from agent.pb.moment_pb2 import Moment
+from agent.policy.camera import CLOSED, Decision
+from agent.policy.engine import Engine, Kept
+from agent.policy.model import Policy
+from agent.policy.zones import Zones
+from agent.vault.segment import Draft
+from agent.vault.vault import Vault
+
+# A frame may have waited so long in a reader, and the next look is a step away: a segment is closed
+# so much early that none of its frames is unsealed for longer than its `flush`.
+AHEAD_NS: Final = 200_000_000
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the sealer has done since the start, for the status."""
+
+    frames: int = 0  # that reached the policy
+    kept: int = 0  # frames that a rule wanted
+    samples: int = 0  # signal samples that a rule wanted
+    segments: int = 0
+    lost: int = 0  # frames and samples that were wanted and are not kept
+    events: Tally = field(default_factory=Tally)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the policies of a run meet outside the vault.
+
+    Attributes:
+        gate: the file that cameras watch.
+        consents: the file of consents.
+        zones: opens sealed zones; None if they cannot be opened.
+        rng: returns so many random bytes.
+        boot_id: of this boot, 16 bytes.
+        version: of the agent.
+    """
+
+    gate: Path
+    consents: Path
+    zones: Callable[[bytes], Zones | None]
+    rng: Callable[[int], bytes]
+    boot_id: bytes
+    version: str
+
+
+class Force:
+    """See the module.
+
+    Args:
+        policy: as it came through the door.
+        vault: where segments and entries go.
+        channels: names of the buses by number.
+        axis: of recorded time; it goes on over policies.
+        drives: counted over policies too.
+        around: files and ids.
+        counters: counted on.
+    """
+
+    def __init__(
+        self, policy: Policy, *, vault: Vault, channels: ChannelTable, axis: Axis, drives: Drives,
+        around: Surroundings, counters: Counters,
+    ) -> None:  # fmt: skip
+        self.policy = policy
+        self._vault, self._channels, self._axis = vault, channels, axis
+        self._counters = counters
+        self._silent: frozenset[str] = frozenset(one.category for one in policy.consents)
+        self._consented: frozenset[str] = frozenset()
+        self._sealed_ns = axis.end_ns
+        self._engine = Engine(policy, channels, self._silent)
+        self._recorder = Recorder(
+            policy_hash=policy.digest, dictionary_hash=sha256(policy.dictionary), axis=axis
+        )
+        self._accounts = Accounts(policy.name, policy.version)
+        seals = Seals(policy, self._seal)
+        self._clauses: Clauses | None = None
+        if policy.driving is not None or policy.events or policy.camera is not None:
+            sealed = policy.camera.zones if policy.camera is not None else b""
+            self._clauses = Clauses(
+                policy, zones=around.zones(sealed) if sealed else None, drives=drives,
+                gate=GateFile(around.gate), seals=seals,
+            )  # fmt: skip
+        self._incidents = Incidents(
+            vault, seals, rng=around.rng, version=around.version, tally=counters.events
+        )
+
+    @property
+    def decision(self) -> Decision:
+        """What the camera gate says."""
+        return CLOSED if self._clauses is None else self._clauses.decision
+
+    def consent(self, step: ConsentStep) -> bool:
+        """Obey a change of consents; return whether other frames are wanted than before.
+
+        Raises:
+            SpoolError: the storage failed.
+        """
+        for category in sorted(step.ended):
+            self._recorder.discard(category)
+            self._vault.withdraw(category)
+        for entry in step.entries:
+            self._vault.record(entry)
+        self._consented = step.consented
+        if step.silent == self._silent:
+            return False
+        self._accounts.add(self._engine.counts())
+        self._silent = step.silent
+        self._engine = Engine(self.policy, self._channels, step.silent)
+        return True
+
+    def filters(self, channel: str) -> list[dict[str, Any]] | None:
+        """Return python-can filters of a channel; None: everything passes."""
+        return self._engine.kernel_filters(channel)
+
+    def take(self, batch: FrameBatch, now: Moment) -> None:
+        """Decide about a batch; an empty one lets time pass.
+
+        Raises:
+            SpoolError: the storage failed.
+        """
+        decided = self._engine.decide(batch)
+        kept = decided.kept
+        if self._clauses is None:
+            self._keep(kept, now)
+            return
+        seen = self._clauses.see(
+            decided.watched, now, consented=self._consented, open_incidents=self._incidents.open
+        )
+        if seen.place_closed:
+            kept = self._engine.without_place(kept)
+        self._keep(kept, now)
+        self._note(CAMERA, seen.camera)
+        for rule in self._incidents.take(seen.events, self._axis, now):
+            self._note(rule, 1)
+
+    def turn(self, now: Moment) -> None:
+        """Seal what is due and close the events that are over: once a step.
+
+        Raises:
+            SpoolError: the storage failed.
+        """
+        for draft in self._recorder.due(self._channels.names, now, ahead_ns=AHEAD_NS):
+            self._seal(draft)
+        self._incidents.follow(self._sealed_ns, now)
+
+    def roll(self) -> None:
+        """Let the recorder's window move on; without a recorder nothing of it is kept.
+
+        Raises:
+            SpoolError: the storage failed.
+        """
+        recorder = self.policy.recorder
+        self._vault.roll(recorder.window_ns if recorder is not None else 0)
+
+    def account(self) -> None:
+        """Enter in the ledger what each rule kept since the last time.
+
+        Raises:
+            SpoolError: the storage failed.
+        """
+        self._accounts.add(self._engine.counts())
+        if (entry := self._accounts.take()) is not None:
+            self._vault.record(entry)
+
+    def end(self, now: Moment) -> None:
+        """Seal and close everything: before another policy decides, and at the end of a run.
+
+        Raises:
+            SpoolError: the storage failed.
+        """
+        for draft in self._recorder.flush(self._channels.names, now):
+            self._seal(draft)
+        self._incidents.follow(self._sealed_ns, now)
+        self._incidents.interrupt(now)
+        if self._clauses is not None:
+            self._note(CAMERA, self._clauses.end(now))
+        self.account()
+
+    def _keep(self, kept: list[Kept], now: Moment) -> None:
+        self._counters.kept += sum(len(part.frames) for part in kept)
+        self._counters.samples += sum(len(part.signals) for part in kept)
+        for draft in self._recorder.add(kept, self._channels.names, now):
+            self._seal(draft)
+
+    def _seal(self, draft: Draft) -> int | None:
+        index = self._vault.seal(draft)
+        if draft.recorded is not None:
+            self._sealed_ns = draft.recorded[1]  # also if it could not be stored: it will not be
+        if index is None:
+            self._counters.lost += draft.rows
+        else:
+            self._counters.segments += 1
+        return index
+
+    def _note(self, rule: str, records: int) -> None:
+        if records:
+            self._accounts.note(rule, records)

@@ -1,0 +1,69 @@
+"""The axis of recorded time: how much driving the recorder has seen since the log began, in ns.
+
+It is made of the stamps of the recorder's frames and of nothing else. A frame moves the axis on by
+the time since the one before; a gap of more than 10 s moves it by nothing, and so does a step back.
+So a parked car keeps its last drive, and a wall clock that is set does not empty the window.
+
+A stamp up to 1 s behind the highest so far is a late frame of another bus: the highest stands. One
+further behind is a clock that was set back: time goes on from there.
+
+Pure but for where it stands.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+GAP_NS: Final = 10 * 10**9
+LATE_NS: Final = 10**9
+
+
+class Axis:
+    """Recorded time, growing.
+
+    Args:
+        end_ns: where it ended when it was last stored.
+    """
+
+    def __init__(self, end_ns: int = 0) -> None:
+        self.end_ns = end_ns
+        self._high_ns: int | None = None  # highest stamp since the last step back
+        self._stamps: Ints = np.zeros(0, np.int64)  # of the last frames that came, and
+        self._places: Ints = np.zeros(0, np.int64)  # where they stand
+
+    def take(self, stamps: Ints) -> Ints:
+        """Move on by some frames of the recorder; return where each of them stands.
+
+        Args:
+            stamps: of the frames in arrival order, ns; at least one.
+        """
+        highest = stamps.copy()
+        cuts = np.flatnonzero(stamps[1:] < stamps[:-1] - LATE_NS) + 1
+        begins = [0, *cuts.tolist(), len(stamps)]
+        for begin, end in zip(begins, begins[1:], strict=False):
+            if begin == 0 and self._high_ns is not None and stamps[0] >= self._high_ns - LATE_NS:
+                highest[0] = max(int(stamps[0]), self._high_ns)
+            np.maximum.accumulate(highest[begin:end], out=highest[begin:end])
+        before = highest[0] if self._high_ns is None else self._high_ns
+        steps = np.diff(highest, prepend=before)
+        steps[(steps < 0) | (steps > GAP_NS)] = 0
+        places: Ints = self.end_ns + np.cumsum(steps)
+        self._high_ns, self.end_ns = int(highest[-1]), int(places[-1])
+        self._stamps, self._places = stamps, places
+        return places
+
+    def at(self, stamp_ns: int) -> int:
+        """Return where a moment of the last frames stands: with the last frame that is not later.
+
+        Later than all of them is the end of the axis.
+        """
+        later = self._stamps > stamp_ns
+        if not later.any():
+            return self.end_ns
+        first = int(np.argmax(later))
+        return int(self._places[max(0, first - 1)])

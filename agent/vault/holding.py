@@ -1,0 +1,128 @@
+"""The part of the vault that keeps what an event holds, and lets go of the rest: see `Vault`.
+
+Called by the sealer's thread alone. Everything here is durable when it returns.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from threading import RLock
+from typing import TypeVar
+
+from agent.errors import SpoolCorruptError, SpoolError, SpoolFullError
+from agent.pb import ledger_pb2
+from agent.vault.incidents import Hold
+from agent.vault.log import Log
+from agent.vault.sealer import Sealer
+
+T = TypeVar("T")
+
+
+class Holding(ABC):
+    """Holds, the recorder's window, withdrawals, and small values that are remembered."""
+
+    _sealer: Sealer
+    _log: Log
+    _hatch: RLock
+
+    @abstractmethod
+    def _exchange(self, error: SpoolError) -> None:
+        """Put a damaged file aside and go on with a new log."""
+
+    def _mending(self, work: Callable[[], T]) -> T:
+        """Do it; if the file turns out to be damaged, once more in a new log."""
+        try:
+            return work()
+        except SpoolCorruptError as error:
+            self._exchange(error)
+            return work()
+
+    def hold(self, record: int, from_ns: int, to_ns: int, *, upload: bool, keep_s: int = 0) -> None:
+        """Keep a part of the recorder, durably: what is here of it, and what is sealed later.
+
+        Locked segments are not rolled, and evicted and expired only as incidents are. Called again
+        for the same record, the hold grows.
+
+        Args:
+            record: index of the sealed EventRecord.
+            from_ns: on the axis of recorded time; what overlaps from..to is held.
+            to_ns: may lie ahead of `recorded_ns`.
+            upload: to the region with their bodies, also what was confirmed without.
+            keep_s: how long the car may keep them, s; 0: no limit.
+
+        Raises:
+            ValueError: from..to is no piece of the axis, or too many holds are open.
+        """
+        hold = Hold(record, from_ns, to_ns, upload, keep_s)
+        log = self._log.log  # of the record: another one, if the file has to be exchanged now
+        self._mending(lambda: self._sealer.incidents.hold(
+            replace(hold, log=b"" if self._log.log == log else log)
+        ))  # fmt: skip
+
+    def release(self, record: int, *, state: int) -> tuple[list[ledger_pb2.Range], int]:
+        """End a hold: no further segments. Its Incident entry is written.
+
+        Args:
+            record: as given to `hold`.
+            state: ledger_pb2.Incident.COMPLETE or INTERRUPTED.
+
+        Returns:
+            The ranges of entries whose recorder segments it has held, and the index of the entry;
+            -1 if the disk is full: it follows as soon as there is room.
+
+        Raises:
+            ValueError: no hold of that record is open.
+        """
+        return self._mending(lambda: self._sealer.incidents.release(record, state))
+
+    def holds(self) -> list[Hold]:
+        """Return the open holds; after a restart, those that the last run left open."""
+        return self._sealer.incidents.holds()
+
+    def recorded_ns(self) -> int:
+        """Return the end of the axis of recorded time, ns: where the next segment begins."""
+        return self._log.recorded_ns
+
+    def roll(self, window_ns: int) -> int:
+        """Drop the recorder's segments, not held ones, that ended before the window.
+
+        At most 256 a call, and once a minute unless the window is another or more are left; so it
+        may be called with every round.
+
+        Args:
+            window_ns: recorded time before `recorded_ns` that stays; negative: nothing stays.
+
+        Returns:
+            How many went.
+        """
+        return self._mending(lambda: self._sealer.forgetting.roll(window_ns))
+
+    def withdraw(self, category: str) -> int:
+        """Drop every body that is kept under a consent, confirmed or not.
+
+        From here on `take` hands out none of them, also if the disk is too full to drop them now,
+        or if the process ends meanwhile: the next round goes on with it.
+
+        Returns:
+            How many went.
+        """
+        with self._hatch:
+            try:
+                return self._mending(lambda: self._sealer.forgetting.withdraw(category))
+            except SpoolFullError:
+                self._sealer.relieve()
+                return 0
+
+    def remember(self, key: str, value: bytes) -> None:
+        """Keep a small value over restarts, durably; an empty one is forgotten.
+
+        Raises:
+            ValueError: over 63 keys, a key over 64 characters, or a value over 4,096 bytes.
+        """
+        self._mending(lambda: self._sealer.memory.set(key, value))
+
+    def remembered(self, key: str) -> bytes | None:
+        """Return what was remembered; None if nothing was."""
+        return self._sealer.memory.get(key)
