@@ -10,6 +10,7 @@ from agent.cli.common import config_option
 from agent.cli.policy.check import check, diff
 from agent.cli.policy.files import FILE, PATH, read_compiled, write_compiled
 from agent.cli.policy.show import command as show
+from agent.cli.policy.simulate import simulate
 
 
 @click.group()
@@ -88,4 +89,5 @@ def _configured(
 
 command.add_command(check)
 command.add_command(diff)
+command.add_command(simulate)
 command.add_command(show, "show")
