@@ -202,9 +202,8 @@ def _print_events(report: Report) -> None:
         holds = f"holds {event.before_s:.1f} s before and {event.after_s:.1f} s after"
         cut = "" if event.complete else ", cut short by the end of the log"
         again = f", {event.triggers} triggers" if event.triggers > 1 else ""
-        click.echo(
-            f"  {event.at_s:9.3f} s  {stamp:%Y-%m-%d %H:%M:%S.%f}  {event.rule}: {holds}{again}{cut}"
-        )
+        when = f"{event.at_s:9.3f} s  {stamp:%Y-%m-%d %H:%M:%S.%f}"
+        click.echo(f"  {when}  {event.rule}: {holds}{again}{cut}")
     if report.suppressed:
         click.echo(f"  {report.suppressed} more than the policy's 'at_most' were only counted")
 
