@@ -1,0 +1,95 @@
+"""`inland policy check` and `inland policy diff`: before a policy goes anywhere."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from agent.cli.common import json_option, print_json
+from agent.cli.policy.files import FILE, either_form
+from agent.errors import InlandError
+
+_HEADINGS: Final = {
+    "new": "newly kept",
+    "wider": "wider",
+    "narrower": "narrower",
+    "gone": "no longer kept",
+    "other": "otherwise different",
+}
+
+
+@click.command()
+@click.argument("files", type=FILE, nargs=-1, required=True)
+@json_option
+def check(files: tuple[Path, ...], *, as_json: bool) -> None:
+    """Check policies: TOML texts with their DBC files, or compiled ones.
+
+    Each problem stands in a line of its own with file:line:column and what would be right; advice
+    on what is allowed but probably not meant follows. Exit code 1 if one is refused.
+
+    \b
+    Example:
+      inland policy check fleet.toml
+    """
+    from agent.policy.advice import advise
+
+    results: list[dict[str, Any]] = []
+    for path in files:
+        try:
+            policy = either_form(path)
+        except InlandError as error:
+            results.append({"file": str(path), "error": str(error), "advice": []})
+            continue
+        advice = advise(policy, now_ns=time.time_ns())
+        results.append({"file": str(path), "error": None, "advice": list(advice)})
+        if not as_json:
+            click.echo(
+                f"{path}: ok, {policy.name} version {policy.version}, {len(policy.rules)} rules, "
+                f"{len(policy.events)} events, {len(policy.signals)} signals"
+            )
+            for line in advice:
+                click.echo(f"  note: {line}")
+    refused = [one["error"] for one in results if one["error"]]
+    if as_json:
+        print_json({"ok": not refused, "files": results})
+    for why in refused if not as_json else ():
+        click.echo(f"error: {why}", err=True)
+    if refused:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("old", type=FILE)
+@click.argument("new", type=FILE)
+@json_option
+def diff(old: Path, new: Path, *, as_json: bool) -> None:
+    """Say in words what NEW keeps that OLD did not, and the other way round.
+
+    Both may be TOML texts or compiled policies.
+
+    \b
+    Example:
+      inland policy diff fleet-6.policy fleet-7.toml
+    """
+    from agent.policy.diff import EFFECTS
+    from agent.policy.diff import diff as compare
+
+    before, after = either_form(old), either_form(new)
+    found = compare(before, after)
+    if as_json:
+        versions = {"old": before.version, "new": after.version}
+        print_json(versions | {"differences": [asdict(one) for one in found]})
+        return
+    click.echo(f"{before.name} version {before.version} -> {after.name} version {after.version}")
+    for effect in EFFECTS:
+        chosen = [one for one in found if one.effect == effect]
+        if chosen:
+            click.echo(f"\n{_HEADINGS[effect]}:")
+            for one in chosen:
+                click.echo(click.wrap_text(f"{one.item}: {one.words}", 100, "  ", "    "))
+    if not found:
+        click.echo("nothing differs")
