@@ -230,8 +230,7 @@ class Vault:
     def housekeep(self) -> None:
         """End old sessions, write what was found, expire, sign a checkpoint: about once a second.
 
-        Raises:
-            SpoolError: the storage failed; end the process.
+        Raises SpoolError if the storage failed; end the process.
         """
         try:
             if self._is_damaged:
@@ -274,17 +273,18 @@ class Vault:
                 return 0, True
 
     def checkpoint(self) -> delivery_pb2.CheckpointUpload | None:
-        """Return the newest signed head with its consistency proof; None if the region has it.
-
-        Raises:
-            SpoolError: the storage failed.
-        """
+        """Return the newest signed head, proven; None if the region has it. Raises SpoolError."""
         with self._hatch:
             try:
                 return self._outbound.checkpoint()
             except SpoolCorruptError:
                 self._is_damaged = True
                 return None
+
+    @property
+    def offered(self) -> tuple[int, bytes]:
+        """When the region last named a policy bundle (ns), its SHA-256 (empty: none). Hatch."""
+        return self._outbound.offered
 
     def status(self) -> VaultStatus:
         """Return the figures for `inland status`."""
