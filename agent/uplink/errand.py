@@ -68,8 +68,8 @@ class Errand:
             self._stray = max(0, self._stray - 1) if accepted.valid else self._stray + 1
             if self._stray > MAX_STRAY:
                 raise LinkError("the broker passes on pieces of policies unasked", where=peer)
-            if accepted.valid:
-                self._under_way = False
+            # Refused, it may be of the bundle before: the next receipt shall bring a question.
+            self._under_way = False
             if accepted.valid and accepted.wants_policy:
                 self._due_s = now_s
 
