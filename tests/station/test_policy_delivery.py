@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.hatch import HatchClient
+from agent.hatch import HatchClient, HatchServer
 from agent.pb.delivery_pb2 import (
     CheckpointUpload,
     PolicyBundle,
@@ -71,9 +72,9 @@ class CaptureEnd(HatchClient):
         self.link = LinkReport()
 
     def _exchange(self, request: bytes) -> bytes:
-        return self._answer(HatchRequest.FromString(request)).SerializeToString()
+        return self.answer(HatchRequest.FromString(request)).SerializeToString()
 
-    def _answer(self, request: HatchRequest) -> HatchReply:
+    def answer(self, request: HatchRequest) -> HatchReply:
         what = request.WhichOneof("what")
         if what == "next":
             skip = {awaiting.log: awaiting.index for awaiting in request.next.skip}
@@ -100,12 +101,17 @@ class CaptureEnd(HatchClient):
         return HatchReply(accepted=Accepted(valid=True))
 
 
+def now_clock() -> Clock:
+    """The broker's certificate is of today."""
+    clock = Clock()
+    clock.ns = time.time_ns()
+    return clock
+
+
 @contextmanager
 def car(place: Place, tmp_path: Path) -> Iterator[CaptureEnd]:
     """A car that is connected and installs what comes."""
-    clock = Clock()
-    clock.ns = time.time_ns()  # the broker's certificate is of today
-    vault = open_vault(place, clock, tmp_path / "state")
+    vault = open_vault(place, now_clock(), tmp_path / "state")
     installer = Installer(
         tmp_path / "agent.toml", command=lambda *a: [sys.executable, "-I", "-c", INSTALL, *a]
     )
@@ -113,7 +119,7 @@ def car(place: Place, tmp_path: Path) -> Iterator[CaptureEnd]:
     capture = CaptureEnd(vault, fetch)
     uplink = Uplink(
         place.region.card, VEHICLE, place.bundle / "vehicle.pem", place.bundle / "vehicle.key",
-        capture, timing=replace(QUICK, silence_s=5, probe_s=1, policy_s=1.0),
+        capture, timing=replace(QUICK, silence_s=5, probe_s=1, policy_s=0.4),
         getaddrinfo=resolver("127.0.0.1"),
     )  # fmt: skip
     stop = threading.Event()
@@ -184,6 +190,55 @@ def test_a_bundle_arrives_beside_entries_over_a_broker_that_is_killed(
     names = sorted(p.name for p in (tmp_path / "state/policy/incoming").rglob("*") if p.is_file())
     assert names == ["2.root.json", f"{'ab' * 32}.default.policy"]
     assert all(piece.valid for piece in capture.pieces)
+
+
+UPLINK = """
+import sys, threading
+from pathlib import Path
+from agent.hatch import HatchClient
+from agent.region import load_region_card
+from agent.uplink.run import Uplink
+region, car, hatch, vehicle = sys.argv[1:]
+Uplink(
+    load_region_card(Path(region)), vehicle, Path(car) / "vehicle.pem", Path(car) / "vehicle.key",
+    HatchClient(Path(hatch)),
+    getaddrinfo=lambda host, port, *_: [(2, 1, 6, "", ("127.0.0.1", port))],
+).run(threading.Event())
+"""
+MAX_RSS_BYTES = 32 << 20
+
+
+def test_the_largest_bundle_costs_the_uplink_no_memory(place: Place, tmp_path: Path) -> None:
+    """A process of its own, with entries to send beside it; the most that it ever held."""
+    data = bundle(1, (1 << 20) - 1000)
+    vault = open_vault(place, now_clock(), tmp_path / "state")
+    fetch = PolicyFetch(tmp_path / "policy", Installer(tmp_path / "agent.toml"), now_ns=lambda: 1)
+    capture, stop = CaptureEnd(vault, fetch), threading.Event()
+    for _ in range(20):
+        vault.seal(draft(Clock()))
+    server = HatchServer(tmp_path / "h", capture.answer, allowed_uids=frozenset({os.getuid()}))
+    hatch = threading.Thread(target=server.serve, args=(stop,), name="hatch")
+    hatch.start()
+    where = (place.region.path / "region.toml", place.bundle, server.path, VEHICLE)
+    try:
+        with (
+            start_broker(place.region.path, "mosquitto"),
+            serving(place.region, bundle=lambda group: data),
+            subprocess.Popen([sys.executable, "-c", UPLINK, *map(str, where)]) as uplink,
+        ):
+            try:
+                assert eventually(lambda: fetch.status()["received"] == len(data)), fetch.status()
+                assert eventually(lambda: not sum(vault.status().pending.values()))
+                status = Path(f"/proc/{uplink.pid}/status").read_text()
+            finally:
+                uplink.kill()
+    finally:
+        stop.set()
+        hatch.join(10)
+        server.close()
+        vault.close()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    assert int(peak.split()[1]) * 1024 < MAX_RSS_BYTES, peak
 
 
 class Forging(Receiver):
