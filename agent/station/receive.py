@@ -79,7 +79,7 @@ class Receiver:
     clock: Callable[[], float] = time.monotonic
     _arrivals: list[Arrival] = field(default_factory=list)
     _checkpoints: list[tuple[Vehicle, bytes]] = field(default_factory=list)
-    _questions: dict[str, Vehicle] = field(default_factory=dict)  # that a receipt answers
+    _questions: set[str] = field(default_factory=set)  # of vehicles, that a receipt answers
     _refusals: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     _vehicles: OrderedDict[str, Vehicle] = field(default_factory=OrderedDict)
     _signer: Signer = field(init=False)
@@ -87,7 +87,7 @@ class Receiver:
     _courier: Courier = field(init=False)
 
     def __post_init__(self) -> None:
-        self._signer = Signer.of(self.region)
+        self._signer = Signer.of(self.region, self._named)
         self._courier = Courier(self.bundle, self._signer.base, clock=self.clock)
         self._witness = Witness(self.region.cosign_name, self.region.signing_key("cosign"))
 
@@ -111,7 +111,7 @@ class Receiver:
                 self._checkpoints.append((enrolled, payload))
             elif lane == POLICY:
                 if not self._courier.ask(enrolled, payload):
-                    self._questions[enrolled.name] = enrolled
+                    self._questions.add(vehicle)
             else:
                 self._arrivals.append(examine(payload, enrolled, self.region.card.region))
         except RefusedError as error:
@@ -137,14 +137,9 @@ class Receiver:
                 self._refuse(vehicle.name, error)
                 continue
             self.counters.cosigned += 1
-            named = self._courier.named(vehicle)
-            receipts.append(
-                self._signer.receipt(vehicle.name, log_id, (), now_ns, cosigned=note, policy=named)
-            )
-        questions, self._questions = self._questions, {}
-        for vehicle in questions.values():
-            named = self._courier.named(vehicle)
-            receipts.append(self._signer.receipt(vehicle.name, NO_LOG, (), now_ns, policy=named))
+            receipts.append(self._signer.receipt(vehicle.name, log_id, (), now_ns, cosigned=note))
+        questions, self._questions = self._questions, set()
+        receipts += [self._signer.receipt(name, NO_LOG, (), now_ns) for name in questions]
         if self._refusals:
             self._write_refusals(now_ns)
         self.counters.receipts += len(receipts)
@@ -167,6 +162,9 @@ class Receiver:
             self._vehicles[name] = known
         return known
 
+    def _named(self, vehicle: str) -> bytes:
+        return self._courier.named(self._vehicle(vehicle))
+
     def _receipts(
         self, arrivals: list[Arrival], outcomes: list[Outcome], now_ns: int
     ) -> list[tuple[str, bytes]]:
@@ -178,12 +176,9 @@ class Receiver:
                 leaves = groups.setdefault((arrival.vehicle, arrival.log), {})
                 leaves[arrival.index] = arrival.leaf
         return [
-            self._signer.receipt(
-                vehicle, log_id, tuple(leaves.items()), now_ns,
-                policy=self._courier.named(self._vehicle(vehicle)),
-            )
+            self._signer.receipt(vehicle, log_id, tuple(leaves.items()), now_ns)
             for (vehicle, log_id), leaves in groups.items()
-        ]  # fmt: skip
+        ]
 
     def _count(self, arrival: Arrival, outcome: Outcome) -> None:
         counters = self.counters
@@ -219,9 +214,10 @@ class Signer:
     base: str
     key: Ed25519PrivateKey
     kid: bytes
+    named: Callable[[str], bytes]  # SHA-256 of the bundle on offer to a vehicle; empty: none
 
     @classmethod
-    def of(cls, region: RegionFolder) -> Signer:
+    def of(cls, region: RegionFolder, named: Callable[[str], bytes]) -> Signer:
         """Return the signer of a region.
 
         Raises:
@@ -229,7 +225,7 @@ class Signer:
         """
         key = region.signing_key("receipt")
         base = f"inland/1/{region.region_id}/down"
-        return cls(base, key, keys.kid(key.public_key().public_bytes_raw()))
+        return cls(base, key, keys.kid(key.public_key().public_bytes_raw()), named)
 
     def receipt(
         self,
@@ -239,17 +235,16 @@ class Signer:
         now_ns: int,
         *,
         cosigned: str = "",
-        policy: bytes = b"",
     ) -> tuple[str, bytes]:
-        """Return (topic, SignedReceipt bytes) for entries that are committed, perhaps none."""
+        """Return (topic, SignedReceipt bytes) for entries that are committed."""
         receipt = delivery_pb2.Receipt(
             vehicle=vehicle,
             log=log_id,
             index=[index for index, _ in leaves],
             leaf=[leaf for _, leaf in leaves],
+            policy=self.named(vehicle),
             region_unix_ns=now_ns,
             cosigned=cosigned,
-            policy=policy,
         ).SerializeToString()
         signed = delivery_pb2.SignedReceipt(
             receipt=receipt, kid=self.kid, signature=self.key.sign(RECEIPT_DOMAIN + receipt)

@@ -230,7 +230,8 @@ class Vault:
     def housekeep(self) -> None:
         """End old sessions, write what was found, expire, sign a checkpoint: about once a second.
 
-        Raises SpoolError if the storage failed; end the process.
+        Raises:
+            SpoolError: the storage failed; end the process.
         """
         try:
             if self._is_damaged:
@@ -273,7 +274,11 @@ class Vault:
                 return 0, True
 
     def checkpoint(self) -> delivery_pb2.CheckpointUpload | None:
-        """Return the newest signed head, proven; None if the region has it. Raises SpoolError."""
+        """Return the newest signed head with its consistency proof; None if the region has it.
+
+        Raises:
+            SpoolError: the storage failed.
+        """
         with self._hatch:
             try:
                 return self._outbound.checkpoint()
