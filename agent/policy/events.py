@@ -1,12 +1,12 @@
 """When an event happens: the rising edges of each [[event]]'s condition, storms merged.
 
 - An edge is an instant at which the condition is true while it was not at the instant before, or
-  there was none. (A restart forgets: a condition that is true from the first instant on is an edge.)
+  there was none: after a restart, a condition that is true from the first instant on is an edge.
 - An edge is a new event (`Fired`) unless it belongs to the last one (`Merged`): an incident of the
   rule is open, or the last event of the rule was less than `retrigger` ago by stamp. After a
   clock that stepped back by more than 1 s there is no telling how long ago that was: a new event.
 - The snapshot shows the signals of the condition, then those of `snapshot`, each once, as they were
-  when the frame had passed that made the condition true.
+  when the frame had passed that made the condition true; no finer than `snapshot` says.
 
 How many events are too many (`at_most`) and what is done about one is the caller's. Pure but for
 what it remembers; a stream and the open incidents give the same events in whatever batches.
@@ -98,8 +98,9 @@ class Events:
         return -BACK_NS <= stamp_ns - last_ns < self._rules[number].retrigger_ns
 
     def _snapshot(self, rule: EventRule, stamp_ns: int, row: int) -> tuple[record_pb2.Value, ...]:
-        named = (selector for _, selector in rule.when.terms)
-        selectors = tuple(dict.fromkeys((*named, *rule.snapshot)))
+        found = {(one.channel, one.signal): one for _, one in rule.when.terms}
+        found |= {(one.channel, one.signal): one for one in rule.snapshot}
+        selectors = tuple(found.values())
         return tuple(self._latest.snapshot(selectors, stamp_ns, row=row))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from agent.frames import SignalBatch
 from agent.pb import record_pb2
 from agent.policy.clauses import SignalSelector
-from agent.policy.model import Policy, watch_points
+from agent.policy.model import SIGNED, UNSIGNED, Policy, watch_points
 from agent.policy.physical import Floats, Ints, Scales
 from agent.policy.windows import FRESH_NS
 
@@ -87,6 +87,7 @@ class Latest:
 
     def __init__(self, policy: Policy) -> None:
         self._number = {selector: number for number, selector in enumerate(watch_points(policy))}
+        self._signals = policy.signals
         self._stamp: Ints = np.zeros(len(self._number), np.int64)
         self._raw: Ints = np.zeros(len(self._number), np.int64)
         self._seen = np.zeros(len(self._number), np.bool_)
@@ -108,7 +109,7 @@ class Latest:
         """Return what some watch points said last.
 
         Args:
-            selectors: watch points of the policy.
+            selectors: watch points of the policy; whole numbers are rounded down to their grain.
             at_ns: stamp to which their ages count.
             row: of the batch, the last one to be looked at; None: all of it.
         """
@@ -130,5 +131,16 @@ class Latest:
         age_ns = at_ns - stamp
         value.missing = not seen or not -BACK_NS <= age_ns <= FRESH_NS
         if not value.missing:
-            value.raw, value.age_ms = raw, max(0, age_ns) // 10**6
+            value.raw = _coarse(raw, selector.grain, self._signals[selector.signal].kind)
+            value.age_ms = max(0, age_ns) // 10**6
         return value
+
+
+def _coarse(raw: int, grain: int, kind: int) -> int:
+    """Return a raw value rounded down to a multiple of its grain, in the 64 bits that it came in."""
+    if not grain or kind not in (UNSIGNED, SIGNED):
+        return raw
+    if kind == UNSIGNED:
+        raw &= 2**64 - 1
+    raw -= raw % grain
+    return raw - 2**64 if raw >= 2**63 else raw
