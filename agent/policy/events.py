@@ -22,7 +22,7 @@ import numpy as np
 
 from agent.frames import SignalBatch
 from agent.pb import record_pb2
-from agent.policy.clauses import EventRule
+from agent.policy.clauses import EventRule, SignalSelector
 from agent.policy.conditions import BACK_NS, Conditions, Latest, Truth
 from agent.policy.model import Policy
 
@@ -98,8 +98,11 @@ class Events:
         return -BACK_NS <= stamp_ns - last_ns < self._rules[number].retrigger_ns
 
     def _snapshot(self, rule: EventRule, stamp_ns: int, row: int) -> tuple[record_pb2.Value, ...]:
-        found = {(one.channel, one.signal): one for _, one in rule.when.terms}
-        found |= {(one.channel, one.signal): one for one in rule.snapshot}
+        found: dict[tuple[str, int], SignalSelector] = {}
+        for one in (*(selector for _, selector in rule.when.terms), *rule.snapshot):
+            before = found.setdefault((one.channel, one.signal), one)
+            if one.grain > before.grain:
+                found[one.channel, one.signal] = one
         selectors = tuple(found.values())
         return tuple(self._latest.snapshot(selectors, stamp_ns, row=row))
 

@@ -1,9 +1,10 @@
-"""Policies with conditions, random expressions and samples, for the tests of conditions and events."""
+"""Policies with conditions, random expressions and samples, for tests of both."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from random import Random
 
 import numpy as np
@@ -126,11 +127,11 @@ def in_batches(
     """(stamp, truth) of each instant of each condition, the stream cut at some frames."""
     borders = [0, *sorted(cuts), len(frames)]
     found: list[list[tuple[int, bool]]] = [[] for _ in policy.events]
-    for begin, end in zip(borders, borders[1:], strict=False):
+    for begin, end in pairwise(borders):
         batch = watched(frames[begin:end], policy)
         for one, truth in zip(found, conditions.update(batch), strict=True):
             assert (batch["timestamp_ns"][truth.row] == truth.at_ns).all()
-            one += zip(truth.at_ns.tolist(), truth.true.tolist(), strict=True)
+            one.extend(zip(truth.at_ns.tolist(), truth.true.tolist(), strict=True))
     return found
 
 
