@@ -53,10 +53,10 @@ class World(RuleBasedStateMachine):
 
     def want(self, segment, record):
         first, last, upload = self.holds[record]
-        if segment.here and segment.recorded is not None:
-            if segment.recorded[0] <= last and segment.recorded[1] >= first:
-                segment.wanted_by.add(record)
-                segment.upload |= upload
+        begin, end = segment.recorded or (last + 1, last + 1)
+        if segment.here and begin <= last and end >= first:
+            segment.wanted_by.add(record)
+            segment.upload |= upload
 
     @rule(length=st.integers(0, 5), consent=st.sampled_from(["", "", "a", "b"]))
     def the_recorder_seals(self, length, consent):
