@@ -13,7 +13,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from agent.capture.drives import Drives
-from agent.capture.gate import GateFile
+from agent.capture.keeper import GateWriter
 from agent.capture.records import Seals
 from agent.frames import SignalBatch
 from agent.pb.moment_pb2 import Moment
@@ -56,7 +56,7 @@ class Clauses:
     """
 
     def __init__(
-        self, policy: Policy, *, zones: Zones | None, drives: Drives, gate: GateFile, seals: Seals
+        self, policy: Policy, *, zones: Zones | None, drives: Drives, gate: GateWriter, seals: Seals
     ) -> None:
         self._policy, self._drives, self._file, self._seals = policy, drives, gate, seals
         self._driving = Conditions([policy.driving] if policy.driving else [], policy)

@@ -16,8 +16,8 @@ from agent.capture.accounts import CAMERA, Accounts
 from agent.capture.clauses import Clauses
 from agent.capture.consent import ConsentStep
 from agent.capture.drives import Drives
-from agent.capture.gate import GateFile
 from agent.capture.incidents import Incidents, Tally
+from agent.capture.keeper import GateWriter, Keeper
 from agent.capture.recorded import Axis
 from agent.capture.recorder import Recorder
 from agent.capture.records import Seals
@@ -29,7 +29,6 @@ from agent.policy.engine import Engine, Kept
 from agent.policy.model import Policy
 from agent.policy.zones import Zones
 from agent.vault.segment import Draft
-from agent.vault.vault import Vault
 
 # A frame may have waited so long in a reader, and the next look is a step away: a segment is closed
 # so much early that none of its frames is unsealed for longer than its `flush`.
@@ -62,7 +61,7 @@ class Surroundings:
         version: of the agent.
     """
 
-    gate: GateFile
+    gate: GateWriter
     consents: Path
     zones: Callable[[bytes], Zones | None]
     rng: Callable[[int], bytes]
@@ -84,7 +83,7 @@ class Force:
     """
 
     def __init__(
-        self, policy: Policy, *, vault: Vault, channels: ChannelTable, axis: Axis, drives: Drives,
+        self, policy: Policy, *, vault: Keeper, channels: ChannelTable, axis: Axis, drives: Drives,
         around: Surroundings, counters: Counters,
     ) -> None:  # fmt: skip
         self.policy = policy

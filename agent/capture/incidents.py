@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agent.capture.keeper import Keeper
 from agent.capture.recorded import Axis
 from agent.capture.records import Seals
 from agent.digest import sha256
@@ -130,7 +131,7 @@ class Incidents:
     """
 
     def __init__(
-        self, vault: Vault, seals: Seals, *, rng: Callable[[int], bytes], version: str,
+        self, vault: Keeper, seals: Seals, *, rng: Callable[[int], bytes], version: str,
         tally: Tally,
     ) -> None:  # fmt: skip
         self._vault, self._seals, self._rng, self._version = vault, seals, rng, version

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from agent.pb.ledger_pb2 import Range
 from agent.policy.camera import Decision
+from agent.vault.incidents import Hold
 from agent.vault.segment import Draft
 
 
@@ -24,8 +25,11 @@ class Keeper(Protocol):
     def hold(self, record: int, from_ns: int, to_ns: int, *, upload: bool, keep_s: int) -> None:
         """Keep a piece of recorded time because of an event."""
 
-    def release(self, record: int, *, state: int) -> tuple[Sequence[Range], int]:
+    def release(self, record: int, *, state: int) -> tuple[list[Range], int]:
         """Hold nothing more; the segments that are held, and the index of the entry."""
+
+    def holds(self) -> Sequence[Hold]:
+        """Return the holds that are open."""
 
     def roll(self, window_ns: int) -> object:
         """Let the recorder's window move on."""

@@ -25,7 +25,9 @@ COMMANDS: Final = {
     "status": "What the running agent is doing.",
     "doctor": "Check configuration, keys, disk, buses and the way to the region.",
     "replay": "Play a recorded CAN log onto a bus.",
-    "policy": "Build, install and read policies.",
+    "policy": "Check, compare, try, build, install and explain policies.",
+    "consent": "Give, refuse, withdraw and list consents.",
+    "ledger": "What was kept, sent and dropped, when and why.",
     "station": "The region's end: make a region, enroll cars, receive, open.",
 }
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells report it

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from agent.cli import station_policy, station_zones
 from agent.cli.common import json_option, print_json
 from agent.errors import ConfigError, StationError, UndecidedError
 
@@ -29,6 +30,10 @@ def command() -> None:
       inland station enroll cn car-1
       inland station serve cn
     """
+
+
+command.add_command(station_policy.command)
+command.add_command(station_zones.zones)
 
 
 @command.command()

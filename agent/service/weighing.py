@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 
 from agent.pb import ledger_pb2, sealed_pb2
 from agent.pb.record_pb2 import EventRecord
+from agent.vault.incidents import Hold
 from agent.vault.seal import seal_segment
 from agent.vault.segment import Draft, encode_payload
 from agent.vault.session import AES_256_GCM, SECRET_BYTES, Session
@@ -157,6 +158,10 @@ class WeighingVault:
             state=ledger_pb2.Incident.State.Name(ledger_pb2.Incident.State.ValueType(state)),
         ))  # fmt: skip
         return ranges, index
+
+    def holds(self) -> list[Hold]:
+        """Return none: a run that begins has no past."""
+        return []
 
     def roll(self, window_ns: int) -> int:
         """Let pieces go that have left the window."""
