@@ -1,4 +1,8 @@
-"""One opening from end to end: recorded first, then opened, then written whole or not at all."""
+"""One opening from end to end: recorded first, then opened, then written whole or not at all.
+
+Events and camera triggers, if there are any, are written beside the first file of rows:
+`drive.log`, `drive.events.jsonl`, `drive.cameras.jsonl`.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +85,19 @@ def disclose(
         deliver(order.frames, opened.candump())
     if order.signals is not None:
         deliver(order.signals, opened.csv())
+    for name, lines in (("events", opened.events()), ("cameras", opened.cameras())):
+        _deliver_beside(order, name, b"".join(lines))
     return opened
+
+
+def _deliver_beside(order: Order, name: str, content: bytes) -> None:
+    """Write records beside the rows: drive.log and drive.events.jsonl."""
+    beside = [path for path in (order.frames, order.signals) if path not in (None, "-")]
+    if not beside:
+        return
+    target = Path(str(beside[0])).with_suffix(f".{name}.jsonl")
+    if content or target.exists():  # what an earlier opening left there is not of this one
+        deliver(str(target), iter([content]))
 
 
 def deliver(path: str, chunks: Iterator[bytes]) -> None:

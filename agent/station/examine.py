@@ -84,8 +84,9 @@ class Arrival:
         leaf: RFC 6962 leaf hash, 32 bytes.
         entry: as received.
         body: as received; None if the entry names none or it did not come.
-        owes_body: the entry names a body that the car is to upload; not so for the recorder's
-            segments, whose bodies stay in the car.
+        names_body: the entry names one.
+        owes_body: the car is to upload it; not so for the recorder's segments, whose bodies stay in
+            the car until an event asks for them.
         drops: (first, last, reason) of a drop entry.
         lost_log: the log before, which a gap entry says could not be continued, else None.
     """
@@ -100,6 +101,7 @@ class Arrival:
     leaf: bytes
     entry: bytes
     body: bytes | None
+    names_body: bool
     owes_body: bool
     drops: tuple[tuple[int, int, int], ...]
     lost_log: bytes | None
@@ -141,7 +143,7 @@ def examine(payload: bytes, vehicle: Vehicle, region: str) -> Arrival:
     what = getattr(entry, kind)
     if kind in SEALED and len(what.session) != 16:
         raise RefusedError("malformed", f"session of {len(what.session)} bytes")
-    owes_body = kind in BODIES and bool(what.body)
+    names_body = owes_body = kind in BODIES and bool(what.body)
     if kind == "segment" and what.lane == sealed_pb2.RECORDER:
         owes_body = False
     if upload.body:
@@ -157,6 +159,7 @@ def examine(payload: bytes, vehicle: Vehicle, region: str) -> Arrival:
         leaf=leaf_hash(upload.entry),
         entry=upload.entry,
         body=upload.body or None,
+        names_body=names_body,
         owes_body=owes_body,
         drops=_drops(what, upload.index) if kind == "drop" else (),
         lost_log=what.log if kind == "gap" and len(what.log) == 16 else None,

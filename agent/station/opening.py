@@ -28,6 +28,7 @@ from agent.frames import ChannelTable, FrameBatch, SignalBatch, concatenate
 from agent.pb import ledger_pb2, policy_pb2, sealed_pb2
 from agent.station import text
 from agent.station.arrival import Span, arrival_order
+from agent.station.records import Noted, cameras_jsonl, events_jsonl
 from agent.station.selection import Found, Problem, Request
 from agent.station.store import GAP_REASON, Store
 from agent.vault import opening as vault_opening
@@ -51,6 +52,8 @@ class Opened:
         frames: (when it was open, batch) of each segment, in ledger order.
         samples: (when it was open, hash of the dictionary, batch) of each, in ledger order.
         dictionaries: by their hash.
+        triggers: which signals announce a camera's trigger, by the hash of the dictionary.
+        noted: events and camera triggers, in ledger order.
         segments: how many were opened.
         dropped: bodies that the car dropped, by its reason.
         owner_only: segments that only the owner can open.
@@ -62,6 +65,8 @@ class Opened:
     frames: list[tuple[Span, FrameBatch]] = field(default_factory=list)
     samples: list[tuple[Span, bytes, SignalBatch]] = field(default_factory=list)
     dictionaries: dict[bytes, policy_pb2.Dictionary] = field(default_factory=dict)
+    triggers: dict[bytes, policy_pb2.Trigger] = field(default_factory=dict)
+    noted: list[Noted] = field(default_factory=list)
     segments: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     owner_only: int = 0
@@ -77,6 +82,24 @@ class Opened:
     def sample_count(self) -> int:
         """Samples of all segments."""
         return sum(len(batch) for _, _, batch in self.samples)
+
+    @property
+    def event_count(self) -> int:
+        """Events; one may have two records."""
+        return sum(1 for _ in self.events())
+
+    @property
+    def camera_count(self) -> int:
+        """Lines of camera triggers."""
+        return sum(1 for _ in self.cameras())
+
+    def events(self) -> Iterator[bytes]:
+        """Yield the events as JSON lines."""
+        return events_jsonl(self.noted, self.dictionaries)
+
+    def cameras(self) -> Iterator[bytes]:
+        """Yield the camera triggers as JSON lines."""
+        return cameras_jsonl(self.noted, self.dictionaries, self.triggers)
 
     def candump(self) -> Iterator[bytes]:
         """Yield all frames as candump lines, as they arrived."""
@@ -144,11 +167,11 @@ class _Opener:
         elif isinstance(reader, Problem):
             self.opened.problems.append(reader._replace(where=where))
         else:
-            self._open(found.log, checked.segment, body, reader, where)
+            self._open(found, checked.segment, body, reader, where)
 
     def _open(
         self,
-        log: int,
+        found: Found,
         segment: ledger_pb2.SegmentSealed,
         body: bytes,
         reader: vault_opening.SessionReader,
@@ -159,9 +182,10 @@ class _Opener:
             if hashlib.sha256(plain).digest() != segment.plain:
                 raise SealError("the content is not what the ledger committed to")
             payload = decode_payload(plain)
-            stream = (log, segment.lane, payload.boot_id)
+            stream = (found.log, segment.lane, payload.boot_id)
             opened_ns, closed_ns = payload.opened.boottime_ns, payload.closed.boottime_ns
             self._add(payload, Span(stream, opened_ns, closed_ns), where)
+            self._note(found, payload, where)
         except SealError as error:
             self.opened.problems.append(Problem("altered", where, error.what))
 
@@ -187,10 +211,22 @@ class _Opener:
                 f"more than {MAX_ROWS:,} rows", where=where, todo="narrow it with --from and --to"
             )
 
-    def _add_samples(self, name: bytes, span: Span, samples: SignalBatch, where: str) -> None:
+    def _note(self, found: Found, payload: Payload, where: str) -> None:
+        request, name = self._request, payload.dictionary
+        noted = [Noted(found.log_id, found.index, name, record) for record in payload.records]
+        noted = [each for each in noted if request.from_ns <= each.stamp_ns <= request.to_ns]
+        if noted and self._dictionary(name) is None:
+            why = f"{len(noted)} records whose policy's dictionary has not come"
+            self.opened.problems.append(Problem("missing", where, why))
+        self.opened.noted += noted
+
+    def _dictionary(self, name: bytes) -> policy_pb2.Dictionary | None:
         if name not in self.opened.dictionaries:
             self.opened.dictionaries |= self._dictionaries()
-        dictionary = self.opened.dictionaries.get(name)
+        return self.opened.dictionaries.get(name)
+
+    def _add_samples(self, name: bytes, span: Span, samples: SignalBatch, where: str) -> None:
+        dictionary = self._dictionary(name)
         if dictionary is None:
             why = f"{len(samples)} samples whose policy's dictionary has not come"
             self.opened.problems.append(Problem("missing", where, why))
@@ -211,8 +247,10 @@ class _Opener:
             if hashlib.sha256(body).digest() != ledger_pb2.Entry.FromString(entry).policy.body:
                 continue  # without it, its segments are named as missing their dictionary
             try:
-                raw = policy_pb2.Policy.FromString(body).dictionary
-                found[hashlib.sha256(raw).digest()] = policy_pb2.Dictionary.FromString(raw)
+                policy = policy_pb2.Policy.FromString(body)
+                name = hashlib.sha256(policy.dictionary).digest()
+                found[name] = policy_pb2.Dictionary.FromString(policy.dictionary)
+                self.opened.triggers[name] = policy.camera.trigger
             except DecodeError:
                 continue
         return found

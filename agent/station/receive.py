@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -141,15 +141,20 @@ class Receiver:
         self, arrivals: list[Arrival], outcomes: list[Outcome], now_ns: int
     ) -> list[tuple[str, bytes]]:
         groups: dict[tuple[str, bytes], dict[int, bytes]] = {}
+        hollow: dict[tuple[str, bytes], set[int]] = {}
         for arrival, outcome in zip(arrivals, outcomes, strict=True):
             self._count(arrival, outcome)
             if outcome in RECEIPTED:
                 # By index: the same entry twice in one batch is receipted once.
-                leaves = groups.setdefault((arrival.vehicle, arrival.log), {})
-                leaves[arrival.index] = arrival.leaf
+                log_of = (arrival.vehicle, arrival.log)
+                groups.setdefault(log_of, {})[arrival.index] = arrival.leaf
+                if self.store.is_hollow(arrival):
+                    hollow.setdefault(log_of, set()).add(arrival.index)
         return [
-            self._signer.receipt(vehicle, log_id, tuple(leaves.items()), now_ns)
-            for (vehicle, log_id), leaves in groups.items()
+            self._signer.receipt(
+                *log_of, tuple(leaves.items()), now_ns, hollow=sorted(hollow.get(log_of, ()))
+            )
+            for log_of, leaves in groups.items()
         ]
 
     def _count(self, arrival: Arrival, outcome: Outcome) -> None:
@@ -206,8 +211,18 @@ class Signer:
         now_ns: int,
         *,
         cosigned: str = "",
+        hollow: Sequence[int] = (),
     ) -> tuple[str, bytes]:
-        """Return (topic, SignedReceipt bytes) for entries that are committed."""
+        """Return (topic, SignedReceipt bytes) for entries that are committed.
+
+        Args:
+            vehicle: whose.
+            log_id: 16 bytes.
+            leaves: index and leaf hash of each.
+            now_ns: the station's clock.
+            cosigned: a co-signed checkpoint.
+            hollow: indices of those that are here without the body that they name.
+        """
         receipt = delivery_pb2.Receipt(
             vehicle=vehicle,
             log=log_id,
@@ -215,6 +230,7 @@ class Signer:
             leaf=[leaf for _, leaf in leaves],
             region_unix_ns=now_ns,
             cosigned=cosigned,
+            hollow=hollow,
         ).SerializeToString()
         signed = delivery_pb2.SignedReceipt(
             receipt=receipt, kid=self.kid, signature=self.key.sign(RECEIPT_DOMAIN + receipt)

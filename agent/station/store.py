@@ -7,6 +7,8 @@
   here (nobody could open it), and an entry whose body did not come and that no drop entry explains
   (a broken link must not be able to strip bodies; a gap entry explains what was salvaged of a
   damaged log). Both are stored and wait for the rest.
+- A body that comes later (of the recorder, when an event has asked for it) fills the entry once:
+  its hash is the one that the entry names, so there is no other to overwrite it with.
 
 One `Store` belongs to one thread. Times are arguments.
 """
@@ -151,6 +153,18 @@ class Store:
                 outcome if outcome is Outcome.CONFLICT else self._waits(log, arrival) or outcome
                 for (log, arrival), outcome in zip(placed, kept, strict=True)
             ]
+
+    def is_hollow(self, arrival: Arrival) -> bool:
+        """Return whether an entry that was committed names a body that is not here."""
+        if arrival.body is not None or not arrival.names_body:
+            return False
+        with translated(self.path):
+            row = self.connection.execute(
+                "SELECT e.body IS NULL FROM entries e JOIN logs l USING (log)"
+                " WHERE l.vehicle = ? AND l.log_id = ? AND e.i = ?",
+                (arrival.vehicle, arrival.log, arrival.index),
+            ).fetchone()
+        return bool(row[0])
 
     def log_number(self, vehicle: str, log_id: bytes, now_ns: int) -> int:
         """Return the row of a log, making it if it is new; inside a transaction."""

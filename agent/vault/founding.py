@@ -20,7 +20,7 @@ from agent.errors import SealError, SpoolCorruptError, SpoolError
 from agent.pb import ledger_pb2
 from agent.vault import checkpoint, keys, salvage, tree
 from agent.vault.identity import Identity
-from agent.vault.log import Log, New, set_meta
+from agent.vault.log import Log, New, axis_end, set_meta
 from agent.vault.schema import VERSION, migrate_apart
 from agent.vault.spool import Size, Spool, translate
 from agent.vault.timekeeper import Timekeeper
@@ -70,7 +70,7 @@ def open_file(path: Path, size: Size) -> tuple[Spool, bool]:
             todo="install that version again",
         )  # fmt: skip
     if version < VERSION:
-        migrate_apart(path)
+        _migrate(path)
     spool = Spool(path, size)
     try:
         clean = spool.one("SELECT v FROM meta WHERE k='clean'") == b"1"
@@ -81,6 +81,28 @@ def open_file(path: Path, size: Size) -> tuple[Spool, bool]:
         spool.close()
         raise
     return spool, clean
+
+
+def _migrate(path: Path) -> None:
+    try:
+        migrate_apart(path)
+    except SpoolError as error:
+        if path.exists() and not _is_sound(path):
+            raise SpoolCorruptError(
+                "a file of an older version is damaged", where=str(path)
+            ) from error
+        raise
+
+
+def _is_sound(path: Path) -> bool:
+    connection = sqlite3.connect(path)
+    try:
+        return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+    except sqlite3.DatabaseError as error:
+        # Out of room or locked is no damage: that one may be tried again.
+        return error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    finally:
+        connection.close()
 
 
 def _schema_version(path: Path) -> int:
@@ -157,6 +179,7 @@ def carry_over(log: Log, folder: Path, why: str) -> None:
             old.carry_over(spool, spool.size.quota // 4)
         finally:
             old.close()
+        log.recorded_ns = axis_end(spool)
         gap = ledger_pb2.Gap(why=why or "corrupt", log=old.log, size=old.size, salvaged=old.carried)
         log.append([New(gap)])
         with spool.write() as transaction:

@@ -62,7 +62,7 @@ class Log:
         self.dropped: dict[int, int] = {}  # bodies by Drop.Reason since the start
         # The end of the axis of recorded time, ns. It must not go back when its segments have left
         # the car, so it is written down with each drop.
-        self.recorded_ns = _axis_end(spool)
+        self.recorded_ns = axis_end(spool)
 
     @property
     def size(self) -> int:
@@ -156,7 +156,12 @@ class Log:
                 set_meta(transaction, "floor", floor.to_bytes(8, "big"))
 
 
-def _axis_end(spool: Spool) -> int:
+def axis_end(spool: Spool) -> int:
+    """Return the end of the axis of recorded time as the spool knows it, ns.
+
+    Raises:
+        SpoolError: see `spool.translate`.
+    """
     noted = int.from_bytes(spool.one("SELECT v FROM meta WHERE k='recorded'") or b"", "big")
     return max(noted, spool.one("SELECT max(recorded_to) FROM item") or 0)
 

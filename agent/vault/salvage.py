@@ -4,6 +4,9 @@
   in quarantine and not marked as read is read at the next start.
 - An entry is carried over only if it parses, carries its own index, and its body has the hash that
   it names. It keeps its old identity (log, i); the region's receipt is what removes it.
+- What an event holds is carried over with its body: for upload, or, if it is to stay in the car,
+  to stay here. Open holds and what the agent remembers go on. Where it cannot be told any more what
+  waits, the recorder's bodies are carried over as far as an Incident entry sends them home.
 - A destroyed first page is replaced by that of a new spool: same schema, same root pages.
 - Bounded in time and bytes: the car goes on within 5 s, whatever the file looks like.
 - Of the files in quarantine only the newest is kept.
@@ -17,14 +20,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
 from agent.files import sync_folder
 from agent.pb import ledger_pb2
+from agent.vault.log import set_meta
+from agent.vault.memory import MAX_VALUE
 from agent.vault.outbound import body_hash, is_intact
 from agent.vault.schema import PAGE_BYTES
+from agent.vault.segment import MAX_RECORDED_NS
 from agent.vault.shelves import BY_LANE, WAITING, Shelf
 from agent.vault.spool import Spool
 
@@ -44,6 +50,17 @@ class Row:
     shelf: Shelf
     entry: bytes
     body: bytes
+    keep: int = 0
+    consent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stood:
+    """Where an entry stood in the damaged file, and under which terms."""
+
+    shelf: Shelf
+    keep: int
+    consent: str
 
 
 def put_aside(folder: Path) -> Path:
@@ -89,9 +106,13 @@ class Salvage:
         self._holes = 0
         self.log, self.size, self.carried = b"", 0, 0
         self._lost_sessions: set[bytes] = set()
+        self._sent: list[tuple[int, int]] = []  # of the recorder, to the region: first, last
+        self._withdrawn: set[str] = set()
         self._connection: sqlite3.Connection | None = self._connect(template)
         if self._connection is not None:
             self.log = self._log_id(self._connection)
+            for key in self._table("SELECT k FROM meta WHERE k LIKE 'withdraw %'"):
+                self._withdrawn.add(str(key[0]).removeprefix("withdraw "))
 
     def _connect(self, template: Path) -> sqlite3.Connection | None:
         for repair in (False, True):
@@ -100,7 +121,7 @@ class Salvage:
             connection = sqlite3.connect(self._file, isolation_level=None)
             try:
                 connection.execute("SELECT 1 FROM ledger LIMIT 1").fetchone()
-                connection.execute("SELECT 1 FROM item LIMIT 1")
+                connection.execute("EXPLAIN SELECT 1 FROM item")  # its pages may be damaged
             except sqlite3.DatabaseError:
                 connection.close()
             else:
@@ -126,23 +147,26 @@ class Salvage:
         if self._connection is None or not self.log:
             return
         found, told = self._waiting(self._connection)
-        for i, shelf in found.items():
-            yield from self._row(self._connection, i, shelf)
+        for i, stood in found.items():
+            yield from self._row(self._connection, i, stood)
         if told:
             return
         for i in self._scan(self._connection):
             if i not in found:
                 yield from self._row(self._connection, i, None)
 
-    def _waiting(self, connection: sqlite3.Connection) -> tuple[dict[int, Shelf], bool]:
-        found: dict[int, Shelf] = {}
+    def _waiting(self, connection: sqlite3.Connection) -> tuple[dict[int, Stood], bool]:
+        found: dict[int, Stood] = {}
+        names = {row[1] for row in self._table("PRAGMA table_info(item)")}
+        consent = "consent" if "consent" in names else "''"  # version 1 had none
         try:
             self.size = (connection.execute("SELECT max(i) FROM ledger").fetchone()[0] or 0) + 1
-            for shelf in WAITING:
-                for (i,) in connection.execute(
-                    "SELECT i FROM item WHERE shelf=? ORDER BY i", (int(shelf),)
+            for shelf in (*WAITING, Shelf.KEPT):
+                for i, keep, label in connection.execute(
+                    f"SELECT i, keep, {consent} FROM item WHERE shelf=? ORDER BY i",  # noqa: S608
+                    (int(shelf),),
                 ):
-                    found[i] = shelf
+                    found[i] = Stood(shelf, keep, label)
                     if time.monotonic() > self._deadline:
                         return found, True
         except sqlite3.DatabaseError:
@@ -166,23 +190,37 @@ class Salvage:
             yield from (row[0] for row in rows)
             last = rows[-1][0]
 
-    def _row(self, connection: sqlite3.Connection, i: int, shelf: Shelf | None) -> Iterator[Row]:
+    def _row(self, connection: sqlite3.Connection, i: int, stood: Stood | None) -> Iterator[Row]:
         if time.monotonic() > self._deadline or (read := self._read(connection, i)) is None:
             return
         stored, body = read
         self.size = max(self.size, i + 1)
         entry = ledger_pb2.Entry()
         entry.ParseFromString(stored)
-        if shelf is None:
-            is_segment = entry.WhichOneof("what") == "segment"
-            shelf = BY_LANE[entry.segment.lane] if is_segment else Shelf.SESSION
+        stood = stood or Stood(self._guess(entry), 0, "")
+        shelf = stood.shelf
         if shelf == Shelf.RECORDER or not is_intact(stored, body) or self._is_orphan(entry):
             body = b""
+        if stood.consent in self._withdrawn:
+            body = b""
+        if shelf == Shelf.KEPT and not body:
+            return  # confirmed, and gone
         if not body and entry.WhichOneof("what") == "session":
             self._lost_sessions.add(entry.session.session)
         if not body and body_hash(entry) and shelf != Shelf.RECORDER:
             shelf = Shelf.HOLLOW
-        yield Row(i, shelf, stored, body)
+        yield Row(i, shelf, stored, body, stood.keep, stood.consent)
+
+    def _guess(self, entry: ledger_pb2.Entry) -> Shelf:
+        """Return where an entry stands if the file does not tell: entries come newest first."""
+        kind = entry.WhichOneof("what")
+        if kind == "incident" and entry.incident.upload:
+            self._sent += [(part.first, part.last) for part in entry.incident.held]
+        if kind != "segment":
+            return Shelf.SESSION
+        shelf = BY_LANE[entry.segment.lane]
+        is_sent = any(first <= entry.index <= last for first, last in self._sent)
+        return Shelf.INCIDENT if shelf == Shelf.RECORDER and is_sent else shelf
 
     def _is_orphan(self, entry: ledger_pb2.Entry) -> bool:
         """Whether it is a segment that nobody can open, because its session is damaged."""
@@ -224,21 +262,69 @@ class Salvage:
                 self._store(spool, batch)
                 batch = []
         self._store(spool, batch)
+        self._go_on(spool)
+
+    def _go_on(self, spool: Spool) -> None:
+        """Carry over the open holds, the end of the recorded time, and what was remembered."""
+        ends = [
+            int.from_bytes(v, "big")
+            for (v,) in self._table("SELECT v FROM meta WHERE k='recorded'")
+        ]
+        ends += [end or 0 for (end,) in self._table("SELECT max(recorded_to) FROM item")]
+        end_ns = max([0, *ends])
+        holds = [row for row in self._table("SELECT * FROM hold") if _is_hold(row)]
+        memory = [row for row in self._table("SELECT k, v FROM memory") if _is_remembered(row)]
+        with spool.write() as transaction:
+            if 0 < end_ns <= MAX_RECORDED_NS:
+                set_meta(transaction, "recorded", end_ns.to_bytes(8, "big"))
+            for record, log, *rest in holds:
+                transaction.run(
+                    "INSERT OR IGNORE INTO hold VALUES(?,?,?,?,?,?)",
+                    (record, log or self.log, *rest),
+                )
+            for row in memory:
+                transaction.run("INSERT OR IGNORE INTO memory VALUES(?,?)", row)
+
+    def _table(self, query: str) -> list[Any]:
+        """Return the rows of a small table; none if it is damaged, or of an older version."""
+        if self._connection is None:
+            return []
+        try:
+            return self._connection.execute(query).fetchmany(_MAX_HOLES)
+        except sqlite3.DatabaseError:
+            return []
 
     def _store(self, spool: Spool, batch: list[Row]) -> None:
         with spool.write() as transaction:
             for row in batch:
                 new = transaction.run(
-                    "INSERT OR IGNORE INTO salvage(log, i, shelf, entry, blob) VALUES(?,?,?,?,?)",
-                    (self.log, row.i, int(row.shelf), row.entry, row.body or None),
-                ).rowcount
-                transaction.salvaged += new
+                    "INSERT OR IGNORE INTO salvage(log, i, shelf, entry, blob, keep, consent)"
+                    " VALUES(?,?,?,?,?,?,?)",
+                    (
+                        self.log, row.i, int(row.shelf), row.entry, row.body or None, row.keep,
+                        row.consent,
+                    ),
+                ).rowcount  # fmt: skip
+                transaction.salvaged += new if row.shelf in WAITING else 0
                 self.carried += bool(new and row.body)
 
     def close(self) -> None:
         """Close the quarantined file."""
         if self._connection is not None:
             self._connection.close()
+
+
+def _is_hold(row: tuple[Any, ...]) -> bool:
+    record, log, first, last, upload, keep = row
+    if not (isinstance(log, bytes) and len(log) in (0, 16) and upload in (0, 1)):
+        return False
+    whole = all(isinstance(number, int) and number >= 0 for number in (record, first, last, keep))
+    return whole and first <= last <= MAX_RECORDED_NS
+
+
+def _is_remembered(row: tuple[Any, ...]) -> bool:
+    key, value = row
+    return isinstance(key, str) and isinstance(value, bytes) and len(value) <= MAX_VALUE
 
 
 def _mend_first_page(file: Path, template: Path) -> bool:

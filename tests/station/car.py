@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agent.frames import SIGNAL, FrameBatch, SignalBatch
 from agent.pb import delivery_pb2, ledger_pb2, policy_pb2, sealed_pb2
 from agent.pb.moment_pb2 import Moment
+from agent.pb.record_pb2 import Record
 from agent.vault import checkpoint, keys, seal, tree
 from agent.vault.segment import Draft, encode_payload
 from agent.vault.session import Session
@@ -132,10 +133,13 @@ class SealingCar(Car):
     policy: bytes = b""
     live: Session | None = None
 
-    def set_policy(self, dictionary: policy_pb2.Dictionary) -> int:
+    def set_policy(
+        self, dictionary: policy_pb2.Dictionary, camera: policy_pb2.Camera | None = None
+    ) -> int:
         self.policy = policy_pb2.Policy(
-            name="p", version=1, region=self.region, dictionary=dictionary.SerializeToString()
-        ).SerializeToString()
+            name="p", version=1, region=self.region, camera=camera,
+            dictionary=dictionary.SerializeToString(),
+        ).SerializeToString()  # fmt: skip
         return self.add(
             self.policy,
             policy=ledger_pb2.PolicyInForce(
@@ -166,23 +170,27 @@ class SealingCar(Car):
         signals: SignalBatch | None = None,
         channels: tuple[str, ...] = ("can0", "can1"),
         payload: bytes | None = None,
+        *,
+        records: tuple[Record, ...] = (),
+        lane: int = sealed_pb2.ROUTINE,
     ) -> int:
         dictionary = policy_pb2.Policy.FromString(self.policy).dictionary
         draft = Draft(
-            frames, np.zeros(0, SIGNAL) if signals is None else signals, channels, 1, 2, 1000,
+            frames, np.zeros(0, SIGNAL) if signals is None else signals, channels, 1, lane, 1000,
             keep_order=False, opened=Moment(boottime_ns=1), closed=Moment(boottime_ns=2),
             policy=bytes(32),
             dictionary=hashlib.sha256(dictionary).digest(), keep_s=0,
+            records=records,
         )  # fmt: skip
         if payload is None:
             payload = encode_payload(draft, salt=os.urandom(32), boot_id=bytes(16))
-        header = sealed_pb2.SegmentHeader(log=self.log, index=len(self.entries), epoch=1, lane=2)
+        header = sealed_pb2.SegmentHeader(log=self.log, index=len(self.entries), epoch=1, lane=lane)
         assert self.live is not None
         body = seal.seal_segment(self.live, header, payload)
         return self.add(
             body,
             segment=ledger_pb2.SegmentSealed(
                 body=hashlib.sha256(body).digest(), plain=hashlib.sha256(payload).digest(),
-                session=self.session, lane=2, bytes=len(body),
+                session=self.session, lane=lane, bytes=len(body),
             ),
         )  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 
 from agent.errors import ConfigError, StationError
 from agent.frames import FRAME, SIGNAL
-from agent.pb import ledger_pb2, policy_pb2, sealed_pb2
+from agent.pb import ledger_pb2, policy_pb2, record_pb2, sealed_pb2
 from agent.station import disclose as disclose_module
 from agent.station import opening as opening_module
 from agent.station.catalogue import catalogue
@@ -274,6 +274,126 @@ def test_half_a_file_never_appears(
         disclose(place.region, replace(order(place), frames=str(target)))
     assert target.read_text() == "good"
     assert list(tmp_path.glob(".a.log.*")) == []
+
+
+EVENT = record_pb2.EventRecord(
+    id=b"e" * 16, rule="hard-brake", trigger="speed > 30", stamp_ns=START_NS + 5 * 10**6,
+    number=3, triggers=1, before_ns=1_800 * 10**9, after_ns=30 * 10**9, policy="p",
+    policy_version=1, agent_version="0.3", since_previous_ms=1500,
+    snapshot=[
+        record_pb2.Value(signal=0, channel="can0", raw=175, age_ms=20),
+        record_pb2.Value(signal=1, channel="*", raw=2),
+        record_pb2.Value(signal=0, channel="can1", missing=True),
+    ],
+)  # fmt: skip
+
+
+def with_records(place: Place, events: int = 2) -> SealingCar:
+    car = SealingCar(place.car.vehicle, place.car.region, place.car.ledger_key)
+    car.recipient = place.region.card.recipient_key
+    gear = policy_pb2.Signal(name="gear", factor=1, choices={2: "D"})
+    why = policy_pb2.Signal(name="why", factor=1, choices={4: "motion"})
+    camera = policy_pb2.Camera(
+        trigger=policy_pb2.Trigger(
+            camera=policy_pb2.SignalSelector(signal=1), reason=policy_pb2.SignalSelector(signal=2)
+        )
+    )
+    signals = policy_pb2.Dictionary(signal=[DICTIONARY.signal[0], gear, why])
+    car.genesis(), car.set_policy(signals, camera), car.begin_sealed()
+    first = record_pb2.EventRecord()
+    first.CopyFrom(EVENT)
+    last = record_pb2.EventRecord()
+    last.CopyFrom(EVENT)
+    last.complete, last.triggers = True, 2
+    last.held.add(first=5, last=9)
+    shots = [
+        record_pb2.CameraRecord(stamp_ns=START_NS, camera=1, reason=4, state=1, clip=7, open=True),
+        record_pb2.CameraRecord(
+            stamp_ns=START_NS + 1, reason=3, why="zone", zone_class="military", count=12
+        ),
+    ]
+    empty = np.zeros(0, FRAME)
+    for record in [first, last][:events]:
+        car.seal(empty, records=(record_pb2.Record(event=record),), lane=sealed_pb2.EVENT)
+    car.seal(empty, records=tuple(record_pb2.Record(camera=shot) for shot in shots))
+    return car
+
+
+def test_records_are_written_beside_the_rows(place: Place, tmp_path: Path) -> None:
+    car = with_records(place)
+    deliver(place, car)
+    log = tmp_path / "drive.log"
+    result = disclose(place.region, replace(order(place), frames=str(log)))
+    assert (result.event_count, result.camera_count, result.problems) == (1, 2, [])
+    [event] = map(json.loads, (tmp_path / "drive.events.jsonl").read_text().splitlines())
+    assert event["record"] == "event record (EDR-like), not a type-approved EDR"
+    assert (event["complete"], event["triggers"], event["held"]) == (True, 2, [[5, 9]])
+    assert (event["time"], event["unix"]) == ("2026-11-18T11:06:40.005000Z", "1795000000.005000")
+    assert event["snapshot"] == [
+        {
+            "signal": "speed", "channel": "can0", "raw": 175, "age_s": 0.02, "value": 87.5,
+            "unit": "km/h",
+        },
+        {
+            "signal": "gear", "channel": "*", "raw": 2, "age_s": 0.0, "value": 2, "unit": "",
+            "label": "D",
+        },
+        {"signal": "speed", "channel": "can1", "missing": True},
+    ]  # fmt: skip
+    assert (event["log"], event["entry"], event["since_previous_s"]) == (car.log.hex(), 4, 1.5)
+    shots = [json.loads(x) for x in (tmp_path / "drive.cameras.jsonl").read_text().splitlines()]
+    assert [(s["gate"], s.get("why"), s["count"]) for s in shots] == [
+        ("open", None, 1), ("closed", "zone", 12),
+    ]  # fmt: skip
+    assert shots[0]["reason_label"] == "motion"
+    assert (shots[1]["zone_class"], "reason_label" in shots[1]) == ("military", False)
+    assert not {"latitude", "longitude"} & set(shots[1])
+
+
+def test_an_event_that_was_never_completed_is_told_as_it_is(place: Place) -> None:
+    deliver(place, with_records(place, events=1))
+    [line] = opened(place).events()
+    assert (json.loads(line)["complete"], json.loads(line)["held"]) == (False, [])
+
+
+def test_records_have_moments_and_stale_files_do_not_stay(place: Place, tmp_path: Path) -> None:
+    deliver(place, with_records(place))
+    for name in ("drive.events.jsonl", "drive.cameras.jsonl"):
+        (tmp_path / name).write_text("of another opening")
+    asked = replace(order(place, from_ns=START_NS + 1), signals=str(tmp_path / "drive.csv"))
+    result = disclose(place.region, asked)
+    assert (result.event_count, result.camera_count) == (1, 1)
+    result = disclose(place.region, replace(asked, request=replace(asked.request, to_ns=START_NS)))
+    assert (tmp_path / "drive.events.jsonl").read_text() == ""
+    assert opened(place).event_count == 1  # and no file without a place for one
+
+
+def test_records_without_their_dictionary_are_named(place: Place) -> None:
+    car = with_records(place)
+    deliver(place, car, 1)
+    result = opened(place)
+    assert "2 records whose" in [p.why for p in result.problems if "records" in p.why][-1]
+    [line] = result.events()
+    said = json.loads(line)["snapshot"][0]
+    assert said == {"signal": "signal 0", "channel": "can0", "raw": 175, "age_s": 0.02}
+    assert len(list(result.cameras())) == 2
+
+
+def test_a_held_segment_of_the_recorder_opens_when_its_body_has_come(
+    place: Place, car: SealingCar
+) -> None:
+    late = car.seal(frames(7, START_NS), lane=sealed_pb2.RECORDER)
+    body, car.bodies[late] = car.bodies[late], b""
+    deliver(place, car)
+    result = opened(place)
+    assert (result.segments, result.in_car, result.problems) == (3, 1, [])
+    before = catalogue(place.store)["vehicles"][0]["logs"][0]["body_bytes"]
+    car.bodies[late] = body
+    give(receiver(place), car, late)
+    result = opened(place)
+    assert (result.segments, result.in_car, result.frame_count) == (4, 0, 67)
+    after = catalogue(place.store)["vehicles"][0]["logs"][0]["body_bytes"]
+    assert after - before == len(body)
 
 
 def test_an_unknown_vehicle_or_log_is_named(place: Place, car: SealingCar) -> None:

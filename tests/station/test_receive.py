@@ -143,6 +143,56 @@ def test_a_segment_of_the_recorder_comes_without_its_body(place: Place) -> None:
     assert body.fetchone()[0] == car.bodies[held]
 
 
+def hollow(receiver: Receiver) -> list[int]:
+    return [i for _, payload in receiver.flush() for i in checked(receiver, payload).hollow]
+
+
+def test_a_receipt_says_what_is_here_without_its_body(place: Place) -> None:
+    """So that one that was on its way confirms no body that an event has asked for since."""
+    car, station = place.car, receiver(place)
+    car.genesis(), car.begin()
+    held, dropped, whole = car.segment(lane=3), car.segment(), car.segment()
+    drop = car.drop(dropped, dropped)
+    for index in (0, 1, drop, whole):
+        station.offer(car.topic(), car.upload(index))
+    for index in (held, dropped):
+        station.offer(car.topic(), car.upload(index, body=b""))
+    assert hollow(station) == [held, dropped]
+    station.offer(car.topic(), car.upload(held, body=b""))
+    station.offer(car.topic(), car.upload(held))  # the body comes: of two in a batch, either first
+    assert hollow(station) == []
+    station.offer(car.topic(), car.upload(held, body=b""))
+    assert hollow(station) == []  # it is here, whatever an old message says
+
+
+def test_a_late_body_fills_its_entry_once_and_overwrites_nothing(place: Place) -> None:
+    car, station = place.car, receiver(place)
+    car.genesis(), car.begin()
+    held = car.segment(lane=3)
+    give(station, car, 0, 1)
+    station.offer(car.topic(), car.upload(held, body=b""))
+    assert set(receipted(station, car)) == {held}
+    other = car.bodies[held][:-1] + b"y"
+    station.offer(car.topic(), car.upload(held, body=other))
+    assert receipted(station, car) == {}
+    assert refusals(place) == {"body-hash": 1}
+    for outcome in (Outcome.STORED, Outcome.DUPLICATE):
+        vehicle = Vehicle(car.vehicle, car.ledger_key.public_key().public_bytes_raw())
+        arrival = examine(car.upload(held), vehicle, car.region)
+        assert place.store.commit([arrival], NOW_NS) == [outcome]
+    body = place.store.connection.execute("SELECT body FROM entries WHERE i = ?", (held,))
+    assert body.fetchone()[0] == car.bodies[held]
+
+
+def test_a_station_that_forgets_what_is_hollow_is_caught(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planted bug."""
+    monkeypatch.setattr(store_module.Store, "is_hollow", lambda *_: False)
+    with pytest.raises(AssertionError):
+        test_a_receipt_says_what_is_here_without_its_body(place)
+
+
 def test_a_salvaged_entry_without_its_body_is_explained_by_the_gap(place: Place) -> None:
     car, station = place.car, receiver(place)
     car.genesis(), car.begin()

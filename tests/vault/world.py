@@ -13,7 +13,9 @@ from agent.frames import FRAME, SIGNAL
 from agent.pb import delivery_pb2, ledger_pb2, moment_pb2, sealed_pb2
 from agent.vault import checkpoint, keys, opening, receipts, tree
 from agent.vault.identity import Identity
+from agent.vault.outbound import body_hash
 from agent.vault.segment import Draft
+from agent.vault.shelves import Shelf, Tally
 from agent.vault.vault import Vault
 
 REGION, OWNER = keys.generate_recipient(), keys.generate_recipient()
@@ -42,7 +44,7 @@ def fresh(folder: Path, template: Path) -> Path:
 
 
 def draft(size=2000, *, lane=sealed_pb2.ROUTINE, recipients=sealed_pb2.REGION, keep_s=0, seed=None,
-          data=None):  # fmt: skip
+          data=None, records=(), recorded=None, consent=""):  # fmt: skip
     """A draft whose sealed size is about `size` bytes: random data does not compress."""
     if data is None:
         data = (random.Random(seed) if seed is not None else random).randbytes(size)
@@ -57,7 +59,8 @@ def draft(size=2000, *, lane=sealed_pb2.ROUTINE, recipients=sealed_pb2.REGION, k
     return Draft(
         frames=frames, signals=np.zeros(0, SIGNAL), channels=("can0",), recipients=recipients,
         lane=lane, resolution_ns=1000, keep_order=False, opened=moment, closed=moment,
-        policy=b"p" * 32, dictionary=b"d" * 32, keep_s=keep_s,
+        policy=b"p" * 32, dictionary=b"d" * 32, keep_s=keep_s, records=tuple(records),
+        recorded=recorded, consent=consent,
     )  # fmt: skip
 
 
@@ -125,6 +128,8 @@ class Region:
             assert entry.index == up.index
             held = self.store.setdefault((up.log, up.index), (up.entry, up.body, out.lane))
             assert held[0] == up.entry, "two entries with one identity"
+            if up.body and not held[1]:  # it came without before
+                self.store[up.log, up.index] = (up.entry, up.body, out.lane)
             kind = entry.WhichOneof("what")
             if up.body:
                 assert hashlib.sha256(up.body).digest() == getattr(entry, kind).body
@@ -142,7 +147,7 @@ class Region:
         receipt = delivery_pb2.Receipt(
             vehicle=vehicle, log=done[0][0] if done else bytes(16),
             index=[d[1] for d in done], leaf=[d[2] for d in done],
-            region_unix_ns=unix_ns, cosigned=cosigned,
+            region_unix_ns=unix_ns, cosigned=cosigned, hollow=[d[1] for d in done if self.lacks(d)],
         )  # fmt: skip
         for name, value in change.items():
             setattr(receipt, name, value)
@@ -151,6 +156,11 @@ class Region:
             receipt=raw, kid=keys.kid(key.public_key().public_bytes_raw()),
             signature=key.sign(receipts.PREFIX + raw),
         ).SerializeToString()  # fmt: skip
+
+    def lacks(self, done):
+        """Whether it holds an entry without the body that the entry names."""
+        raw, body, _ = self.store.get(done[:2], (b"", b"?", ""))
+        return not body and bool(body_hash(ledger_pb2.Entry.FromString(raw)))
 
     def drain(self, vault, count=64):
         """Upload all that waits, in order, receipting each batch; returns how many."""
@@ -186,3 +196,13 @@ def root_of(vault):
     for (raw,) in vault._spool.rows("SELECT entry FROM ledger ORDER BY i"):
         compact, _ = compact.append(tree.leaf_hash(raw))
     return compact.root()
+
+
+def tally_of(vault):
+    """What the tables say stands on each shelf."""
+    tally = Tally()
+    for shelf, count, size in vault._spool.rows(
+        "SELECT shelf, count(*), total(bytes) FROM item GROUP BY shelf"
+    ):
+        tally.apply([(Shelf(shelf), count, int(size))], 0)
+    return tally
