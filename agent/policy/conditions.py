@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -40,8 +41,8 @@ from agent.policy.meaning import Find, meaning
 from agent.policy.model import Policy, watch_points
 from agent.policy.nodes import Window, walk
 from agent.policy.physical import Ints
-from agent.policy.watching import Latest, Watched, Watching
-from agent.policy.windows import TRUE, Bools, Run, Track, Truths
+from agent.policy.watching import Latest, Places, Watched, Watching
+from agent.policy.windows import Bools, Run, Track
 
 __all__ = ["Conditions", "Latest", "Truth"]
 
@@ -149,53 +150,65 @@ class _Stream:
 
     def update(self, batch: Watched) -> list[tuple[int, Truth]]:
         """Return (number, truth) of the conditions; nothing without new samples."""
-        frames = batch.frames(self._points)
-        if not len(frames):
+        instants = batch.instants(self._points)
+        if instants is None:
             return []
-        stamps, rows = batch.stamps[frames], batch.rows[frames]
-        samples = [(np.searchsorted(frames, of), raw, value)
-                   for of, raw, value in map(batch.samples, self._points)]  # fmt: skip
-        pieces: list[list[Truths]] = [[] for _ in self._find]
-        for begin, end, t, is_new in self._stretches(stamps):
-            if is_new:
-                self._forget()
-            for track, (at, raw, value) in zip(self._tracks, samples, strict=True):
-                here = slice(*np.searchsorted(at, (begin, end)))
-                track.take(t, at[here] - begin, raw[here], value[here])
-            for piece, (_, find) in zip(pieces, self._find, strict=True):
-                piece.append(find(t))
+        stamps, rows, samples = instants
+        if self._goes_on(stamps, batch):
+            truths = self._stretch(stamps, samples)
+        else:
+            truths = self._stretches(stamps, samples)
         return [
-            (number, Truth(stamps, np.concatenate(piece) == TRUE, rows))
-            for piece, (number, _) in zip(pieces, self._find, strict=True)
+            (number, Truth(stamps, true, rows))
+            for true, (number, _) in zip(truths, self._find, strict=True)
         ]
+
+    def _goes_on(self, stamps: Ints, batch: Watched) -> bool:
+        """Return whether the instants are in order, and nothing is to be forgotten."""
+        first, last = int(stamps[0]), int(stamps[-1])
+        before = first if self._last_ns is None else self._last_ns
+        if not batch.in_order or first < before or last - before > AHEAD_NS:
+            return False
+        self._last_ns = last
+        return True
+
+    def _stretch(self, t: Ints, samples: Sequence[Places]) -> list[Bools]:
+        """Return where each condition is true in a stretch of instants whose stamps never fall."""
+        for track, (at, raw, value) in zip(self._tracks, samples, strict=True):
+            track.take(t, at, raw, value)
+        return [find(t)[0] for _, find in self._find]
+
+    def _stretches(self, stamps: Ints, samples: Sequence[Places]) -> list[Bools]:
+        """Return the same for instants with any stamps: from clock to clock, each forgets."""
+        t, resets = self._clock(stamps.tolist())
+        every = np.arange(len(t))
+        pieces = []
+        for begin, end in pairwise(sorted({0, len(t)} | resets)):
+            if begin in resets:
+                self._forget()
+            cut: list[Places] = []
+            for place, raw, value in samples:
+                at = every if place is None else place
+                first, last = at.searchsorted((begin, end))
+                cut.append((at[first:last] - begin, raw[first:last], value[first:last]))
+            pieces.append(self._stretch(t[begin:end], cut))
+        return [np.concatenate(one) for one in zip(*pieces, strict=True)]
+
+    def _clock(self, stamps: list[int]) -> tuple[Ints, set[int]]:
+        """Return t of each instant, and the instants before which all is forgotten."""
+        highest = stamps[0] if self._last_ns is None else self._last_ns
+        t, resets = [], set()
+        for at, stamp in enumerate(stamps):
+            if not highest - BACK_NS <= stamp <= highest + AHEAD_NS:
+                highest = stamp
+                resets.add(at)
+            highest = max(highest, stamp)
+            t.append(highest)
+        self._last_ns = highest
+        return np.array(t, np.int64), resets
 
     def _forget(self) -> None:
         for track in self._tracks:
             track.forget()
         for run in self._runs:
             run.forget()
-
-    def _stretches(self, stamps: Ints) -> list[tuple[int, int, Ints, bool]]:
-        """Return (begin, end, t, whether all is forgotten before) of stretches of instants."""
-        first, last = int(stamps[0]), int(stamps[-1])
-        highest = first if self._last_ns is None else self._last_ns
-        self._last_ns = last
-        in_order = highest <= first and bool(np.all(stamps[1:] >= stamps[:-1]))
-        if in_order and last - highest <= AHEAD_NS:
-            return [(0, len(stamps), stamps, False)]
-        t, begins = [], [0]
-        is_new = False
-        for at, stamp in enumerate(stamps.tolist()):
-            if not highest - BACK_NS <= stamp <= highest + AHEAD_NS:
-                highest = stamp
-                is_new |= at == 0
-                begins += [at] if at else []
-            highest = max(highest, stamp)
-            t.append(highest)
-        self._last_ns = highest
-        clock = np.array(t, np.int64)
-        ends = [*begins[1:], len(t)]
-        return [
-            (begin, end, clock[begin:end], begin > 0 or is_new)
-            for begin, end in zip(begins, ends, strict=True)
-        ]

@@ -1,12 +1,12 @@
 """When an event happens: the rising edges of each [[event]]'s condition, storms merged.
 
 - An edge is an instant at which the condition is true while it was not at the instant before, or
-  there was none. (A restart forgets: a condition that is true from the first instant on is an edge.)
+  there was none: after a restart, a condition that is true from the first instant on is an edge.
 - An edge is a new event (`Fired`) unless it belongs to the last one (`Merged`): an incident of the
   rule is open, or the last event of the rule was less than `retrigger` ago by stamp. After a
   clock that stepped back by more than 1 s there is no telling how long ago that was: a new event.
 - The snapshot shows the signals of the condition, then those of `snapshot`, each once, as they were
-  when the frame had passed that made the condition true.
+  when the frame had passed that made the condition true; no finer than `snapshot` says.
 
 How many events are too many (`at_most`) and what is done about one is the caller's. Pure but for
 what it remembers; a stream and the open incidents give the same events in whatever batches.
@@ -22,7 +22,7 @@ import numpy as np
 
 from agent.frames import SignalBatch
 from agent.pb import record_pb2
-from agent.policy.clauses import EventRule
+from agent.policy.clauses import EventRule, SignalSelector
 from agent.policy.conditions import BACK_NS, Conditions, Latest, Truth
 from agent.policy.model import Policy
 
@@ -98,8 +98,12 @@ class Events:
         return -BACK_NS <= stamp_ns - last_ns < self._rules[number].retrigger_ns
 
     def _snapshot(self, rule: EventRule, stamp_ns: int, row: int) -> tuple[record_pb2.Value, ...]:
-        named = (selector for _, selector in rule.when.terms)
-        selectors = tuple(dict.fromkeys((*named, *rule.snapshot)))
+        found: dict[tuple[str, int], SignalSelector] = {}
+        for one in (*(selector for _, selector in rule.when.terms), *rule.snapshot):
+            before = found.setdefault((one.channel, one.signal), one)
+            if one.grain > before.grain:
+                found[one.channel, one.signal] = one
+        selectors = tuple(found.values())
         return tuple(self._latest.snapshot(selectors, stamp_ns, row=row))
 
 

@@ -1,13 +1,14 @@
 """The tree of a condition as a function of what its signals were; `conditions.py` is the contract.
 
-Numbers are float64, NaN if unknown, never infinite; truths are 0 false, 1 unknown, 2 true; each one
-a value an instant, or a single one for all where no signal has a part in it.
+Numbers are float64, NaN if unknown, never infinite; truths are pairs of arrays, as `windows.py`
+says. Where no signal has a part there is one value for all instants.
 
 Pure but for what tracks and runs remember.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from agent.policy.nodes import (
     Window,
 )
 from agent.policy.physical import Floats, Ints, physical
-from agent.policy.windows import TRUE, Run, Track, known
+from agent.policy.windows import Bools, Run, Track, Truths, known
 
 Find = Callable[[Ints], Any]  # stamps of the instants -> numbers or truths
 Terms = Mapping[str, tuple[Track, SignalInfo]]
@@ -93,11 +94,11 @@ def _combined(
         case Negative():
             return lambda t: -of(t)
         case Not():
-            return lambda t: TRUE - of(t)
+            return lambda t: _contrary(*of(t))
         case Held():
             run = Run(node.for_ns)
             runs.append(run)
-            return lambda t: run.take(t, np.broadcast_to(of(t), t.shape))
+            return lambda t: run.take(t, _for_all(t, *of(t)))
 
 
 def _arithmetic(node: Arithmetic, terms: Terms, runs: list[Run]) -> Find:
@@ -113,15 +114,30 @@ def _arithmetic(node: Arithmetic, terms: Terms, runs: list[Run]) -> Find:
     return find
 
 
+def _contrary(sure: Bools, maybe: Bools) -> Truths:
+    contrary = ~maybe
+    return contrary, contrary if maybe is sure else ~sure
+
+
+def _for_all(t: Ints, sure: Bools, maybe: Bools) -> Truths:
+    if sure.shape == t.shape:
+        return sure, maybe
+    one = np.broadcast_to(sure, t.shape)
+    return one, one if maybe is sure else np.broadcast_to(maybe, t.shape)
+
+
 def _junction(node: Junction, terms: Terms, runs: list[Run]) -> Find:
     items = [meaning(one, terms, runs) for one in node.items]
-    combine = np.minimum if node.word == "and" else np.maximum
+    combine = np.logical_and if node.word == "and" else np.logical_or
 
-    def find(t: Ints) -> Any:
-        truth = items[0](t)
+    def find(t: Ints) -> Truths:
+        sure, maybe = items[0](t)
         for item in items[1:]:
-            truth = combine(truth, item(t))
-        return truth
+            other, others = item(t)
+            clear = maybe is sure and others is other
+            sure = combine(sure, other)
+            maybe = sure if clear else combine(maybe, others)
+        return sure, maybe
 
     return find
 
@@ -138,21 +154,28 @@ def _compare(node: Compare, terms: Terms, runs: list[Run]) -> Find:
     others = meaning(right, terms, runs)
     compare = _COMPARE[node.sign]
 
-    def find(t: Ints) -> Any:
+    def find(t: Ints) -> Truths:
         ours, theirs = numbers(t), others(t)
-        sure = (ours == ours) & (theirs == theirs)  # noqa: PLR0124 - NaN alone differs from itself
-        yes = compare(ours, theirs) & sure
-        return np.add(yes, yes | ~sure, dtype=np.int8)
+        return _if_known(compare(ours, theirs), ours, theirs)
 
     return find
 
 
 def _labelled(numbers: Find, values: Floats, *, is_in: bool) -> Find:
-    def find(t: Ints) -> Any:
+    def find(t: Ints) -> Truths:
         ours = numbers(t)
-        yes = np.isin(ours, values) if len(values) != 1 else ours == values[0]
-        sure = ours == ours  # noqa: PLR0124 - NaN alone differs from itself
-        yes = (yes if is_in else ~yes) & sure
-        return np.add(yes, yes | ~sure, dtype=np.int8)
+        yes = ours == values[0] if len(values) == 1 else np.isin(ours, values)
+        return _if_known(yes if is_in else ~yes, ours)
 
     return find
+
+
+def _if_known(yes: Bools, *numbers: Floats) -> Truths:
+    """Return the truth of what was found of some numbers, which say nothing where they are NaN."""
+    sure = maybe = yes
+    for one in numbers:
+        # Numbers are finite or NaN: their sum is NaN if one of them is (or overflows; no harm).
+        if math.isnan(np.add.reduce(one) if one.ndim else one):
+            is_number = one == one  # noqa: PLR0124 - NaN alone differs from itself
+            sure, maybe = sure & is_number, maybe | ~is_number
+    return sure, maybe

@@ -16,9 +16,9 @@ import numpy as np
 from agent.frames import SignalBatch
 from agent.pb import record_pb2
 from agent.policy.clauses import SignalSelector
-from agent.policy.model import Policy, watch_points
+from agent.policy.model import SIGNED, UNSIGNED, Policy, watch_points
 from agent.policy.physical import Floats, Ints, Scales
-from agent.policy.windows import FRESH_NS
+from agent.policy.windows import FRESH_NS, known
 
 BACK_NS = (
     10**9
@@ -42,12 +42,14 @@ class Watching:
         return Watched(self, watched)
 
 
+Places = tuple[Ints | None, Ints, Floats]  # instants (None: all), raw values, values
+
+
 class Watched:
-    """A batch in order. Frames are numbered from 0.
+    """A batch in order.
 
     Attributes:
-        stamps: of each frame.
-        rows: of each frame, the row of its last sample in the batch.
+        in_order: whether no stamp is below the one before.
     """
 
     def __init__(self, watching: Watching, watched: SignalBatch) -> None:
@@ -55,31 +57,51 @@ class Watched:
         stamp = np.ascontiguousarray(watched["timestamp_ns"])
         raw = np.ascontiguousarray(watched["raw"])
         of = watching.carrier[point] << 8 | watched["channel"]
-        is_first = np.ones(len(watched), np.bool_)
-        is_first[1:] = (stamp[1:] != stamp[:-1]) | (of[1:] != of[:-1]) | (point[1:] <= point[:-1])
-        frame = np.cumsum(is_first) - 1
-        self.rows: Ints = np.append(np.flatnonzero(is_first)[1:], len(watched)) - 1
-        self.stamps: Ints = stamp[self.rows]
-        order = np.argsort(point, kind="stable")
+        step = stamp[1:] != stamp[:-1]
+        self.in_order = bool((stamp[1:] >= stamp[:-1]).all())
+        step |= of[1:] != of[:-1]
+        step |= point[1:] <= point[:-1]
+        ends = np.concatenate((np.flatnonzero(step), (len(watched) - 1,)))
+        self._stamps, self._rows = stamp[ends], ends  # of each frame; its last row
+        order = point.argsort(kind="stable")
+        frame = np.zeros(len(watched), np.int64)
+        np.cumsum(step, out=frame[1:])
         self._frame, self._raw = frame[order], raw[order]
-        self._value = watching.scales.values(raw, point)[order]
-        ends = np.cumsum(np.bincount(point, minlength=watching.points))
-        self._ends: list[int] = [0, *ends.tolist()]
+        self._value = known(watching.scales.values(raw, point))[order]
+        self._sorted = self._stamps[self._frame], self._rows[self._frame]
+        last = np.bincount(point, minlength=watching.points).cumsum()
+        self._ends: list[int] = [0, *last.tolist()]
 
-    def samples(self, point: int) -> tuple[Ints, Ints, Floats]:
-        """Return (frame, raw, physical value) of the samples of a watch point."""
-        here = slice(self._ends[point], self._ends[point + 1])
-        return self._frame[here], self._raw[here], self._value[here]
+    def instants(self, points: Sequence[int]) -> tuple[Ints, Ints, list[Places]] | None:
+        """Return the frames that hold a sample of one of some watch points; None: there are none.
 
-    def frames(self, points: Sequence[int]) -> Ints:
-        """Return the frames that hold a sample of one of some watch points, rising."""
-        some = [point for point in points if self._ends[point] < self._ends[point + 1]]
-        if len(some) < 2:
-            return self.samples(some[0])[0] if some else self._frame[:0]
-        found = np.zeros(len(self.rows), np.bool_)
-        for point in some:
-            found[self.samples(point)[0]] = True
-        return np.flatnonzero(found)
+        Returns:
+            Stamp and last row of each of the frames; samples of each of the watch points.
+        """
+        here = [slice(self._ends[point], self._ends[point + 1]) for point in points]
+        some = [one for one in here if one.start < one.stop]
+        if not some:
+            return None
+        if len(some) == 1:
+            stamps, rows = (one[some[0]] for one in self._sorted)
+            places = [None if one is some[0] else self._frame[:0] for one in here]
+        else:
+            found = np.zeros(len(self._rows), np.bool_)
+            for one in some:
+                found[self._frame[one]] = True
+            frames = found.nonzero()[0]
+            stamps, rows = self._stamps[frames], self._rows[frames]
+            places = [
+                None
+                if one.stop - one.start == len(frames)
+                else frames.searchsorted(self._frame[one])
+                for one in here
+            ]
+        return (
+            stamps,
+            rows,
+            [(at, self._raw[one], self._value[one]) for at, one in zip(places, here, strict=True)],
+        )
 
 
 class Latest:
@@ -87,6 +109,7 @@ class Latest:
 
     def __init__(self, policy: Policy) -> None:
         self._number = {selector: number for number, selector in enumerate(watch_points(policy))}
+        self._signals = policy.signals
         self._stamp: Ints = np.zeros(len(self._number), np.int64)
         self._raw: Ints = np.zeros(len(self._number), np.int64)
         self._seen = np.zeros(len(self._number), np.bool_)
@@ -108,7 +131,7 @@ class Latest:
         """Return what some watch points said last.
 
         Args:
-            selectors: watch points of the policy.
+            selectors: watch points of the policy; whole numbers are rounded down to their grain.
             at_ns: stamp to which their ages count.
             row: of the batch, the last one to be looked at; None: all of it.
         """
@@ -130,5 +153,16 @@ class Latest:
         age_ns = at_ns - stamp
         value.missing = not seen or not -BACK_NS <= age_ns <= FRESH_NS
         if not value.missing:
-            value.raw, value.age_ms = raw, max(0, age_ns) // 10**6
+            value.raw = _coarse(raw, selector.grain, self._signals[selector.signal].kind)
+            value.age_ms = max(0, age_ns) // 10**6
         return value
+
+
+def _coarse(raw: int, grain: int, kind: int) -> int:
+    """Return a raw value rounded down to a multiple of its grain, in 64 bits as it came."""
+    if not grain or kind not in (UNSIGNED, SIGNED):
+        return raw
+    if kind == UNSIGNED:
+        raw &= 2**64 - 1
+    raw -= raw % grain
+    return raw - 2**64 if raw >= 2**63 else raw

@@ -1,16 +1,20 @@
 """What a condition remembers: the recent samples of a signal, and since when something was true.
 
 Everything is seen from *instants*: a stretch of them has stamps t[n] that never fall, and a sample
-belongs to one of them. Numbers that are unknown are NaN; truths are 0 false, 1 unknown, 2 true
-(Kleene: `and` is the least, `or` the greatest, `not` is 2 - x).
+belongs to one of them. Numbers that are unknown are NaN. A truth is two arrays: where it is surely
+true, and where it may be (Kleene: it is unknown in between). If nothing is unknown they are the
+same array, and then everything is done once.
 
-Memory is bounded by what lies within the longest window. Pure but for it.
+Conditions are asked ten times a second about few samples, so the number of numpy calls is what
+counts, not what each of them does. Memory is bounded by what lies within the longest window.
+
+Pure but for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+import math
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +22,20 @@ import numpy.typing as npt
 from agent.policy.model import SIGNED, UNSIGNED, SignalInfo
 from agent.policy.physical import Floats, Ints
 
-Truths = npt.NDArray[np.int8]
 Bools = npt.NDArray[np.bool_]
+Truths = tuple[Bools, Bools]  # surely true, maybe true
 
 FRESH_NS: Final = 120 * 10**9  # older samples say nothing about now
 EXACT_BITS: Final = 32  # sums of so wide whole numbers are exact, however many
-FALSE, UNKNOWN, TRUE = np.int8(0), np.int8(1), np.int8(2)
+
+_NO_INTS: Final = np.zeros(0, np.int64)
+_NO_FLOATS: Final = np.zeros(0, np.float64)
 
 
 def known(numbers: Floats) -> Floats:
     """Return numbers with infinity as NaN: neither says anything."""
+    if numbers.ndim and math.isfinite(np.add.reduce(numbers)):
+        return numbers  # a sum forgets neither
     found: Floats = np.where(np.isfinite(numbers), numbers, np.nan)
     return found
 
@@ -48,108 +56,145 @@ class Track:
 
     def forget(self) -> None:
         """Forget all samples."""
-        self._stamp: Ints = np.zeros(0, np.int64)
-        self._value: Floats = np.zeros(0, np.float64)
-        self._raw: Ints = np.zeros(0, np.int64)
+        self._stamp, self._value, self._raw = _NO_INTS, _NO_FLOATS, _NO_INTS  # before the stretch
+        self._new_stamp, self._new_value, self._new_raw = _NO_INTS, _NO_FLOATS, _NO_INTS
 
-    def take(self, t: Ints, at: Ints, raw: Ints, value: Floats) -> None:
+    def take(self, t: Ints, at: Ints | None, raw: Ints, value: Floats) -> None:
         """Go on by a stretch of instants; what is asked from now on is asked of it.
 
         Args:
             t: stamps of the instants, n > 0, not below those of the stretch before.
-            at: instants at which the signal has a sample, rising.
+            at: instants at which the signal has a sample, rising; None: all.
             raw: of these samples.
-            value: of these samples, physical.
+            value: of these samples, physical, NaN if unknown.
         """
-        cut = self._unneeded(int(t[0]))
-        self._first = len(self._stamp) - cut
-        if len(at):
-            self._stamp = np.concatenate((self._stamp[cut:], t[at]))
-            self._value = np.concatenate((self._value[cut:], known(value)))
-            self._raw = np.concatenate((self._raw[cut:], raw))
-        elif cut:
-            self._stamp, self._value = self._stamp[cut:], self._value[cut:]
-            self._raw = self._raw[cut:]
+        if self._keep_ns:
+            self._keep(int(t[0]) - self._keep_ns)
+        elif len(self._new_raw):
+            self._stamp, self._value = self._new_stamp[-1:], self._new_value[-1:]
+            self._raw = self._new_raw[-1:]
         self._t, self._at = t, at
-        self._now: Ints = self._first + (
-            np.arange(len(t))
-            if len(at) == len(t)
-            else np.searchsorted(at, np.arange(len(t)), side="right") - 1
-        )
+        self._new_stamp = t if at is None else t[at]
+        self._new_value, self._new_raw = value, raw
         self._answers: dict[tuple[str, int], Floats] = {}
+        self._columns: dict[str, npt.NDArray[Any]] = {}
 
-    def _unneeded(self, now_ns: int) -> int:
-        """Return how many samples nobody can ask for any more. The last one always stays."""
-        if not self._keep_ns or len(self._stamp) < 2:
-            return max(0, len(self._stamp) - 1)
-        return max(0, int(np.searchsorted(self._stamp, now_ns - self._keep_ns, side="right")) - 1)
+    def _keep(self, from_ns: int) -> None:
+        """Put the new samples to the old ones, and let go what no window reaches any more."""
+        if len(self._new_raw):
+            self._stamp = np.concatenate((self._stamp, self._new_stamp))
+            self._value = np.concatenate((self._value, self._new_value))
+            self._raw = np.concatenate((self._raw, self._new_raw))
+        if len(self._stamp):
+            cut = int(self._stamp.searchsorted(from_ns, side="right")) - 1
+            if cut > 0:
+                self._stamp, self._value = self._stamp[cut:], self._value[cut:]
+                self._raw = self._raw[cut:]
 
     def value(self) -> Floats:
-        """Return the signal's value at each instant."""
-        return self._once("value", 0, self._value_now)
+        """Return the signal's value at each instant; one for all if it has no sample there."""
+        if self._at is None:
+            return self._new_value
+        oldest = self._stamp[-1:] if len(self._stamp) else self._new_stamp[:1]
+        if len(oldest) and int(self._t[-1]) - int(oldest[0]) <= FRESH_NS:
+            if not len(self._at):
+                return self._value[-1]  # type: ignore[no-any-return]
+            if len(self._stamp) or not self._at[0]:
+                return self._joined("value")[self._now()]
+        return self._once("value", 0)
 
     def over(self, function: str, span_ns: int) -> Floats:
         """Return "rate", "min", "max" or "mean" over a window at each instant."""
-        return self._once(function, span_ns, lambda: self._over(function, span_ns))
+        return self._once(function, span_ns)
 
     def changed(self) -> Truths:
         """Return whether the raw value differs from the one before, at each instant."""
-        found = np.zeros(len(self._t), np.int8)
-        if len(self._at):
-            first = self._first
-            before = self._raw[first - 1 : -1] if first else self._raw[:-1]
-            new = self._raw[first or 1 :]
-            found[self._at[len(self._at) - len(new) :]] = (new != before) * TRUE
-            if not first:
-                found[self._at[0]] = UNKNOWN
+        new = self._new_raw
+        differs = np.ones(len(new), np.bool_)
+        differs[1:] = new[1:] != new[:-1]
+        maybe = differs
+        if len(self._raw):
+            differs[:1] = new[:1] != self._raw[-1]
+        elif len(new):
+            differs = differs.copy()
+            differs[0] = False
+        if self._at is None:
+            return differs, maybe
+        found = np.zeros((2, len(self._t)), np.bool_)
+        found[0, self._at], found[1, self._at] = differs, maybe
+        return found[0], found[1]
+
+    def _once(self, function: str, span_ns: int) -> Floats:
+        """Return an answer, found once a stretch."""
+        found = self._answers.get((function, span_ns))
+        if found is None:
+            if not len(self._stamp) + len(self._new_stamp):
+                found = np.full(len(self._t), np.nan)
+            elif function == "value":
+                now = self._now()
+                found = self._if_fresh(self._joined("value")[now], now)
+            else:
+                found = self._over(function, span_ns)
+            self._answers[function, span_ns] = found
         return found
 
-    def _once(self, function: str, span_ns: int, find: Callable[[], Floats]) -> Floats:
-        key = function, span_ns
-        if key not in self._answers:
-            self._answers[key] = find() if len(self._stamp) else np.full(len(self._t), np.nan)
-        return self._answers[key]
+    def _joined(self, column: str) -> npt.NDArray[Any]:
+        """Return the "stamp", "value" or "raw" of the samples before and in the stretch."""
+        found = self._columns.get(column)
+        if found is None:
+            pair = (getattr(self, f"_{column}"), getattr(self, f"_new_{column}"))
+            self._columns[column] = found = np.concatenate(pair)
+        return found
 
-    def _value_now(self) -> Floats:
-        return self._if_fresh(self._value[self._now], self._now)
+    def _now(self) -> Ints:
+        """Return the place of the last sample at each instant, -1 before the first."""
+        first, count = len(self._stamp), len(self._t)
+        if self._at is None:
+            return np.arange(first, first + count)
+        return self._at.searchsorted(np.arange(count), side="right") + (first - 1)
 
     def _over(self, function: str, span_ns: int) -> Floats:
-        then = np.searchsorted(self._stamp, self._t - span_ns, side="right") - 1
+        stamps, now = self._joined("stamp"), self._now()
+        then = stamps.searchsorted(self._t - span_ns, side="right") - 1
         if function == "rate":
-            found = self._rate(then)
-        else:
-            # Pairs of (held at the window's begin, behind the last): reduceat skips between them.
-            spans = np.empty(2 * len(then), np.int64)
-            spans[::2], spans[1::2] = np.maximum(then, 0), self._now + 1
-            found = self._mean(spans) if function == "mean" else self._extreme(function, spans)
+            values = self._joined("value")
+            rise = values[now] - values[then]
+            return self._if_fresh(known(rise / ((stamps[now] - stamps[then]) / 1e9)), then)
+        # Pairs of (held at the window's begin, behind the last): reduceat skips between them.
+        spans = np.empty(2 * len(then), np.int64)
+        spans[::2], spans[1::2] = np.maximum(then, 0), now + 1
+        found = self._mean(spans) if function == "mean" else self._extreme(function, spans)
         return self._if_fresh(found, then)
-
-    def _rate(self, then: Ints) -> Floats:
-        rise = self._value[self._now] - self._value[then]
-        return known(rise / ((self._stamp[self._now] - self._stamp[then]) / 1e9))
 
     def _extreme(self, function: str, spans: Ints) -> Floats:
         over = np.minimum if function == "min" else np.maximum
-        found: Floats = over.reduceat(np.append(self._value, 0.0), spans)[::2]
-        return found
+        return _each(over, self._joined("value"), spans)
 
     def _mean(self, spans: Ints) -> Floats:
         count = spans[1::2] - spans[::2]
         if self._exact:
-            whole = np.add.reduceat(np.append(self._raw, 0), spans)[::2]
-            return known(whole / count * self._info.factor + self._info.offset)
-        total = np.add.reduceat(np.append(self._value, 0.0), spans)[::2]
+            total = _each(np.add, self._joined("raw"), spans)
+            return known(total / count * self._info.factor + self._info.offset)
         # A mean lies between the extremes; the rounding of a long sum does not know that.
         least, most = self._extreme("min", spans), self._extreme("max", spans)
-        return known(np.clip(total / count, least, most))
+        return known(np.clip(_each(np.add, self._joined("value"), spans) / count, least, most))
 
     def _if_fresh(self, numbers: Floats, sample: Ints) -> Floats:
         """Return numbers, unknown where they rest on no sample (-1) or one that is too old."""
-        if sample[0] >= 0 and self._t[-1] - self._stamp[sample[0]] <= FRESH_NS:
+        stamps = self._joined("stamp")
+        first = int(sample[0])
+        if first >= 0 and int(self._t[-1]) - int(stamps[first]) <= FRESH_NS:
             return numbers  # the oldest is fresh at the end: all are
-        fresh = (sample >= 0) & (self._t - self._stamp[sample] <= FRESH_NS)
+        fresh = (sample >= 0) & (self._t - stamps[sample] <= FRESH_NS)
         found: Floats = np.where(fresh, numbers, np.nan)
         return found
+
+
+def _each(over: np.ufunc, numbers: npt.NDArray[Any], spans: Ints) -> npt.NDArray[Any]:
+    """Return a reduction of numbers[begin:end], for begins and ends that take turns."""
+    padded = np.concatenate((numbers, numbers[:1]))  # an end may be the end
+    found: npt.NDArray[Any] = over.reduceat(padded, spans)[::2]
+    return found
 
 
 class Run:
@@ -166,7 +211,7 @@ class Run:
     def forget(self) -> None:
         """Forget what was."""
         self._true_since: int | None = None
-        self._not_false_since: int | None = None
+        self._maybe_since: int | None = None
         self._fell = False  # it was false once
 
     def take(self, t: Ints, truth: Truths) -> Truths:
@@ -176,17 +221,18 @@ class Run:
             t: stamps of the instants, not below those of the stretch before.
             truth: of what is to be held.
         """
-        is_true, not_false = truth == TRUE, truth != FALSE
-        if not not_false.any():
-            self._true_since, self._not_false_since, self._fell = None, None, True
+        sure, maybe = truth
+        if not maybe.any():
+            self._true_since, self._maybe_since, self._fell = None, None, True
             return truth
-        since, self._true_since, _ = _since(t, is_true, self._true_since)
-        long = is_true & (t - since >= self._for_ns)
-        since, self._not_false_since, inside = _since(t, not_false, self._not_false_since)
-        fell = inside | self._fell
-        self._fell = self._fell or not not_false.all()
-        no = ~not_false | (fell & (t - since < self._for_ns))
-        return np.where(long, TRUE, np.where(no, FALSE, UNKNOWN))
+        since, self._true_since, _ = _since(t, sure, self._true_since)
+        long = sure & (t - since >= self._for_ns)
+        since, self._maybe_since, inside = _since(t, maybe, self._maybe_since)
+        short = t - since < self._for_ns
+        if not self._fell:
+            short &= inside
+            self._fell = not maybe.all()
+        return long, maybe & ~short
 
 
 def _since(t: Ints, yes: Bools, before: int | None) -> tuple[Ints, int | None, Bools]:
