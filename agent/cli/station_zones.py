@@ -118,6 +118,7 @@ def _report(
     """Print what may be said of zones; where they are only if that was asked for."""
     from dataclasses import asdict
 
+    from agent.cli.station_view import counted
     from agent.station.zones import bounds, extents
 
     listed = extents(found)
@@ -127,14 +128,14 @@ def _report(
         values |= {"bounds": bounds(found)} if bounded else {}
         print_json(values)
         return
-    click.echo(f"{len(found)} polygons, {size} bytes sealed")
+    click.echo(f"{counted(len(found), 'polygon')}, {size} bytes sealed")
     for one in listed:
         click.echo(
-            f"  {one.zone_class}: {one.polygons} polygons, {one.vertices} vertices, "
+            f"  {one.zone_class}: {counted(one.polygons, 'polygon')}, {one.vertices} vertices, "
             f"{one.smallest_m:.0f} to {one.largest_m:.0f} m across"
         )
     if holes:
-        click.echo(f"{holes} holes were closed: inside a hole counts as inside")
+        click.echo(f"{counted(holes, 'hole was', 'holes were')} closed: inside counts as inside")
     if bounded:
         south, west, north, east = bounds(found)
         click.echo(f"between {south:.2f} and {north:.2f} north, {west:.2f} and {east:.2f} east")

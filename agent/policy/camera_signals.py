@@ -2,8 +2,8 @@
 
 - Moments are on the caller's clock: the last sample of a batch came when the batch ended, the
   others as much earlier as their stamps say, but never before the batch began.
-- Samples of one frame have one stamp and channel, and rising watch points. A trigger is a frame
-  that holds all four signals.
+- Samples of one frame have one stamp, channel and arbitration id, and rising watch points. A
+  trigger is a frame that holds all four signals.
 - A position is a latitude and a longitude that came within 1 s, while the policy's `fix` condition
   was true and not older than `no_fix`: a receiver that no longer says how good it is, is not good.
 
@@ -12,7 +12,7 @@ Pure but for what it remembers.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +24,7 @@ from agent.policy.clauses import Position, SignalSelector
 from agent.policy.conditions import Conditions
 from agent.policy.model import Policy, watch_points
 from agent.policy.physical import physical
-from agent.policy.signals import Ints
+from agent.policy.signals import Bools, Ints
 
 TOGETHER_NS: Final = 10**9
 SPEED_NS: Final = 2 * 10**9  # an older speed is not known
@@ -83,7 +83,10 @@ class CameraSignals:
             self._trigger = tuple(numbers[selector] for selector in of)
         self._latitude, self._longitude, self._speed_of = _place_numbers(place, numbers)
         wanted = {self._latitude, self._longitude, *self._trigger[:1]} - {NONE}
-        self._wanted: Ints = np.array(sorted(wanted), np.int64)
+        self._is_wanted: Bools = np.array([n in wanted for n in range(len(self._points))], np.bool_)
+        layouts = [policy.layouts[point.signal] for point in self._points]
+        ids = [one.arbitration_id | one.extended << 29 for one in layouts]
+        self._carrier: Ints = np.array(ids, np.int64)  # the frame that a watch point is in
         self._fix = _Fix(policy, place, policy.camera.no_fix_ns)
         self._speed: tuple[int, float] | None = None  # when, m/s
         self._halves: dict[int, tuple[int, float]] = {}  # latitude and longitude: when, degrees
@@ -99,27 +102,30 @@ class CameraSignals:
         self.now_ns = now_ns = now_ns if begin is None else max(now_ns, begin)
         if not len(watched):
             return []
-        stamps, number = watched["timestamp_ns"], watched["signal"].astype(np.int64)
+        stamps, number = watched["timestamp_ns"], watched["signal"]
         at: Ints = now_ns - (stamps.max() - stamps)
         at = np.maximum.accumulate(at if begin is None else np.maximum(at, begin))
-        first = np.ones(len(watched), np.bool_)
-        first[1:] = (stamps[1:] != stamps[:-1]) | (number[1:] <= number[:-1])
-        first[1:] |= watched["channel"][1:] != watched["channel"][:-1]
-        starts = np.flatnonzero(first)
-        frames = np.unique(np.cumsum(first)[np.isin(number, self._wanted)] - 1)
+        new = (stamps[1:] != stamps[:-1]) | (number[1:] <= number[:-1])
+        new |= watched["channel"][1:] != watched["channel"][:-1]
+        carrier = self._carrier[number]
+        new |= carrier[1:] != carrier[:-1]
+        edges = [0, *(np.flatnonzero(new) + 1).tolist(), len(watched)]
         speeds = self._speeds(watched, number, at)
         self._fix.update(watched, at)
-        ends = np.append(starts[1:], len(watched))
+        rows = np.flatnonzero(self._is_wanted[number]).tolist()
+        frames = dict.fromkeys(bisect_right(edges, row) for row in rows)
         return [
-            self._sighting(watched, slice(starts[frame], ends[frame]), at, speeds)
-            for frame in frames.tolist()
+            self._sighting(watched, slice(edges[frame - 1], edges[frame]), at, speeds)
+            for frame in frames
         ]
 
     def speed(self, at_ns: int) -> float | None:
         """Return the last speed in m/s; None if at `at_ns` it is too old, or there was none."""
         return _fresh(self._speed, at_ns)
 
-    def _speeds(self, watched: SignalBatch, number: Ints, at: Ints) -> list[tuple[int, float]]:
+    def _speeds(
+        self, watched: SignalBatch, number: npt.NDArray[np.uint16], at: Ints
+    ) -> list[tuple[int, float]]:
         """Return (when, m/s), the last one of the batch before first."""
         rows = np.flatnonzero(number == self._speed_of)
         known = [] if self._speed is None else [self._speed]
