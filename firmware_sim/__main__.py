@@ -36,7 +36,7 @@ behind it, and its camera controller. The same seed gives the same bytes.
 \b
 Scenarios:
 """
-    + "\n".join(f"  {name:<12}{scenario.summary}" for name, scenario in SCENARIOS.items())
+    + "\n".join(f"  {name:<15}{scenario.summary}" for name, scenario in SCENARIOS.items())
     + """
 
 \b
@@ -197,7 +197,7 @@ def _options(given: dict[str, Any]) -> Options:
         seed=given["seed"],
         start_ns=given["start"],
         brake_at_s=brake_at,
-        load=given["load"],
+        load="full" if SCENARIOS[given["scenario"]].flood else given["load"],
         fd=given["fd"],
     )
 

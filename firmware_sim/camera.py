@@ -1,9 +1,11 @@
 """The camera controller: which clips begin and end, announced on the bus as CameraTrigger frames.
 
-- The front camera runs as a dash cam: a clip starts when the car does, and a new one every
-  `clip_s` seconds, as the old one ends.
+- The front camera runs as a dash cam while the ignition is not off: a clip starts when the car
+  does, and a new one every `clip_s` seconds, as the old one ends.
 - A deceleration beyond HARD_BRAKE for HARD_BRAKE_S starts a clip of its own on the front and the
   rear camera; it ends EVENT_CLIP_S later. There is no second one while it runs.
+- With the ignition off, something that moves beside the car starts a clip on the front and the rear
+  camera; it ends PARKED_CLIP_S later, and there is no second one while it runs.
 - Each clip has a number of its own. Start and end carry the same camera, reason and number.
 
 What the frames look like is in car.dbc (CameraTrigger, CameraStatus). Pure.
@@ -15,12 +17,13 @@ from dataclasses import dataclass
 from typing import Final
 
 FRONT, REAR = 0, 1
-DASHCAM, HARD_BRAKE_REASON = 1, 2
+DASHCAM, HARD_BRAKE_REASON, PARKED_MOTION = 1, 2, 4
 STARTED, ENDED = 1, 2
 
 HARD_BRAKE: Final = -6.0  # m/s2
 HARD_BRAKE_S: Final = 0.1
 EVENT_CLIP_S: Final = 5.0
+PARKED_CLIP_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +57,34 @@ class CameraController:
             bits |= 1 << clip.camera
         return bits
 
-    def step(self, now_s: float, acceleration: float) -> list[dict[str, float]]:
+    def step(
+        self, now_s: float, acceleration: float, *, awake: bool = True, motion: bool = False
+    ) -> list[dict[str, float]]:
         """Return the triggers of this moment as values of CameraTrigger, in order.
 
         Args:
             now_s: seconds since the start; never falls.
             acceleration: along the car, m/s2.
+            awake: the ignition is not off.
+            motion: something moves beside the car.
         """
         triggers = []
-        for clip in [clip for clip in self._clips if clip.ends_s <= now_s]:
-            self._clips.remove(clip)
-            triggers.append(_values(clip, ENDED))
-        if not any(clip.reason == DASHCAM for clip in self._clips):
+        for clip in list(self._clips):
+            if clip.ends_s <= now_s or (clip.reason == DASHCAM and not awake):
+                self._clips.remove(clip)
+                triggers.append(_values(clip, ENDED))
+        if awake and not self._runs(DASHCAM):
             triggers.append(self._begin(FRONT, DASHCAM, now_s + self._clip_s))
         if self._hard_brake(now_s, acceleration):
             for camera in (FRONT, REAR):
                 triggers.append(self._begin(camera, HARD_BRAKE_REASON, now_s + EVENT_CLIP_S))
+        if motion and not awake and not self._runs(PARKED_MOTION):
+            for camera in (FRONT, REAR):
+                triggers.append(self._begin(camera, PARKED_MOTION, now_s + PARKED_CLIP_S))
         return triggers
+
+    def _runs(self, reason: int) -> bool:
+        return any(clip.reason == reason for clip in self._clips)
 
     def _begin(self, camera: int, reason: int, ends_s: float) -> dict[str, float]:
         self.count += 1
@@ -84,8 +98,7 @@ class CameraController:
             return False
         if self._braking_since_s is None:
             self._braking_since_s = now_s
-        running = any(clip.reason == HARD_BRAKE_REASON for clip in self._clips)
-        return not running and now_s - self._braking_since_s >= HARD_BRAKE_S
+        return not self._runs(HARD_BRAKE_REASON) and now_s - self._braking_since_s >= HARD_BRAKE_S
 
 
 def _values(clip: Clip, state: int) -> dict[str, float]:

@@ -6,7 +6,8 @@ A discrete event simulation. Rules:
 - The bus carries one frame at a time for as long as the frame takes (`wire_ns`). Of those waiting
   the lowest id goes first, as arbitration decides it. A stamp is the start of a frame.
 - A unit that is due again before its frame was sent overwrites it: one frame, the newer values.
-- Load frames fill what is left, up to the rate asked for; they lose every arbitration.
+- Load frames fill what is left, up to the rate asked for; they lose every arbitration. In a flood
+  they fill all of it, with ids that car.dbc does not have.
 - The car moves in steps of 10 ms; a frame carries the values of the last step before its start.
 - The same arguments give the same bytes, however the time is cut into calls.
 
@@ -26,7 +27,7 @@ from firmware_sim import layout, signals
 from firmware_sim.camera import CameraController
 from firmware_sim.frames import Frame, wire_ns
 from firmware_sim.layout import MessageLayout, Packer
-from firmware_sim.scenarios import SCENARIOS
+from firmware_sim.scenarios import OFF, SCENARIOS
 from firmware_sim.vehicle import STEP_NS, Vehicle
 
 BITRATE: Final = 500_000
@@ -35,6 +36,7 @@ LOADS: Final = {"normal": 0, "half": 2_000, "full": 1_000_000}  # frames/s in al
 LOAD_NAME: Final = "Load"
 TRIGGER_NAME: Final = "CameraTrigger"
 JITTER_NS: Final = 120_000  # a unit's task does not always start on time
+MAX_STANDARD: Final = 0x7FF
 _STEP: Final = -1  # in place of an id: the car moves on, before any frame of that moment
 
 
@@ -100,9 +102,9 @@ class Car:
         self._noise = _random(options.seed, "load")
         self._values: Mapping[str, float] = {}
         self._free_ns = 0
-        self._set_up(options)
+        self._set_up(options, flood=scenario.flood)
 
-    def _set_up(self, options: Options) -> None:
+    def _set_up(self, options: Options, *, flood: bool) -> None:
         messages = [m for m in layout.load() if options.fd or not m.fd]
         cyclic = [m for m in messages if m.cycle_ms]
         senders = [_Sender(m, int(self._timing.random() * m.cycle_ms * 1e6)) for m in cyclic]
@@ -119,7 +121,9 @@ class Car:
         self._load_ids = [m.arbitration_id for m in loads]
         self._load_wire_ns = _Sender(loads[0], 0).wire_ns
         self._load_count, self._load_due_ns = 0, 0
-        wanted = LOADS[options.load]
+        wanted = LOADS["full" if flood else options.load]
+        known = {m.arbitration_id for m in layout.load()}
+        self._flood_ids = [one for one in range(MAX_STANDARD + 1) if one not in known and flood]
         own = sum(1000 / m.cycle_ms for m in cyclic)
         self._load_period_ns = int(1e9 / max(1.0, wanted - own)) if wanted else None
 
@@ -167,7 +171,11 @@ class Car:
 
     def _step(self, now_ns: int) -> None:
         self.vehicle.step()
-        triggers = self.camera.step(now_ns / 1e9, self.vehicle.acceleration)
+        leg = self.vehicle.leg
+        triggers = self.camera.step(
+            now_ns / 1e9, self.vehicle.acceleration,
+            awake=leg.ignition != OFF, motion=leg.motion,
+        )  # fmt: skip
         self._values = signals.values(self.vehicle, self.camera)
         for values in triggers:
             self._trigger_values.append(values)
@@ -193,7 +201,9 @@ class Car:
         self._load_due_ns += self._load_period_ns or 0
         self._free_ns = now_ns + self._load_wire_ns
         data = struct.pack("<II", number & 0xFFFFFFFF, self._noise.getrandbits(32))
-        arbitration_id = self._load_ids[number % len(self._load_ids)]
+        ids = self._flood_ids or self._load_ids
+        place = self._noise.randrange(len(ids)) if self._flood_ids else number % len(ids)
+        arbitration_id = ids[place]
         return Frame(self.start_ns + now_ns, arbitration_id, data)
 
 

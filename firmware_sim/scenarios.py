@@ -2,17 +2,22 @@
 
 A leg asks for a speed, and the simulated driver works the pedals; or it prescribes the brake
 pedal. The car follows by its own physics, so speeds are wishes and decelerations are results.
+Places are fictitious: a zone lies where nobody lives.
+
 Pure.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from typing import Final
 
 KMH: Final = 1 / 3.6  # m/s
+EARTH_RADIUS: Final = 6_371_000.0  # m
+OFF, ACCESSORY, ON = 0, 1, 2  # ignition
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,11 @@ class Leg:
         brake_percent: brake pedal to press in any case, 0..100; 0 leaves it to the driver.
         indicator: 0 off, 1 left, 2 right.
         fix: satellites are in view; False in a tunnel.
+        ignition: OFF, ACCESSORY or ON; without it the car stands, and nobody works the pedals.
+        parked: the car is put into park as soon as it stands; else it waits in drive.
+        belt: the driver's belt is closed.
+        door: the driver's door is open.
+        motion: something moves beside the car, which a parked car's cameras notice.
     """
 
     seconds: float
@@ -34,6 +44,35 @@ class Leg:
     brake_percent: float = 0.0
     indicator: int = 0
     fix: bool = True
+    ignition: int = ON
+    parked: bool = False
+    belt: bool = True
+    door: bool = False
+    motion: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A square on the ground, its sides to the north, east, south and west.
+
+    Attributes:
+        latitude, longitude: of its centre, WGS 84.
+        half_m: from the centre to a side.
+    """
+
+    latitude: float
+    longitude: float
+    half_m: float
+
+    @property
+    def corners(self) -> tuple[tuple[float, float], ...]:
+        """(latitude, longitude) of the corners: south-west, south-east, north-east, north-west."""
+        north = math.degrees(self.half_m / EARTH_RADIUS)
+        east = north / math.cos(math.radians(self.latitude))
+        return tuple(
+            (self.latitude + y * north, self.longitude + x * east)
+            for y, x in ((-1, -1), (-1, 1), (1, 1), (1, -1))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +87,8 @@ class Scenario:
         clip_s: the front camera begins a new dash-cam clip this often.
         legs: in order, then from the beginning again.
         braking: legs that interrupt the others at the brake time; empty if there is none.
+        place: that the road leads through, for those who test what a protected zone does.
+        flood: the bus is full, whatever the load, of ids that no DBC file has.
     """
 
     summary: str
@@ -59,7 +100,14 @@ class Scenario:
     clip_s: float
     legs: tuple[Leg, ...]
     braking: tuple[Leg, ...] = ()
+    place: Place | None = None
+    flood: bool = False
 
+
+# The road of military-zone leads due east through the middle of it: its near side is 2,000 m from
+# the start (60 s at 120 km/h), its far side 3,000 m.
+ZONE: Final = Place(latitude=39.2, longitude=83.029013, half_m=500.0)
+_PARKED: Final = Leg(0, 0, ignition=OFF, parked=True, belt=False)
 
 SCENARIOS: Final[dict[str, Scenario]] = {
     "commute": Scenario(
@@ -71,7 +119,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         soc_percent=78,
         clip_s=30,
         legs=(
-            Leg(2, 0),
+            Leg(2, 0, parked=True),
             Leg(12, 50),
             Leg(7, 28, indicator=1),
             Leg(4, 28, steering_deg=100, indicator=1),
@@ -87,7 +135,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             Leg(10, 60, steering_deg=5, indicator=2),
             Leg(14, 45, steering_deg=-6),
             Leg(9, 0),
-            Leg(4, 0),
+            Leg(4, 0, parked=True),
         ),
     ),
     "hard-brake": Scenario(
@@ -105,6 +153,81 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             Leg(5, 88),
         ),
         braking=(Leg(4, 0, brake_percent=100), Leg(2, 0)),
+    ),
+    "parked-watch": Scenario(
+        summary="a parked car, ignition off; people pass, and its cameras announce it",
+        start_kmh=0,
+        latitude=48.150871,
+        longitude=11.580213,
+        heading_deg=260,
+        soc_percent=71,
+        clip_s=30,
+        legs=(
+            replace(_PARKED, seconds=4),
+            replace(_PARKED, seconds=2, motion=True),
+            replace(_PARKED, seconds=18),
+            replace(_PARKED, seconds=5, motion=True),
+            replace(_PARKED, seconds=31),
+        ),
+    ),
+    "military-zone": Scenario(
+        summary="a straight road at 120 km/h, through a protected place after a minute",
+        start_kmh=120,
+        latitude=39.2,
+        longitude=83.0,
+        heading_deg=90,
+        soc_percent=83,
+        clip_s=30,
+        legs=(Leg(600, 120),),
+        place=ZONE,
+    ),
+    "no-fix": Scenario(
+        summary="a country road with a tunnel of 30 s, in which there are no satellites",
+        start_kmh=80,
+        latitude=47.571208,
+        longitude=11.123744,
+        heading_deg=190,
+        soc_percent=58,
+        clip_s=30,
+        legs=(Leg(15, 80), Leg(30, 80, fix=False), Leg(45, 80)),
+    ),
+    "flood": Scenario(
+        summary="a commute on a bus that somebody fills to the last bit with unknown ids",
+        start_kmh=0,
+        latitude=48.137154,
+        longitude=11.576124,
+        heading_deg=40,
+        soc_percent=78,
+        clip_s=30,
+        legs=(Leg(2, 0, parked=True), Leg(12, 50), Leg(15, 60), Leg(20, 30), Leg(9, 0)),
+        flood=True,
+    ),
+    "sold": Scenario(
+        summary="a drive, the car is left and handed over, and somebody else drives it away",
+        start_kmh=0,
+        latitude=48.118341,
+        longitude=11.544902,
+        heading_deg=120,
+        soc_percent=66,
+        clip_s=30,
+        legs=(
+            Leg(2, 0, parked=True),
+            Leg(12, 48),
+            Leg(6, 30, steering_deg=60, indicator=1),
+            Leg(10, 0),
+            Leg(3, 0, parked=True, belt=False),
+            replace(_PARKED, seconds=2),
+            replace(_PARKED, seconds=3, door=True),
+            replace(_PARKED, seconds=10),
+            replace(_PARKED, seconds=3, door=True),
+            Leg(3, 0, ignition=ACCESSORY, parked=True, belt=False),
+            Leg(2, 0, parked=True),
+            Leg(9, 70, steering_deg=-4),
+            Leg(8, 92, steering_deg=3),
+            Leg(14, 0),
+            Leg(3, 0, parked=True, belt=False),
+            replace(_PARKED, seconds=10),
+        ),
     ),
 }
 

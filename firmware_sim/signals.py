@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from firmware_sim.camera import CameraController
-from firmware_sim.scenarios import KMH
+from firmware_sim.scenarios import KMH, ON
 from firmware_sim.vehicle import CELLS, GEAR_RATIO, MASS, PARK, TRACK, WHEEL_RADIUS, Vehicle
 
 ODOMETER_KM: Final = 18_204.6  # at the start of each drive
@@ -90,12 +90,12 @@ def _battery(car: Vehicle) -> dict[str, float]:
 def _body(car: Vehicle, camera: CameraController) -> dict[str, float]:
     return {
         "Gear": car.gear,
-        "Ignition": 2,
+        "Ignition": car.leg.ignition,
         "ParkingBrake": car.gear == PARK,
-        "DriverBelt": 1,
-        "DriverDoorOpen": 0,
+        "DriverBelt": car.leg.belt,
+        "DriverDoorOpen": car.leg.door,
         "TurnIndicator": car.leg.indicator,
-        "LowBeam": 1,
+        "LowBeam": car.leg.ignition == ON,
         "Odometer": ODOMETER_KM + car.trip / 1000,
         "TripDistance": car.trip / 1000,
         "AmbientTemperature": 17.5,
@@ -120,10 +120,11 @@ def _position(car: Vehicle) -> dict[str, float]:
 
 def _objects(car: Vehicle) -> dict[str, float]:
     """Cars ahead, in the eyes of the front camera; those that are not there are zero."""
-    found: dict[str, float] = {"ObjectCount": OBJECT_COUNT}
+    count = OBJECT_COUNT if car.leg.ignition == ON else 0
+    found: dict[str, float] = {"ObjectCount": count}
     time_s = car.steps / 100
     for number in range(1, 9):
-        there = number <= OBJECT_COUNT
+        there = number <= count
         phase = 0.2 * time_s + number
         distance = 15 * number + 4 * math.sin(phase)
         found[f"ObjectDistance{number}"] = distance if there else 0.0

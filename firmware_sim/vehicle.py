@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Final
 
-from firmware_sim.scenarios import KMH, Leg, Scenario, legs_of
+from firmware_sim.scenarios import EARTH_RADIUS, KMH, OFF, Leg, Scenario, legs_of
 
 STEP_NS: Final = 10_000_000
 STEP_S: Final = STEP_NS / 1e9
@@ -46,7 +46,6 @@ RESISTANCE: Final = 0.07  # ohm
 CELLS: Final = 96
 AUXILIARY_W: Final = 650.0
 EFFICIENCY: Final = 0.9
-EARTH_RADIUS: Final = 6_371_000.0
 FIX_EVERY: Final = 20  # steps; the receiver computes five fixes a second
 
 PARK, DRIVE = 0, 3
@@ -84,8 +83,8 @@ class Vehicle:
 
     @property
     def gear(self) -> int:
-        """Park in a car that stands and shall stand, else drive."""
-        return PARK if self.speed == 0 and self.leg.speed_kmh == 0 else DRIVE
+        """Park in a car that stands and shall be parked, else drive."""
+        return PARK if self.speed == 0 and self.leg.parked else DRIVE
 
     @property
     def lateral_acceleration(self) -> float:
@@ -103,11 +102,19 @@ class Vehicle:
         while self._leg_left_s <= 1e-9:
             self.leg = next(self._legs)
             self._leg_left_s += self.leg.seconds
-        self._press_pedals()
+        if self.leg.ignition == OFF:
+            self._leave_alone()
+        else:
+            self._press_pedals()
         self._move()
-        self._turn()
+        if self.leg.ignition != OFF:
+            self._turn()
         self._use_battery()
         self._receive_position()
+
+    def _leave_alone(self) -> None:
+        """Nobody is at the pedals or the wheel."""
+        self.accelerator = self.brake = self.steering_rate = self.yaw_rate = 0.0
 
     def _press_pedals(self) -> None:
         """Steer by wish and feeling: a proportional driver with a slightly nervous foot."""

@@ -58,7 +58,17 @@ def in_process(monkeypatch):
 def test_help_explains_itself(capsys, in_process):
     assert in_process("--help") == 0
     told = capsys.readouterr().out
-    for word in ("hard-brake", "commute", "--pty-link /tmp/ttyCar", "Exit: 0 done"):
+    for word in (
+        "hard-brake",
+        "commute",
+        "parked-watch",
+        "military-zone",
+        "no-fix",
+        "flood",
+        "sold",
+        "--pty-link /tmp/ttyCar",
+        "Exit: 0 done",
+    ):
         assert word in told
 
 
