@@ -175,7 +175,8 @@ class Parser:
         if self._next.kind not in COMPARISONS:
             return left
         sign = self._take()
-        node = Compare(sign.kind, left, self._arithmetic("+-"), column=self._count(sign.column))
+        column = self._count(sign.column)
+        node = Compare(sign.kind, left, self._arithmetic("+-"), column=column)
         if self._next.kind in COMPARISONS:
             raise ExpressionError(
                 self._next.column, "comparisons are not chained; write a < b and b < c"
