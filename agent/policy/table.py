@@ -58,18 +58,20 @@ class Origin:
         document: that it stands in.
         line: of its key, from 1.
         at: index of its opening quote in the text; None: not known.
+        skipped: characters of the string before its first column.
     """
 
     document: Document
     line: int
     at: int | None
+    skipped: int = 0
 
     def where(self, column: int) -> str:
         """Return the place of a character of the string, from 1, as file:line:column."""
         if self.at is None:
             return f"{self.document.path}:{self.line}"
         text = self.document.text
-        place = _index_in(text, self.at, column - 1)
+        place = _index_in(text, self.at, column - 1 + self.skipped)
         begin = text.rfind("\n", 0, place) + 1
         return f"{self.document.path}:{text.count(chr(10), 0, place) + 1}:{place - begin + 1}"
 
@@ -81,14 +83,14 @@ def _index_in(text: str, at: int, characters: int) -> int:
     place = at + (3 if long else 1)
     if long and text.startswith("\n", place):
         place += 1
-    while characters > 0 and place < len(text):
-        if mark == '"' and text[place] == "\\":
-            if long and text[place + 1 : place + 2].isspace():  # a line that goes on
-                place += 1 + len(text[place + 1 :]) - len(text[place + 1 :].lstrip(" \t\n"))
-                continue
-            place += _ESCAPED.get(text[place + 1], 2)
-        else:
-            place += 1
+    while place < len(text):
+        escaped = mark == '"' and text[place] == "\\"
+        if escaped and long and text[place + 1 : place + 2].isspace():  # a line that goes on
+            place += 1 + len(text[place + 1 :]) - len(text[place + 1 :].lstrip(" \t\n"))
+            continue
+        if characters == 0:
+            break
+        place += _ESCAPED.get(text[place + 1], 2) if escaped else 1
         characters -= 1
     return min(place, len(text) - 1)
 
@@ -172,13 +174,14 @@ class Table:
         return tuple(value)
 
     def expression(self, key: str) -> tuple[str, Origin]:
-        """Return the text of an expression, line breaks as spaces, and where it stands."""
+        """Return the text of an expression in one line, and where it stands."""
         value = self._values[key]
         if not isinstance(value, str) or not value.strip():
             self.refuse(key, f"'{key}' must be an expression in quotes")
         line = self.line(key)
         at = _find_string(self._document.text, line, key, value)
-        return value.translate({9: " ", 10: " "}), Origin(self._document, line, at)
+        skipped = len(value) - len(value.lstrip())
+        return value.translate({9: " ", 10: " "}).strip(), Origin(self._document, line, at, skipped)
 
     def flag(self, key: str, *, default: bool = False) -> bool:
         """Return true or false."""

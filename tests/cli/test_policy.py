@@ -14,7 +14,7 @@ from agent.errors import ConfigError, InlandError, PolicyError
 from agent.policy.store import active
 from tests.policy import making
 
-EXAMPLE = making.EXAMPLES / "cn-demo.toml"
+EXAMPLE = making.EXAMPLES / "cn-fleet.toml"
 
 
 def run(*arguments: object) -> Result:
@@ -58,7 +58,7 @@ def write_card(path: Path, region: str) -> Path:
 
 def test_build_says_what_it_made(tmp_path):
     output = good("build", EXAMPLE, "-o", tmp_path / "x.policy")
-    assert "cn-demo version 1, 4 rules, 5 signals" in output
+    assert "cn-fleet version 1, 7 rules, 39 signals" in output
     assert [path.name for path in tmp_path.iterdir()] == ["x.policy"]
 
 
@@ -75,8 +75,8 @@ def test_build_leaves_the_file_that_was_there_if_it_fails(tmp_path):
 def test_show_says_what_why_for_whom_how_long_until_when(compiled):
     output = good("show", compiled)
     for text in (
-        "in force until 2027-07-01T00:00:00Z", "*:*, raw", "one sample every 10s",
-        "when the value changes", "BrakeStatus.BrakePressure [bar] on can0",
+        "in force until 2100-01-01T00:00:00Z", "*:0x1D0-0x1D4, raw", "one sample every 10s",
+        "when the value changes", "BatteryCells.CellVoltage01 [V] on can0",
         "law:GB/T 32960", "opens   the region", "up to 7d",
     ):  # fmt: skip
         assert text in output
@@ -84,9 +84,9 @@ def test_show_says_what_why_for_whom_how_long_until_when(compiled):
 
 def test_show_json_is_for_programs(compiled):
     told = json.loads(good("show", compiled, "--json"))
-    assert told["rules"][1]["every"] == "10s"
-    assert told["rules"][2]["signals"][0] == {
-        "channel": "can0", "message": "BrakeStatus", "signal": "BrakePedal", "unit": "",
+    assert told["rules"][0]["every"] == "10s"
+    assert told["rules"][1]["signals"][0] == {
+        "channel": "can0", "message": "BatteryCells", "signal": "CellVoltage01", "unit": "V",
     }  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_install_puts_in_force_once(compiled, card, tmp_path):
     assert "version 1 is in force" in good("install", compiled, *where)
     assert "was in force already" in good("install", compiled, *where)
     assert active(tmp_path / "state" / "policy") == compiled.read_bytes()
-    assert "cn-demo version 1" in good("show", "--state", tmp_path / "state")
+    assert "cn-fleet version 1" in good("show", "--state", tmp_path / "state")
 
 
 def test_a_dry_run_that_does_not_end_is_ended(compiled, card, tmp_path, monkeypatch):
@@ -133,7 +133,7 @@ def test_the_configuration_names_the_folders(compiled, configured):
     assert "no policy is in force" in good("show", *configured)
     assert json.loads(good("show", *configured, "--json")) == {"policy": None}
     assert "is in force" in good("install", compiled, *configured)
-    assert "cn-demo" in good("show", *configured)
+    assert "cn-fleet" in good("show", *configured)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

@@ -23,7 +23,14 @@ from tests.format import make_vectors, stranger, stranger_notes
 from tests.vault import world
 
 FORMAT = Path(__file__).parents[2] / "proto" / "FORMAT.md"
-DBC = Path(store.__file__).parent / "examples" / "cn-demo.dbc"
+DBC = """\
+VERSION ""
+BU_: Car
+BO_ 288 DriveStatus: 8 Car
+ SG_ VehicleSpeed : 0|16@1+ (0.01,0) [0|320] "km/h" Car
+BO_ 304 BrakeStatus: 8 Car
+ SG_ BrakePressure : 15|16@0- (0.1,0) [-10|250] "bar" Car
+"""
 RULE = """
 [[collect]]
 id = "{id}"
@@ -39,7 +46,7 @@ policy = "stranger"
 version = 3
 region = "x"
 not_after = 2098-12-31
-dbc = ["cn-demo.dbc"]
+dbc = ["car.dbc"]
 """ + "".join(
     RULE.format(id=f"r{number}", what=what)
     for number, what in enumerate(
@@ -92,7 +99,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A state folder through capture, policy and vault; receipted and co-signed in parts."""
     folder = tmp_path_factory.mktemp("spool")
     (folder / "policy.toml").write_text(POLICY, "utf-8")
-    (folder / DBC.name).write_bytes(DBC.read_bytes())
+    (folder / "car.dbc").write_text(DBC, "utf-8")
     car, region = world.Car(folder / "state"), world.Region()
     store.install(car.folder / "policy", build_policy(folder / "policy.toml"))
     queue, batches, rng = FrameQueue(100_000), [], random.Random(20)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import ConfigError, PolicyError
-from agent.policy.build import build_policy
+from agent.policy.build import build_policy, build_text
 from agent.policy.compiled import read_policy
 from agent.policy.dbc import decode_text, load_dbc
 from agent.policy.model import FLOAT32, FLOAT64
@@ -149,13 +149,6 @@ def test_a_policy_that_is_not_text_is_refused(tmp_path):
         build_policy(path)
 
 
-def test_the_example_builds_and_shows_every_key():
-    path = making.EXAMPLES / "cn-demo.toml"
-    policy = read_policy(build_policy(path))
-    assert [rule.id for rule in policy.rules] == ["frames", "battery", "brake", "speed"]
-    assert len(policy.signals) == 5
-
-
 def test_files_of_cars_are_read_or_refused_in_one_line(caplog):
     files = [path for path in making.dbc_files() if path.stat().st_size < 20_000][::3]
     if not files:
@@ -167,3 +160,154 @@ def test_files_of_cars_are_read_or_refused_in_one_line(caplog):
             except PolicyError as error:
                 assert "\n" not in str(error)  # noqa: PT017 - both outcomes are right
     assert not caplog.records
+
+
+CAR = making.DBC.replace(
+    "VAL_ 256 Both",
+    """\
+BO_ 1024 Fix: 8 Car
+ SG_ Lat : 0|32@1- (1E-07,0) [0|0] "deg" Car
+ SG_ Long : 32|32@1- (1E-07,0) [0|0] "deg" Car
+BO_ 1025 FixMore: 8 Car
+ SG_ Course : 0|32@1- (1,0) [0|0] "deg" Car
+ SG_ Height : 32|16@1- (1,0) [0|0] "m" Car
+SIG_VALTYPE_ 1025 Course : 1;
+VAL_ 256 Both""",
+)
+EVENT = """
+[[event]]
+id = "brake"
+when = '{when}'
+purpose = "safety_event"
+basis = "safety"
+necessity = "a test"
+recipients = "region"
+keep = "1d"
+snapshot = ["{snapshot}"]
+"""
+TRACK = """
+[[collect]]
+id = "track"
+category = "location.track"
+purpose = "navigation"
+basis = "consent"
+necessity = "a test"
+signals = [{signals}]
+keep = "1d"
+recipients = "{recipients}"
+every = "10s"
+precision = {{ space = "{space}" }}
+
+[[consent]]
+category = "location.track"
+max_days = 30
+"""
+CAMERA = """
+[camera]
+purpose = "safety_event"
+basis = "safety"
+necessity = "a test"
+recipients = "region"
+keep = "1d"
+zones_file = "zones.sealed"
+position = { latitude = "Lat", longitude = "Long", speed = "SPEED", fix = "Course > 0" }
+"""
+
+
+@pytest.fixture
+def built(tmp_path: Path):
+    """Called with TOML after the head, it builds a policy over a car with a position."""
+    (tmp_path / "car.dbc").write_text(CAR, "utf-8")
+
+    def build(text: str) -> bytes:
+        (tmp_path / "fleet.toml").write_text(making.HEAD + text, "utf-8")
+        return build_policy(tmp_path / "fleet.toml")
+
+    return build
+
+
+def test_what_an_expression_names_is_looked_up(built):
+    policy = read_policy(
+        built(EVENT.format(when='can0:Speed > 30 and Drive.Both == "on"', snapshot="can1:Torque"))
+    )
+    (event,) = policy.events
+    assert [name for name, _ in event.when.terms] == ["can0:Speed", "Drive.Both"]
+    assert [one.channel for _, one in event.when.terms] == ["can0", "*"]
+    assert [policy.signals[one.signal].name for one in event.snapshot] == ["Torque"]
+    assert len(policy.signals) == 3
+
+
+UNKNOWN = {
+    "Speed > 3 and Sped < 2": "23: unknown signal 'Sped'; nearest known signal is 'Speed'",
+    "Speed > Both": "17: signal 'Both' is ambiguous: Drive.Both, DriveWide.Both; write Message.",
+    "Drive.Wide > 1": "9: unknown signal 'Drive.Wide'; it is in DriveWide",
+    'Drive.Both == "onn"': "23: 'Both' has no label \"onn\"; nearest label is 'on'",
+    'Speed == "on"': "18: 'Speed' has no labels",
+}
+
+
+@pytest.mark.parametrize("when", UNKNOWN)
+def test_a_name_that_means_nothing_is_refused_at_its_column(built, when):
+    with pytest.raises(PolicyError) as caught:
+        built(EVENT.format(when=when, snapshot="Torque"))
+    assert f"fleet.toml:9:{UNKNOWN[when]}" in str(caught.value)
+
+
+def test_a_snapshot_of_nothing_is_refused_at_its_line(built):
+    with pytest.raises(PolicyError, match=r"fleet.toml:15: unknown signal 'Torqe'"):
+        built(EVENT.format(when="Speed > 1", snapshot="Torqe"))
+
+
+def test_positions_get_the_grain_of_their_precision(built):
+    data = built(TRACK.format(signals='"Lat", "Long"', recipients="region", space="100m"))
+    (rule,) = read_policy(data).rules
+    assert (rule.space_m, [one.grain for one in rule.signals]) == (100, [10_000, 10_000])
+
+
+def test_the_owner_alone_may_mix_and_be_exact(built):
+    text = TRACK.format(signals='"Lat", "Height"', recipients="owner", space="10m")
+    assert [one.grain for one in read_policy(built(text)).rules[0].signals] == [1000, 0]
+    text = TRACK.format(signals='"Lat", "Height"', recipients="owner", space="none")
+    assert [one.grain for one in read_policy(built(text)).rules[0].signals] == [0, 0]
+
+
+COARSE = {
+    "'FixMore.Height' is not in degrees and cannot be made coarser": ('"Lat", "Height"', "region"),
+    "'FixMore.Course' has no fixed steps": ('"Course"', "region"),
+    "none of its signals is in degrees": ('"Height"', "owner"),
+}
+
+
+@pytest.mark.parametrize("message", COARSE)
+def test_what_cannot_be_made_coarser_is_refused_at_its_line(built, message):
+    signals, recipients = COARSE[message]
+    with pytest.raises(PolicyError, match=r"fleet.toml:13: ") as caught:
+        built(TRACK.format(signals=signals, recipients=recipients, space="1km"))
+    assert message in str(caught.value)
+
+
+def test_the_place_must_be_in_units_that_the_gate_reckons_in(built, tmp_path):
+    (tmp_path / "zones.sealed").write_bytes(b"iZN1" + bytes(99))
+    policy = read_policy(built(CAMERA.replace("SPEED", "Speed")))
+    assert policy.camera is not None
+    assert policy.camera.zones == b"iZN1" + bytes(99)
+    with pytest.raises(PolicyError, match=r"fleet.toml:14: 'Drive.Torque' is in Nm, not in km/h"):
+        built(CAMERA.replace("SPEED", "Torque"))
+
+
+def test_zones_go_in_sealed_or_not_at_all(built, tmp_path):
+    zones, text = tmp_path / "zones.sealed", CAMERA.replace("SPEED", "Speed")
+    with pytest.raises(PolicyError, match=r"fleet.toml:13: cannot read the zones zones.sealed: No"):
+        built(text)
+    zones.write_text('{"type": "Polygon", "coordinates": [[[116.3, 39.9]]]}')
+    with pytest.raises(PolicyError, match="must not travel in the clear; `inland station zones"):
+        built(text)
+    zones.write_bytes(b"iZN1" + bytes(160 * 1024))
+    with pytest.raises(PolicyError, match=r"fleet.toml:13: zones.sealed is too large"):
+        built(text)
+
+
+def test_a_text_is_built_without_a_file(tmp_path):
+    (tmp_path / "car.dbc").write_text(CAR, "utf-8")
+    data = build_text(making.HEAD + making.RULE, where="demo", folder=tmp_path)
+    assert read_policy(data).contact == ""

@@ -15,9 +15,9 @@ from agent.toml_lines import Lines
 from tests.policy.making import HEAD, RULE
 
 
-def with_line(old: str, new: str) -> str:
+def with_line(old: str, new: str, more: str = "") -> str:
     """The good text with one line changed."""
-    text = HEAD + RULE
+    text = HEAD + RULE + more
     assert old in text
     return text.replace(old, new)
 
@@ -61,7 +61,7 @@ MISTAKES = {
     "dbc = 3": ('dbc = ["car.dbc"]', "fleet.toml:5: 'dbc' must be a list of texts"),
     'category = "batery"': (
         'category = "battery"',
-        "fleet.toml:9: unknown category 'batery'; nearest category is 'battery'",
+        "unknown category 'batery' (default deny, GB/T 44464 5.1.1); nearest category is 'battery'",
     ),
     'category = "phone.messages"': (
         'category = "battery"',
@@ -85,11 +85,11 @@ MISTAKES = {
     ),
     'basis = "consent"': (
         'basis = "law:GB/T 32960"',
-        "fleet.toml:11: consent is not supported by this version",
+        "fleet.toml:11: the consent to 'battery' has no end (GB/T 44464 5.2.2); add [[consent]]",
     ),
     'basis = "because"': (
         'basis = "law:GB/T 32960"',
-        "fleet.toml:11: unknown basis 'because'; bases are consent",
+        "fleet.toml:11: unknown basis 'because' (default deny, GB/T 44464 5.1.1); bases are",
     ),
     "# no necessity": ('necessity = "a test"', "fleet.toml:7: key 'necessity' is missing"),
     "# no purpose": ('purpose = "regulatory_monitoring"', "fleet.toml:7: key 'purpose' is missing"),
@@ -98,7 +98,10 @@ MISTAKES = {
         'necessity = "a test"',
         "fleet.toml:12: 'necessity' must be one line",
     ),
-    'keep = "8d"': ('keep = "7d"', "fleet.toml:14: keeps 'battery' too long; at most 7d"),
+    'keep = "8d"': (
+        'keep = "7d"',
+        "fleet.toml:14: keeps 'battery' too long (GB/T 32960); at most 7d",
+    ),
     'keep = "1s"': ('keep = "7d"', "fleet.toml:14: 'keep': '1s' is out of range; from 1min"),
     "keep = 7": ('keep = "7d"', "fleet.toml:14: 'keep': '7' is not a duration"),
     'recipients = "all"': ('recipients = "region"', "fleet.toml:15: unknown recipients 'all'"),
@@ -142,6 +145,25 @@ MISTAKES = {
     'frames = ["can0:0x20-0x10"]': ('signals = ["Speed"]', "is an empty range"),
     'frames = ["can0:0x7FF-0x800"]': ('signals = ["Speed"]', "mixes 11-bit and 29-bit ids"),
     'frames = ["can0:0xFFFFFFFF"]': ('signals = ["Speed"]', "above 0x1FFFFFFF"),
+    "signals = [3]": ('signals = ["Speed"]', "fleet.toml:13: 'signals' must be a list of texts"),
+    'recipients = "region"\nprecision = "fine"': (
+        'recipients = "region"',
+        "fleet.toml:16: 'precision' must be a table, like precision = { ... }",
+    ),
+    'recipients = "region"\nprecision = { spice = "1km" }': (
+        'recipients = "region"',
+        "fleet.toml:16: unknown key 'spice'; nearest valid key is 'space'",
+    ),
+    'recipients = "region"\n[collect.precision]\nspace = "1mile"': (
+        'recipients = "region"',
+        "fleet.toml:17: unknown space '1mile'; write none, 10m, 100m, 1km, district",
+    ),
+    'recipients = "region"\non = "change"\n[collect.precision]\ntime = "1min"': (
+        'recipients = "region"',
+        "fleet.toml:18: 'time' is a period, and the rule has 'on'",
+    ),
+    'contact = ""\ndriving = 3': ('dbc = ["car.dbc"]', "fleet.toml:6: 'driving' must be an"),
+    "collect = 3": (RULE, "'collect' is written as [[collect]]"),
 }
 
 
@@ -154,13 +176,17 @@ def test_a_mistake_is_named_at_its_line(written):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("table", ["[recorder]", "[[event]]", "[camera]"])
-def test_what_comes_later_is_refused_as_such(table):
-    text = f'{HEAD}{RULE}\n{table}\nid = "x"\n'
-    with pytest.raises(PolicyError) as caught:
-        parse_policy(text, where="fleet.toml")
-    name = table.strip("[]")
-    assert str(caught.value).startswith(f"fleet.toml:17: [{name}] is not supported by this version")
+def test_precision_thins_out_as_every_does():
+    more = 'every = "10s"\n[collect.precision]\nspace = "1km"\ntime = "{}"\n'
+    for time, seconds in (("1min", 60), ("1s", 10)):
+        (rule,) = parse_policy(HEAD + RULE + more.format(time), where="fleet.toml").rules
+        assert (rule.space_m, rule.every_ns) == (1000, seconds * 10**9)
+
+
+def test_the_precision_of_the_second_rule_is_not_taken_for_the_first():
+    second = RULE.replace('"one"', '"two"') + '[collect.precision]\ntime = "2d"\n'
+    with pytest.raises(PolicyError, match=r"^fleet.toml:27: 'time': '2d' is out of range"):
+        parse_policy(HEAD + RULE + second, where="fleet.toml")
 
 
 def test_two_rules_of_one_id_are_named_at_the_second():
