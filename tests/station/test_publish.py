@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from tuf.api.metadata import Metadata, Root
 
 from agent.cli.policy import command as car_command
-from agent.cli.station_policy import command
+from agent.cli.station_policy import policy as command
 from agent.errors import ConfigError, InlandError, PolicyError, StationError
 from agent.pb.delivery_pb2 import PolicyBundle
 from agent.policy.compiled import read_policy
