@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _PATH = click.Path(path_type=Path)
-_CHECK_S: Final = 60
+_REHEARSAL_S: Final = 60.0
 
 
 @click.group()
@@ -87,17 +85,16 @@ def install(
     card = load_region_card(region_card)
     now_ns = trusted_now_ns(state, read_clocks())
     folder = state / "policy"
-    with _in_time():
-        if source.is_dir():
-            if not card.policy_root:
-                raise ConfigError(
-                    "has no policy_root: a bench card trusts no policy repository",
-                    where=str(region_card), todo="install a compiled FILE.policy",
-                )  # fmt: skip
-            vehicle = load_config(config_path).vehicle
-            changed, name = _install_folder(source, folder, card, vehicle, now_ns)
-        else:
-            changed, name = _install_file(source, folder, card, now_ns)
+    if source.is_dir():
+        if not card.policy_root:
+            raise ConfigError(
+                "has no policy_root: a bench card trusts no policy repository",
+                where=str(region_card), todo="install a compiled FILE.policy",
+            )  # fmt: skip
+        vehicle = load_config(config_path).vehicle
+        changed, name = _install_folder(source, folder, card, vehicle, now_ns)
+    else:
+        changed, name = _install_file(source, folder, card, now_ns)
     click.echo(f"{name} is in force" if changed else f"{name} was in force already")
 
 
@@ -105,12 +102,11 @@ def _install_folder(
     source: Path, folder: Path, card: RegionCard, vehicle: Vehicle, now_ns: int
 ) -> tuple[bool, str]:
     """Install from a policy repository; return whether something changed, and what it is called."""
-    from agent.policy.rehearsal import rehearse
     from agent.policy.update import update
 
     done = update(
         source, folder, card_root=card.policy_root, region=card.region, vehicle=vehicle.id,
-        group=vehicle.group, now_ns=now_ns, rehearse=rehearse,
+        group=vehicle.group, now_ns=now_ns, rehearse=_rehearse,
     )  # fmt: skip
     return done.changed, f"{done.name} version {done.version}"
 
@@ -119,7 +115,6 @@ def _install_file(source: Path, folder: Path, card: RegionCard, now_ns: int) -> 
     """Install a compiled policy on a bench; return as `_install_folder`."""
     from agent.policy import store
     from agent.policy.compiled import load_policy
-    from agent.policy.rehearsal import rehearse
 
     data = _read(source)
     policy = load_policy(data, region=card.region, now_ns=now_ns)
@@ -131,24 +126,26 @@ def _install_file(source: Path, folder: Path, card: RegionCard, now_ns: int) -> 
             "that `inland station policy export` writes",
         )
     if store.check_version(folder, policy):
-        rehearse(policy)
+        _rehearse(policy)
     return store.install(folder, data), f"{policy.name} version {policy.version}"
 
 
-@contextlib.contextmanager
-def _in_time() -> Iterator[None]:
-    """End a check that does not come to its end: no policy may hold up the car's computer."""
+def _rehearse(policy: Policy) -> None:
+    """Let a policy run on made-up frames; end what does not come to its end by itself."""
     import signal
 
+    from agent.policy.rehearsal import rehearse
+
     def late(_number: int, _frame: object) -> None:
-        raise PolicyError(f"the checks took longer than {_CHECK_S} s")
+        raise PolicyError(f"the dry run took longer than {_REHEARSAL_S} s",
+                          where=f"policy {policy.name} version {policy.version}")  # fmt: skip
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(_CHECK_S)
+    signal.setitimer(signal.ITIMER_REAL, _REHEARSAL_S)
     try:
-        yield
+        rehearse(policy)
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 

@@ -1,9 +1,10 @@
 """The dry run of a policy before it is in force: every part that it would drive, on made-up frames.
 
 A policy is data, and what interprets it is ours; a policy under which our code fails must be
-refused at the door and not found out by an agent that dies in a driving car. Each step of `STEPS`
-gets the policy and frames of every id that it names: too short, all zeros, all ones, alternating
-bits, with values that rise, on a channel that it names and on one that it does not.
+refused at the door and not found out by an agent that dies in a driving car. The engine gets frames
+of every id that the policy names: too short, all zeros, all ones, alternating bits, with values
+that rise, on the channels that it names and on one that it does not. What it hands on goes through
+each of `STEPS`.
 
 Time is bounded by the policy's own limits: some ten frames an id. What the policy will keep of a
 real bus is not estimated: that depends on how often the frames come, which nobody knows here.
@@ -13,15 +14,18 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
 
 from agent.errors import InlandError, PolicyError
-from agent.frames import ERROR, EXTENDED, FRAME_FD, REMOTE, ChannelTable, FrameBatch
+from agent.frames import ERROR, EXTENDED, FRAME_FD, REMOTE, ChannelTable, FrameBatch, SignalBatch
+from agent.policy.camera import CameraGate
+from agent.policy.conditions import Conditions
 from agent.policy.engine import Engine
-from agent.policy.model import Policy
+from agent.policy.events import Events
+from agent.policy.model import Policy, watch_points
 
 STEP_NS: Final = 50 * 10**6  # between two rounds of all frames
 AT_ONCE: Final = 4096  # frames of one batch
@@ -41,7 +45,7 @@ _FAULTS: Final = (
     NotImplementedError, RuntimeError, TypeError, ValueError, InlandError,
 )  # fmt: skip
 
-Step = Callable[[Policy, tuple[str, ...], list[FrameBatch]], None]
+Step = Callable[[Policy, Sequence[SignalBatch]], None]
 
 
 def rehearse(policy: Policy) -> None:
@@ -51,32 +55,68 @@ def rehearse(policy: Policy) -> None:
         policy: that passed the door.
 
     Raises:
-        PolicyError: it does not run; says which step failed and how.
+        PolicyError: it does not run; says which part failed and how.
     """
+    part = "engine"
+    try:
+        watched = decided(policy)
+        for step in STEPS:
+            part = step.__name__
+            step(policy, watched)
+    except _FAULTS as error:
+        said = " ".join(str(error).split())[:200]
+        raise PolicyError(
+            f"the dry run failed: {part}: {type(error).__name__}: {said}",
+            where=f"policy {policy.name} version {policy.version}",
+            todo="the policy in force stays; report this with the policy",
+        ) from None
+
+
+def decided(policy: Policy) -> list[SignalBatch]:
+    """Decide on every made-up frame, with all consents and with none; return what is watched."""
     channels = channels_of(policy)
     batches = list(frames(policy, len(channels)))
-    for step in STEPS:
-        try:
-            step(policy, channels, batches)
-        except _FAULTS as error:
-            said = " ".join(str(error).split())[:200]
-            raise PolicyError(
-                f"the dry run failed: {step.__name__}: {type(error).__name__}: {said}",
-                where=f"policy {policy.name} version {policy.version}",
-                todo="the policy in force stays; report this with the policy",
-            ) from None
+    watched: list[SignalBatch] = []
+    every = frozenset(term.category for term in policy.consents)
+    for silent in (every, frozenset[str]()):
+        judge = Engine(policy, ChannelTable(channels), silent)
+        for channel in channels:
+            judge.kernel_filters(channel)
+        watched.clear()
+        for batch in batches:
+            found = judge.decide(batch)
+            judge.without_place(found.kept)
+            watched.append(found.watched)
+        judge.counts()
+    return watched
 
 
-def engine(policy: Policy, channels: tuple[str, ...], batches: list[FrameBatch]) -> None:
-    """Decide on every frame, and work out the kernel's filters."""
-    judge = Engine(policy, ChannelTable(channels))
-    for channel in channels:
-        judge.kernel_filters(channel)
-    for batch in batches:
-        judge.decide(batch)
+def driving(policy: Policy, watched: Sequence[SignalBatch]) -> None:
+    """Ask in every batch whether the car is driven."""
+    if policy.driving is not None:
+        conditions = Conditions([policy.driving], policy)
+        for batch in watched:
+            conditions.update(batch)
 
 
-STEPS: tuple[Step, ...] = (engine,)
+def events(policy: Policy, watched: Sequence[SignalBatch]) -> None:
+    """Look for events in every batch."""
+    found = Events(policy)
+    for batch in watched:
+        found.update(batch)
+
+
+def camera(policy: Policy, watched: Sequence[SignalBatch]) -> None:
+    """Let every batch come to the camera gate, parked and driven, its zones unopened."""
+    for driven in (False, True):
+        gate = CameraGate(policy, None)
+        for number, batch in enumerate(watched):
+            consented = frozenset(term.category for term in policy.consents)
+            gate.update(batch, number * STEP_NS, driving=driven, consented=consented)
+        gate.finish()
+
+
+STEPS: tuple[Step, ...] = (driving, events, camera)
 
 
 def channels_of(policy: Policy) -> tuple[str, ...]:
@@ -85,6 +125,9 @@ def channels_of(policy: Policy) -> tuple[str, ...]:
     for rule in policy.rules:
         named |= dict.fromkeys(one.channel for one in rule.frames)
         named |= dict.fromkeys(one.channel for one in rule.signals)
+    named |= dict.fromkeys(one.channel for one in watch_points(policy))
+    if policy.recorder is not None:
+        named |= dict.fromkeys(one.channel for one in policy.recorder.frames)
     named.pop("*", None)
     return (*list(named)[: MAX_CHANNELS - 1], OTHER)
 
@@ -92,10 +135,11 @@ def channels_of(policy: Policy) -> tuple[str, ...]:
 def ids_of(policy: Policy) -> list[tuple[int, bool]]:
     """Return (arbitration id, extended) of all frames that a policy names; ends of ranges."""
     found = {(one.arbitration_id, one.extended): None for one in policy.layouts}
-    for rule in policy.rules:
-        for one in rule.frames:
-            for arbitration_id in (one.first_id, one.last_id):
-                found[min(arbitration_id, 0x1FFFFFFF), one.extended or one.every_id] = None
+    selectors = [one for rule in policy.rules for one in rule.frames]
+    selectors += policy.recorder.frames if policy.recorder is not None else ()
+    for one in selectors:
+        for arbitration_id in (one.first_id, one.last_id):
+            found[arbitration_id, one.extended or one.every_id] = None
     return list(found)
 
 

@@ -231,18 +231,22 @@ def _fill(
     private, public = keys.generate_recipient()
     write_new(draft / "recipient.key", private)
     write_new(draft / "zones.key", os.urandom(ZONES_KEY_BYTES))
-    from agent.station.policy_repository import create_repository  # noqa: PLC0415 - tuf is slow
-
     public_raw = cosign.public_key().public_bytes_raw()
     vkey = VerifierKey(cosign_name(region_id), COSIGNATURE_V1, public_raw).text()
     card = _card_text(
         region,
         host=host, port=port, prefixes=prefixes, ca=ca, receipt=receipt,
-        vkey=vkey, recipient=public, policy_root=create_repository(draft / "policy", now),
+        vkey=vkey, recipient=public, policy_root=_repository(draft / "policy", now),
     )  # fmt: skip
     (draft / "region.toml").write_text(card, "utf-8")
     (draft / "broker").mkdir(mode=0o700)
     write_mosquitto_files(draft / "broker", final, region_id=region_id, port=port)
+
+
+def _repository(folder: Path, now: dt.datetime) -> str:
+    from agent.station.policy_repository import create_repository  # noqa: PLC0415 - tuf is slow
+
+    return create_repository(folder, now)
 
 
 def _card_text(

@@ -208,7 +208,9 @@ def rotate(
         state = repository.state()
         old = {name_of(state.root.keys[one]): one for one in state.root.roles[role].keyids}
         if name not in old:
-            raise StationError(f"'{name}' is no key of {role}", todo=f"it has {', '.join(old)}")
+            gone = any(name_of(key) == name for root in state.roots for key in root.keys.values())
+            what = "was replaced already" if gone else f"is no key of {role}"
+            raise StationError(f"'{name}' {what}", todo=f"{role} has {', '.join(old)}")
         fresh = next_root(state.root, now)
         fresh.revoke_key(old[name], role)
         ring = KeyRing(repository.keys, keys)

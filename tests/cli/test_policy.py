@@ -98,6 +98,19 @@ def test_install_puts_in_force_once(compiled, card, tmp_path):
     assert "cn-fleet version 1" in good("show", "--state", tmp_path / "state")
 
 
+def test_a_dry_run_that_does_not_end_is_ended(compiled, card, tmp_path, monkeypatch):
+    import threading
+
+    from agent.cli import policy
+
+    monkeypatch.setattr(policy, "_REHEARSAL_S", 0.05)
+    never = threading.Event()
+    monkeypatch.setattr("agent.policy.rehearsal.rehearse", lambda _: never.wait(30))
+    error = refused("install", compiled, "--state", tmp_path / "s", "--region-card", card)
+    assert "the dry run took longer than" in str(error)
+    assert active(tmp_path / "s" / "policy") is None
+
+
 def test_another_region_is_refused_and_nothing_is_stored(compiled, tmp_path):
     card = write_card(tmp_path / "eu.toml", "eu")
     error = refused("install", compiled, "--state", tmp_path / "s", "--region-card", card)
