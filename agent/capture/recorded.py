@@ -4,8 +4,8 @@ It is made of the stamps of the recorder's frames and of nothing else. A frame m
 the time since the one before; a gap of more than 10 s moves it by nothing, and so does a step back.
 So a parked car keeps its last drive, and a wall clock that is set does not empty the window.
 
-A stamp up to 1 s behind the highest so far is a late frame of another bus: the highest stands. One
-further behind is a clock that was set back: time goes on from there.
+A frame up to 1 s older than the one before is a late one of another bus: the highest stamp stands.
+One that is older still tells of a clock that was set back: time goes on from there.
 
 Pure but for where it stands.
 """
@@ -33,6 +33,7 @@ class Axis:
 
     def __init__(self, end_ns: int = 0) -> None:
         self.end_ns = end_ns
+        self._last_ns = 0  # stamp of the last frame
         self._high_ns: int | None = None  # highest stamp since the last step back
         self._stamps: Ints = np.zeros(0, np.int64)  # of the last frames that came, and
         self._places: Ints = np.zeros(0, np.int64)  # where they stand
@@ -47,7 +48,7 @@ class Axis:
         cuts = np.flatnonzero(stamps[1:] < stamps[:-1] - LATE_NS) + 1
         begins = [0, *cuts.tolist(), len(stamps)]
         for begin, end in pairwise(begins):
-            if begin == 0 and self._high_ns is not None and stamps[0] >= self._high_ns - LATE_NS:
+            if begin == 0 and self._high_ns is not None and stamps[0] >= self._last_ns - LATE_NS:
                 highest[0] = max(int(stamps[0]), self._high_ns)
             np.maximum.accumulate(highest[begin:end], out=highest[begin:end])
         before = highest[0] if self._high_ns is None else self._high_ns
@@ -55,6 +56,7 @@ class Axis:
         steps[(steps < 0) | (steps > GAP_NS)] = 0
         places: Ints = self.end_ns + np.cumsum(steps)
         self._high_ns, self.end_ns = int(highest[-1]), int(places[-1])
+        self._last_ns = int(stamps[-1])
         self._stamps, self._places = stamps, places
         return places
 

@@ -41,7 +41,7 @@ def _key_option(function: F) -> F:
 
 
 @click.group(name="policy")
-def command() -> None:
+def policy() -> None:
     """Put policies on offer to vehicle groups, signed by two of three people's keys.
 
     \b
@@ -51,7 +51,7 @@ def command() -> None:
     """
 
 
-@command.command()
+@policy.command()
 @click.argument("file", type=_FILE)
 @_region_option
 @_group_option
@@ -93,7 +93,7 @@ def publish(
     click.echo(f"{what} is on offer to {for_whom}, signed by {', '.join(done.signed_by)}")
 
 
-@command.command(name="ls")
+@policy.command(name="ls")
 @_region_option
 @json_option
 def list_(folder: Path, as_json: bool) -> None:
@@ -125,7 +125,7 @@ def list_(folder: Path, as_json: bool) -> None:
         click.echo(f"{role:<10} version {told['versions'][role]} until {end[:10]}, keys: {keys}")
 
 
-@command.command()
+@policy.command()
 @_region_option
 @click.option("--targets", is_flag=True, help="Sign the policies on offer anew; takes 2 keys.")
 @click.option("--root", is_flag=True, help="Sign the root anew; takes 2 root keys.")
@@ -155,7 +155,7 @@ def refresh(
     click.echo("signed until: " + ", ".join(f"{role} {end[:10]}" for role, end in ends.items()))
 
 
-@command.command()
+@policy.command()
 @click.argument("role", type=click.Choice(["root", "targets", "snapshot", "timestamp"]))
 @click.argument("name")
 @_region_option
@@ -187,7 +187,7 @@ def rotate(role: str, name: str, *, folder: Path, keys: tuple[Path, ...], as_jso
     click.echo(f"next: take {done.path} to where it will live; destroy {done.old}")
 
 
-@command.command()
+@policy.command()
 @click.argument("to", type=_FOLDER)
 @_region_option
 @_group_option
@@ -212,7 +212,7 @@ def export(to: Path, *, folder: Path, group: str, as_json: bool) -> None:
     click.echo(f"next, in the car: inland policy install {to}")
 
 
-@command.command(name="withdraw-next")
+@policy.command(name="withdraw-next")
 @_region_option
 @_group_option
 @_key_option

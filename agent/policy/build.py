@@ -30,9 +30,9 @@ from agent.policy.build_clauses import (
 from agent.policy.clauses import MAX_ZONES_BYTES, ZONES_MAGIC
 from agent.policy.compiled import read_policy
 from agent.policy.dbc import Dictionary
-from agent.policy.load_checks import must_be_coarse
+from agent.policy.load_checks import is_place, must_be_coarse, place_objection
 from agent.policy.model import MAX_BYTES, MAX_SIGNALS
-from agent.policy.precision import grain
+from agent.policy.precision import grain, is_degrees
 from agent.policy.text import PolicyText, RuleText, parse_policy
 from agent.policy.text_clauses import CameraText, SignalName
 
@@ -133,6 +133,7 @@ def compile_policy(policy: PolicyText, dictionary: Dictionary, zones: bytes = b"
         wire.camera.CopyFrom(camera_of(policy.camera, numbers, zones))
     if policy.driving is not None:
         wire.driving.CopyFrom(condition_of(policy.driving, numbers))
+    _check_places(policy, numbers)
     if len(numbers) > MAX_SIGNALS:
         raise PolicyError(f"{len(numbers)} signals", where=policy.dbc_where,
                           todo=f"at most {MAX_SIGNALS}")  # fmt: skip
@@ -147,6 +148,21 @@ def compile_policy(policy: PolicyText, dictionary: Dictionary, zones: bytes = b"
         )  # fmt: skip
     read_policy(data)
     return data
+
+
+def _check_places(policy: PolicyText, numbers: Numbers) -> None:
+    """Refuse what would keep a place under another name than a place's, where it is named."""
+    named = [name for rule in policy.rules if is_place(rule.category) for name in rule.signals]
+    places = {numbers.find(name)[0] for name in named if is_degrees(numbers.find(name)[1].unit)}
+    if policy.camera is not None and (position := policy.camera.position) is not None:
+        places |= {numbers.find(name)[0] for name in (position.latitude, position.longitude)}
+    kept = [name for rule in policy.rules if not is_place(rule.category) for name in rule.signals]
+    for event in policy.events:
+        kept += [*(name for _, name in event.when.names), *event.snapshot]
+    for name in kept:
+        if numbers.find(name)[0] in places:
+            wrong = place_objection(name.name)
+            raise PolicyError(wrong.text, where=name.where, todo=wrong.todo)
 
 
 def _stable(message: Message) -> bytes:

@@ -2,8 +2,8 @@
 
 - Moments are on the caller's clock: the last sample of a batch came when the batch ended, the
   others as much earlier as their stamps say, but never before the batch began.
-- Samples of one frame have one stamp and channel, and rising watch points. A trigger is a frame
-  that holds all four signals.
+- Samples of one frame have one stamp, channel and arbitration id, and rising watch points. A
+  trigger is a frame that holds all four signals.
 - A position is a latitude and a longitude that came within 1 s, while the policy's `fix` condition
   was true and not older than `no_fix`: a receiver that no longer says how good it is, is not good.
 
@@ -84,6 +84,9 @@ class CameraSignals:
         self._latitude, self._longitude, self._speed_of = _place_numbers(place, numbers)
         wanted = {self._latitude, self._longitude, *self._trigger[:1]} - {NONE}
         self._is_wanted: Bools = np.array([n in wanted for n in range(len(self._points))], np.bool_)
+        layouts = [policy.layouts[point.signal] for point in self._points]
+        ids = [one.arbitration_id | one.extended << 29 for one in layouts]
+        self._carrier: Ints = np.array(ids, np.int64)  # the frame that a watch point is in
         self._fix = _Fix(policy, place, policy.camera.no_fix_ns)
         self._speed: tuple[int, float] | None = None  # when, m/s
         self._halves: dict[int, tuple[int, float]] = {}  # latitude and longitude: when, degrees
@@ -104,6 +107,8 @@ class CameraSignals:
         at = np.maximum.accumulate(at if begin is None else np.maximum(at, begin))
         new = (stamps[1:] != stamps[:-1]) | (number[1:] <= number[:-1])
         new |= watched["channel"][1:] != watched["channel"][:-1]
+        carrier = self._carrier[number]
+        new |= carrier[1:] != carrier[:-1]
         edges = [0, *(np.flatnonzero(new) + 1).tolist(), len(watched)]
         speeds = self._speeds(watched, number, at)
         self._fix.update(watched, at)

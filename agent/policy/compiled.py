@@ -15,6 +15,7 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from google.protobuf.message import DecodeError, Message
@@ -43,7 +44,13 @@ from agent.policy.compiled_values import (
     signal_selector,
     text,
 )
-from agent.policy.load_checks import Claim, collect_objection, must_be_coarse
+from agent.policy.load_checks import (
+    Claim,
+    collect_objection,
+    is_place,
+    must_be_coarse,
+    place_objection,
+)
 from agent.policy.model import (
     MAX_BYTES,
     MAX_EVERY_NS,
@@ -55,14 +62,16 @@ from agent.policy.model import (
     MIN_EVERY_NS,
     MIN_FLUSH_NS,
     MIN_KEEP_S,
+    UNSIGNED,
     Policy,
     Rule,
     RuleOf,
     SignalInfo,
+    SignalLayout,
     rule_set_of,
     watch_points,
 )
-from agent.policy.precision import grain
+from agent.policy.precision import grain, is_degrees
 from agent.policy.vocabulary import SPACES
 from agent.region import URI_PREFIX
 
@@ -128,6 +137,7 @@ def read_policy(data: bytes) -> Policy:
         contact=text(wire.contact, "contact", least=0),
     )
     _check_together(policy)
+    _check_places(policy)
     return policy
 
 
@@ -240,6 +250,30 @@ def _check_together(policy: Policy) -> None:
     named |= {one.signal for one in watch_points(policy)}
     if len(named) != len(policy.signals):
         raise refusal("dictionary", "has signals that no rule and no clause names")
+
+
+def _check_places(policy: Policy) -> None:
+    """Refuse what would keep a place under another name than a place's."""
+    named = [one for rule in policy.rules if is_place(rule.category) for one in rule.signals]
+    places = {_bits(policy, one) for one in named if is_degrees(policy.signals[one.signal].unit)}
+    if policy.camera is not None and (position := policy.camera.position) is not None:
+        places |= {_bits(policy, one) for one in (position.latitude, position.longitude)}
+    kept = [
+        (f"rule '{rule.id}'", rule.signals) for rule in policy.rules if not is_place(rule.category)
+    ]
+    for event in policy.events:
+        terms = tuple(selector for _, selector in event.when.terms)
+        kept.append((f"event '{event.id}'", terms + event.snapshot))
+    for where, selectors in kept:
+        for one in selectors:
+            if _bits(policy, one) in places:
+                info = policy.signals[one.signal]
+                refuse(place_objection(f"{info.message}.{info.name}"), where)
+
+
+def _bits(policy: Policy, selector: SignalSelector) -> SignalLayout:
+    """Return where a signal stands, whatever kind of number it is said to be."""
+    return replace(policy.layouts[selector.signal], kind=UNSIGNED)
 
 
 def _check_ids(rules: Sequence[Rule]) -> None:

@@ -120,8 +120,7 @@ def collect_objection(claim: Claim, consents: Iterable[str]) -> Objection | None
 
 def must_be_coarse(category: str, recipients: int) -> bool:
     """Return whether every signal of a rule must be made coarser in space."""
-    known = CATEGORIES.get(category)
-    return known is not None and known.finest is not None and recipients != OWNER
+    return is_place(category) and recipients != OWNER
 
 
 def _unknown_category(name: str) -> Objection:
@@ -211,6 +210,20 @@ def _precision(category: Category, claim: Claim) -> Objection | None:
 _COLLECT: Final[tuple[Callable[[Category, Claim], Objection | None], ...]] = (
     _collectable, _basis, _keep, _recipients, _precision,
 )  # fmt: skip
+
+
+def is_place(category: str) -> bool:
+    """Return whether what is collected under a category says where the car is."""
+    known = CATEGORIES.get(category)
+    return known is not None and known.finest is not None
+
+
+def place_objection(name: str) -> Objection:
+    """Return why a signal that says where the car is may not be kept as something else."""
+    return Objection(
+        "signals", f"'{name}' says where the car is, and would be kept without a consent", CONSENT,
+        "take it out; a rule of the category 'location.track' may have it",
+    )  # fmt: skip
 
 
 def clause_objection(*, purpose: str, basis: str, keep_s: int = 0) -> Objection | None:

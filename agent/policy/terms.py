@@ -10,7 +10,8 @@ Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
@@ -102,21 +103,50 @@ class Terms:
 
     def widens(self, agreed: Terms) -> bool:
         """Return whether these ask for anything that was not agreed to."""
-        return self.category != agreed.category or not all(
-            _covered(one, [other for other in agreed.clauses if one.is_within(other)])
-            for one in self.clauses
+        if self.category != agreed.category:
+            return True
+        if self.digest == agreed.digest:
+            return False
+        known = _Agreed(agreed)
+        return not all(known.covers(one) for one in self.clauses)
+
+
+class _Agreed:
+    """Agreed terms, laid out so that a thousand rules can be compared with a thousand."""
+
+    def __init__(self, agreed: Terms) -> None:
+        self._cameras = [one for one in agreed.clauses if one.camera]
+        self._signals: dict[SignalTerm, list[Clause]] = {}
+        self._frames: dict[str, list[Clause]] = {}
+        for one in agreed.clauses:
+            for term in one.signals:
+                self._signals.setdefault(term, []).append(one)
+            for text in one.frames:
+                self._frames.setdefault(text, []).append(one)
+        self._spans = [(_span(text), text) for text in self._frames]
+
+    def covers(self, clause: Clause) -> bool:
+        """Return whether everything in a clause was agreed to."""
+        if clause.camera and not _within(clause, self._cameras):
+            return False
+        for term in clause.signals:
+            everywhere = SignalTerm("*", term.name, term.place)
+            if not any(_within(clause, self._signals.get(one, ())) for one in (term, everywhere)):
+                return False
+        return all(self._covers_frames(clause, text) for text in clause.frames)
+
+    def _covers_frames(self, clause: Clause, text: str) -> bool:
+        if _within(clause, self._frames.get(text, ())):
+            return True
+        narrow = _span(text)
+        return any(
+            _holds(span, narrow) and _within(clause, self._frames[wide])
+            for span, wide in self._spans
         )
 
 
-def _covered(clause: Clause, agreed: list[Clause]) -> bool:
-    if clause.camera and not any(one.camera for one in agreed):
-        return False
-    signals = {term for one in agreed for term in one.signals}
-    for term in clause.signals:
-        if term not in signals and replace(term, channel="*") not in signals:
-            return False
-    frames = [_span(text) for one in agreed for text in one.frames]
-    return all(any(_holds(wide, _span(text)) for wide in frames) for text in clause.frames)
+def _within(clause: Clause, agreed: Iterable[Clause]) -> bool:
+    return any(clause.is_within(one) for one in agreed)
 
 
 def _span(text: str) -> tuple[str, str, int, int]:

@@ -193,7 +193,9 @@ def parse_zones(data: bytes) -> Zones:
     names = tuple(table.zone_class)
     if not 1 <= len(table.of) <= MAX_POLYGONS or len(names) > MAX_CLASSES:
         raise _refusal(f"hold {len(table.of)} polygons of {len(names)} classes")
-    if not all(1 <= len(name) <= MAX_CLASS and name.isascii() for name in names):
+    if not all(
+        1 <= len(name) <= MAX_CLASS and name.isascii() and name.isprintable() for name in names
+    ):
         raise _refusal("name a class that is none")
     counts = np.array(table.vertices, np.int64)
     which = np.array(table.of, np.int64)

@@ -201,7 +201,7 @@ class _Reader:
         # Neighbours that are one after rounding, and the repeated first.
         ring = [one for one, following in pairwise(vertices) if one != following]
         if len(set(ring)) < 3 or len(ring) > MAX_RING:
-            raise self._error(f"{len(set(ring))} different vertices", f"write 3 to {MAX_RING}")
+            raise self._error(f"{len(set(vertices))} different vertices", f"write 3 to {MAX_RING}")
         longitudes = [longitude for _, longitude in ring]
         if max(longitudes) - min(longitudes) > 180 * UNITS:
             raise self._error("reaches across the antimeridian", "cut it at 180 degrees")

@@ -163,6 +163,8 @@ class Car:
         self.slot, self.reader = Slot(), Silent()
         self.trial: Any = None
         self.driven = 0
+        self.rows: list[tuple[int, bytes]] = []  # on their way
+        self.stamps: list[int] = []
         self.start()
 
     def start(self, boot_id: bytes = bytes(16), **more: Any) -> None:
@@ -188,28 +190,40 @@ class Car:
         return Moment(unix_ns=self.unix_ns, boottime_ns=self.boot_ns)
 
     def step(self, rows: Sequence[tuple[int, bytes]] = (), pass_ns: int = S // 10) -> None:
-        """Let time pass, let frames (id, data) arrive, turn the sealer once."""
+        """Let time pass, let frames (id, data) arrive now, turn the sealer once."""
         self.boot_ns += pass_ns
         self.unix_ns += pass_ns
-        batch = np.zeros(len(rows), FRAME)
-        for at, (arbitration_id, data) in enumerate(rows):
-            batch[at]["timestamp_ns"] = self.unix_ns - (len(rows) - at) * 1_000_000
-            batch[at]["arbitration_id"], batch[at]["length"] = arbitration_id, len(data)
-            batch[at]["data"][: len(data)] = list(data)
-        if rows:
-            self.queue.put(Arrival(0, batch))
-        self.sealer.step()
+        self.rows, self.stamps = list(rows), [self.unix_ns] * len(rows)
+        self.give()
 
     def drive(
         self, seconds: float, *, speed: int = 50, brake: int = 0, place: bool = False
     ) -> None:
         """Drive: ten frames a second, and as many of the place, which moves, if it is known."""
         for _ in range(round(seconds * 10)):
-            rows = [(DRIVE, bytes([speed, brake]))]
+            self.rows.append((DRIVE, bytes([speed, brake])))
+            self.boot_ns += S // 10
+            self.unix_ns += S // 10
+            self.stamps.append(self.unix_ns)
             if place:
                 self.driven += 1
-                rows.append((PLACE, bytes([self.driven // 8 % 250, 9])))
-            self.step(rows)
+                self.rows.append((PLACE, bytes([self.driven // 8 % 250, 9])))
+                self.stamps.append(self.unix_ns)
+            if len(self.rows) >= 4 or brake:
+                self.give()
+        self.give()
+
+    def give(self) -> None:
+        """Let the frames so far arrive, turn the sealer once."""
+        batch = np.zeros(len(self.rows), FRAME)
+        batch["timestamp_ns"] = self.stamps
+        for at, (arbitration_id, data) in enumerate(self.rows):
+            batch[at]["arbitration_id"], batch[at]["length"] = arbitration_id, len(data)
+            batch[at]["data"][: len(data)] = list(data)
+        if self.rows:
+            self.queue.put(Arrival(0, batch))
+        self.rows, self.stamps = [], []
+        self.sealer.step()
 
     def stand(self, seconds: float) -> None:
         """Let time pass on a silent bus."""

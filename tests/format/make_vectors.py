@@ -13,7 +13,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent import frames as f
-from agent.pb import delivery_pb2, ledger_pb2, sealed_pb2
+from agent.pb import delivery_pb2, ledger_pb2, record_pb2, sealed_pb2
 from agent.pb.moment_pb2 import CLOCK_REGION, Moment
 from agent.vault import checkpoint, columns, keys, receipts, tree
 from agent.vault.segment import Draft, encode_payload
@@ -298,6 +298,70 @@ def ledger_vectors() -> dict[str, object]:
     }
 
 
+EVENT = record_pb2.EventRecord(
+    id=bytes(range(16, 32)),
+    rule="hard-brake",
+    trigger="Speed > 30",
+    stamp_ns=START + 11_003_000,
+    at=Moment(unix_ns=START + 20_000_000, boottime_ns=60 * 10**9, quality=CLOCK_REGION),
+    number=1,
+    triggers=2,
+    complete=True,
+    before_ns=1800 * 10**9,
+    after_ns=30 * 10**9,
+    held=[ledger_pb2.Range(first=3, last=9)],
+    snapshot=[
+        record_pb2.Value(signal=0, channel="can0", raw=-7, age_ms=20),
+        record_pb2.Value(signal=3, channel="*", missing=True),
+    ],
+    policy="cn-fleet",
+    policy_version=7,
+    agent_version="1",
+)
+CAMERA = record_pb2.CameraRecord(
+    stamp_ns=START, camera=1, reason=4, state=2, clip=77, why="zone", zone_class="a", count=3
+)
+
+
+def record_vectors() -> dict[str, object]:
+    """A payload with records and no rows, the entry that names what an event holds, a receipt."""
+    records = (record_pb2.Record(event=EVENT), record_pb2.Record(camera=CAMERA))
+    moment = Moment(unix_ns=START, boottime_ns=60 * 10**9, quality=CLOCK_REGION)
+    draft = Draft(
+        frames=np.zeros(0, f.FRAME),
+        signals=np.zeros(0, f.SIGNAL),
+        channels=CHANNELS,
+        recipients=1,
+        lane=sealed_pb2.EVENT,
+        resolution_ns=1000,
+        keep_order=False,
+        opened=moment,
+        closed=moment,
+        policy=bytes(32),
+        dictionary=bytes(range(128, 160)),
+        keep_s=0,
+        records=records,
+    )
+    incident = ledger_pb2.Incident(record=12, held=[ledger_pb2.Range(first=3, last=9)], upload=True)
+    entry = ledger_pb2.Entry(index=13, at=moment, incident=incident)
+    receipt = delivery_pb2.Receipt(
+        vehicle=VEHICLE, log=sealing.LOG, index=[3], leaf=[bytes(32)], region_unix_ns=START,
+        hollow=[3],
+    ).SerializeToString(deterministic=True)  # fmt: skip
+    key = Ed25519PrivateKey.from_private_bytes(SEEDS["receipt"] * 32)
+    signed = delivery_pb2.SignedReceipt(
+        receipt=receipt,
+        kid=keys.kid(key.public_key().public_bytes_raw()),
+        signature=key.sign(receipts.PREFIX + receipt),
+    )
+    return {
+        "payload": encode_payload(draft, salt=SALT, boot_id=BOOT).hex(),
+        "records": [record.SerializeToString(deterministic=True).hex() for record in records],
+        "incident": entry.SerializeToString(deterministic=True).hex(),
+        "receipt": signed.SerializeToString(deterministic=True).hex(),
+    }
+
+
 def root_of(leaves: list[bytes]) -> bytes:
     """Return the root over leaf hashes."""
     compact = tree.CompactRange()
@@ -313,6 +377,7 @@ def main() -> None:
         write("sealed", sealed_vectors())
     write("columns", column_vectors())
     write("ledger", ledger_vectors())
+    write("records", record_vectors())
 
 
 def write(name: str, content: object) -> None:

@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent import frames as f
 from agent.errors import SealError
+from agent.pb import ledger_pb2
 from agent.pb.delivery_pb2 import CheckpointUpload
 from agent.pb.policy_pb2 import Signal
+from agent.pb.record_pb2 import CameraRecord, EventRecord, Record, Value
 from agent.region import KEYS
 from agent.station.examine import Vehicle
 from agent.station.receive import Signer
@@ -26,7 +28,7 @@ from agent.station.witness import Witness
 from agent.vault import columns, planes
 from agent.vault.segment import decode_payload
 from tests.bench.synth import synth
-from tests.format import hpke, make_vectors, sealing, stranger
+from tests.format import hpke, make_vectors, sealing, stranger, stranger_records
 from tests.format import stranger_notes as notes
 
 HERE = Path(__file__).parent
@@ -34,6 +36,7 @@ FORMAT = HERE.parents[1] / "proto" / "FORMAT.md"
 COLUMNS = json.loads((HERE / "vectors" / "columns.json").read_text("ascii"))
 SEALED = json.loads((HERE / "vectors" / "sealed.json").read_text("ascii"))
 LEDGER = json.loads((HERE / "vectors" / "ledger.json").read_text("ascii"))
+RECORDS = json.loads((HERE / "vectors" / "records.json").read_text("ascii"))
 SECRET = bytes(range(32))
 PRIVATES = {r.kid: r.private for r in (sealing.REGION, sealing.OWNER)}
 
@@ -162,7 +165,10 @@ def test_physical_values(raw: int, signal: Signal, value: float) -> None:
 
 
 def test_the_stranger_knows_nothing_of_us() -> None:
-    for name, most in (("stranger.py", 200), ("stranger_notes.py", 120), ("hpke.py", 60)):
+    for name, most in (
+        ("stranger.py", 200), ("stranger_notes.py", 120), ("stranger_records.py", 80),
+        ("hpke.py", 60),
+    ):  # fmt: skip
         text = (HERE / name).read_text("utf-8")
         assert sum(bool(line.strip()) for line in text.splitlines()) <= most
         imports = [node for node in ast.walk(ast.parse(text)) if hasattr(node, "names")]
@@ -175,7 +181,7 @@ def test_the_example_of_the_document_is_the_vector() -> None:
     text = FORMAT.read_text("utf-8")
     blocks = re.findall(r"```hex\n(.*?)```", text, re.DOTALL)
     assert len(blocks) >= 7
-    known = json.dumps([COLUMNS[0], SEALED, LEDGER])
+    known = json.dumps([COLUMNS[0], SEALED, LEDGER, RECORDS])
     for block in blocks:
         digits = "".join(re.sub(r"(;.*)|\s", "", line) for line in block.splitlines())
         assert digits
@@ -234,6 +240,54 @@ def test_the_station_signs_the_notes_and_the_receipt_of_the_vectors(tmp_path: Pa
     _, note = witness.cosign(store, car, upload, make_vectors.START)
     store.close()
     assert note == LEDGER["cosigned"]
+
+
+def test_the_records_of_the_vectors_are_what_we_would_write_and_read() -> None:
+    assert make_vectors.record_vectors() == RECORDS
+    payload = decode_payload(bytes.fromhex(RECORDS["payload"]))
+    assert payload.records == (
+        Record(event=make_vectors.EVENT), Record(camera=make_vectors.CAMERA),
+    )  # fmt: skip
+    assert len(payload.frames) == len(payload.signals) == 0
+
+
+def test_the_stranger_reads_records() -> None:
+    payload = stranger.parse(bytes.fromhex(RECORDS["payload"]))
+    event, camera = stranger_records.records(payload)
+    start = make_vectors.START
+    assert event == {
+        "id": bytes(range(16, 32)).hex(), "rule": "hard-brake", "trigger": "Speed > 30",
+        "stamp": start + 11_003_000, "at": start + 20_000_000, "number": 1,
+        "since_previous_ms": 0, "triggers": 2, "complete": True, "before_ns": 1800 * 10**9,
+        "after_ns": 30 * 10**9, "held": [(3, 9)],
+        "snapshot": [(0, "can0", -7, 20, False), (3, "*", 0, 0, True)],
+        "policy": "cn-fleet", "version": 7, "agent": "1",
+    }  # fmt: skip
+    assert camera == {
+        "stamp": start, "camera": 1, "reason": 4, "state": 2, "clip": 77, "open": False,
+        "why": "zone", "zone": "a", "count": 3,
+    }  # fmt: skip
+    assert stranger_records.incident(bytes.fromhex(RECORDS["incident"])) == (12, [(3, 9)], True, 0)
+    assert stranger_records.hollow(bytes.fromhex(RECORDS["receipt"])) == [3]
+    assert stranger_records.hollow(bytes.fromhex(LEDGER["receipt"])) == []
+
+
+def test_fields_of_the_document_are_those_of_the_schema() -> None:
+    """Every field of records, and of the entries that this version added, by name and number."""
+    text = FORMAT.read_text("utf-8")
+    section = text.split("### Records")[1].split("## 7.")[0]
+    for message in (EventRecord, CameraRecord, Value):
+        table = section.split(f"| {message.DESCRIPTOR.name} |")[1].split("\n\n")[0]
+        told = re.findall(r"^\| (\d+) (\w+) \|", table, re.MULTILINE)
+        real = [(str(field.number), field.name) for field in message.DESCRIPTOR.fields]
+        assert told == real
+    for name in ("incident", "consent", "kept"):
+        field = ledger_pb2.Entry.DESCRIPTOR.fields_by_name[name]
+        [row] = re.findall(rf"^\| {field.number} {name} \|.*$", text, re.MULTILINE)
+        for inner in field.message_type.fields:
+            assert f"{inner.number} {inner.name}" in row
+    for name, number in ledger_pb2.Drop.Reason.items():
+        assert not number or f"{number} {name.lower()}" in text
 
 
 def test_the_stranger_finds_the_tree_of_the_vectors() -> None:

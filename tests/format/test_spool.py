@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,11 +16,12 @@ from agent import frames as f
 from agent.capture.queue import Arrival, FrameQueue
 from agent.capture.sealer import Sealer
 from agent.capture.slot import PolicySlot
+from agent.pb.record_pb2 import Record
 from agent.policy import store
 from agent.policy.build import build_policy
 from agent.vault import keys
 from tests.capture.world import surroundings
-from tests.format import make_vectors, stranger, stranger_notes
+from tests.format import make_vectors, stranger, stranger_notes, stranger_records
 from tests.vault import world
 
 FORMAT = Path(__file__).parents[2] / "proto" / "FORMAT.md"
@@ -219,22 +221,54 @@ def test_history_and_receipts_hold(written: SimpleNamespace) -> None:
 
 def test_the_tables_are_those_of_the_document(written: SimpleNamespace) -> None:
     section = FORMAT.read_text("utf-8").split("## 12.")[1].split("- **To read it**")[0]
-    told = re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
+    told = re.findall(r"^\| `(\w+)`²? \| (.*) \|$", section, re.MULTILINE)
     spool = sqlite3.connect(f"file:{written.path}?mode=ro", uri=True)
     names = {row[0] for row in spool.execute("SELECT name FROM sqlite_master WHERE type='table'")}
     assert {name for name, _ in told} == {n for n in names if not n.startswith(("_", "sqlite_"))}
     for name, columns in told:
         real = [row[1] for row in spool.execute(f"PRAGMA table_info({name})")]
         assert re.findall(r"`(\w+)`", columns)[: len(real)] == real
-    assert spool.execute("PRAGMA user_version").fetchone() == (1,)
+    assert spool.execute("PRAGMA user_version").fetchone() == (2,)
     spool.close()
     folder = written.path.parents[1]
     assert {path.name for path in folder.iterdir()} == {"lock", "ballast", "spool", "policy"}
 
 
+def test_an_incident_reads_as_it_happened(tmp_path: Path) -> None:
+    """The stranger finds the record, what it holds, and that its bodies went home late."""
+    car, region = world.Car(tmp_path / "state"), world.Region()
+    vault, second = car.vault, 10**9
+    sealed = [
+        vault.seal(world.draft(99, lane=3, recorded=(n * second, (n + 1) * second)))
+        for n in range(6)
+    ]
+    batch, _ = vault.take(99, world.MIB, {})
+    early = region.receipt(region.take(batch))
+    assert vault.receipt(early) == (9, True)
+    event = Record(event=make_vectors.EVENT)
+    draft = replace(world.draft(8, lane=1), frames=make_vectors.frames([]), records=(event,))
+    record = vault.seal(draft)
+    vault.hold(record, second + 1, 3 * second - 1, upload=True)
+    _, entry = vault.release(record, state=0)
+    batch, _ = vault.take(99, world.MIB, {})
+    late = region.receipt(region.take(batch))
+    assert set(stranger_records.hollow(early)) == set(sealed)
+    assert stranger_records.hollow(late) == []
+    entries, _ = stranger_notes.check_log(car.database, world.WITNESS.text())
+    assert stranger_records.incident(entries[entry]) == (record, [(sealed[1], sealed[2])], True, 0)
+    payloads = dict(stranger.read_spool(car.database, REGION_ALONE))
+    [told] = stranger_records.records(payloads[record])
+    assert (told["rule"], told["stamp"]) == ("hard-brake", make_vectors.EVENT.stamp_ns)
+    spool = sqlite3.connect(f"file:{car.database}?mode=ro", uri=True)
+    places = dict(spool.execute("SELECT i, recorded_to FROM item WHERE shelf = 1"))
+    spool.close()
+    assert places == {sealed[1]: 2 * second, sealed[2]: 3 * second}
+    car.shut()
+
+
 def test_what_waits_is_what_no_receipt_named(written: SimpleNamespace) -> None:
     spool = sqlite3.connect(f"file:{written.path}?mode=ro", uri=True)
-    waiting = {row[0] for row in spool.execute("SELECT i FROM item WHERE shelf <= 5")}
+    waiting = {row[0] for row in spool.execute("SELECT i FROM item WHERE shelf <= 7")}
     entries = {row[0] for row in spool.execute("SELECT i FROM ledger")}
     spool.close()
     confirmed: set[int] = set()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,16 @@ def make_policy(camera: Camera | None = CAMERA, **more: Any) -> Policy:
               for one in SIGNALS.values()),
         (), b"", camera=camera,
     )  # fmt: skip
+
+
+def fails(check: Callable[[Random], None], seeds: Iterable[int]) -> bool:
+    """Whether a check fails for one of the seeds: what it is given has a planted bug."""
+    for seed in seeds:
+        try:
+            check(Random(seed))
+        except AssertionError:
+            return True
+    return False
 
 
 def points_of(policy: Policy) -> tuple[str, ...]:

@@ -286,6 +286,17 @@ def test_what_cannot_be_made_coarser_is_refused_at_its_line(built, message):
     assert message in str(caught.value)
 
 
+def test_a_place_under_another_name_is_refused_where_it_is_named(built):
+    track = TRACK.format(signals='"Lat"', recipients="owner", space="none")
+    rule = making.RULE.replace('"Speed"', '"Speed", "Lat"')
+    with pytest.raises(PolicyError, match=r"fleet.toml:13: 'Lat' says where the car is"):
+        built(rule + track)
+    assert built(making.RULE + track)
+    when = EVENT.format(when="Speed > 1 and Fix.Lat > 48", snapshot="Torque")
+    with pytest.raises(PolicyError, match=r"fleet.toml:9:23: 'Lat' says where .*GB/T 44464 5.2.2"):
+        built(when + track)
+
+
 def test_the_place_must_be_in_units_that_the_gate_reckons_in(built, tmp_path):
     (tmp_path / "zones.sealed").write_bytes(b"iZN1" + bytes(99))
     policy = read_policy(built(CAMERA.replace("SPEED", "Speed")))

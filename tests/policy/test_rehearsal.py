@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from agent.errors import PolicyError
 from agent.frames import ERROR, EXTENDED, REMOTE
 from agent.policy import rehearsal
-from agent.policy.compiled import load_policy
+from agent.policy.build import build_policy
+from agent.policy.compiled import load_policy, read_policy
 from agent.policy.engine import Engine
-from agent.policy.model import MAX_RULES
+from agent.policy.model import MAX_RULES, watch_points
 from agent.policy.rehearsal import channels_of, frames, ids_of, rehearse
 from tests.policy import making
 
@@ -66,3 +67,31 @@ def test_a_part_that_fails_is_named_in_one_line(monkeypatch, fault):
     monkeypatch.setattr(rehearsal, "STEPS", (fails,))
     with pytest.raises(PolicyError, match=r"the dry run failed: events"):
         rehearse(policy)
+
+
+EXAMPLES = sorted(making.EXAMPLES.glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_runs(path):
+    rehearse(read_policy(build_policy(path)))
+
+
+def test_every_part_sees_what_it_watches(monkeypatch):
+    """The made-up frames reach conditions, events and the camera, not only the engine."""
+    seen: dict[str, int] = {}
+
+    def note(name: str):
+        def step(policy, watched) -> None:
+            seen[name] = sum(len(batch) for batch in watched)
+
+        step.__name__ = name
+        return step
+
+    fleet = next(path for path in EXAMPLES if path.stem == "cn-fleet")
+    monkeypatch.setattr(rehearsal, "STEPS", (note("events"), note("camera")))
+    policy = read_policy(build_policy(fleet))
+    assert policy.events
+    assert policy.camera
+    rehearse(policy)
+    assert min(seen.values()) > len(watch_points(policy))

@@ -85,6 +85,21 @@ def parked(recipients: int, *, asked: bool) -> Callable[[Wire], None]:
     return change
 
 
+def number(wire: Wire, name: str) -> int:
+    """The number of a signal of the fleet example."""
+    words = policy_pb2.Dictionary.FromString(wire.dictionary)
+    return [one.name for one in words.signal].index(name)
+
+
+def twice(wire: Wire) -> None:
+    """The latitude under a second name, in a rule about the drive."""
+    words = policy_pb2.Dictionary.FromString(wire.dictionary)
+    words.signal.add(name="MotorWarmth", message="Drive", factor=1.0)
+    wire.dictionary = words.SerializeToString()
+    wire.decode.add().CopyFrom(wire.decode[number(wire, "Latitude")])
+    rule(wire, "drive").signals.add(channel="*", signal=len(wire.decode) - 1)
+
+
 def camera(**fields: object) -> Callable[[Wire], None]:
     def change(wire: Wire) -> None:
         wire.camera.zones = b"iZN1" + bytes(60)
@@ -165,6 +180,15 @@ CHECKS: dict[str, tuple[Callable[[Wire], object], str, str]] = {
     "zones without a position": (
         lambda wire: (camera()(wire), wire.camera.ClearField("position")),
         "fail closed", "position = { ... }",
+    ),
+    "'PositionFix.Latitude' says where": (
+        lambda wire: rule(wire, "drive").signals.add(channel="*", signal=number(wire, "Latitude")),
+        "5.2.2", "category 'location.track'",
+    ),
+    "'Drive.MotorWarmth' says where": (twice, "5.2.2", "take it out"),
+    "'PositionFix.Longitude' says where": (
+        lambda wire: wire.event[0].snapshot.add(channel="*", signal=number(wire, "Longitude")),
+        "5.2.2", "take it out",
     ),
     "does not depend on a consent": (
         lambda wire: setattr(wire.recorder, "basis", "consent"), "agent category", "'safety'",

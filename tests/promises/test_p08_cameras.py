@@ -23,8 +23,8 @@ LOOK_AHEAD_S = 2.0
 
 def closes_where(drive: Drive, kmh: float) -> float:
     """Drive at the fence until the gate closes; return how far it still was, m."""
-    assert drive.at(place(-3000), kmh).decision.open
-    for north_m, step in drive.along(-3000, 200, kmh):
+    assert drive.at(place(-800), kmh).decision.open
+    for north_m, step in drive.along(-800, 200, kmh):
         if not step.decision.open:
             assert step.decision.reason == "zone"
             return -north_m

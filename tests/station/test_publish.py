@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from tuf.api.metadata import Metadata, Root
 
 from agent.cli.policy import command as car_command
-from agent.cli.station_policy import command
+from agent.cli.station_policy import policy as command
 from agent.errors import ConfigError, InlandError, PolicyError, StationError
 from agent.pb.delivery_pb2 import PolicyBundle
 from agent.policy.compiled import read_policy
@@ -375,7 +375,7 @@ def run(group: object, *arguments: object, code: int | None = 0) -> str:
 
 def test_a_policy_from_the_station_to_the_car_by_commands_alone(place, tmp_path):
     file = tmp_path / "demo.policy"
-    run(car_command, "build", making.EXAMPLES / "cn-demo.toml", "-o", file)
+    run(car_command, "build", making.EXAMPLES / "bench.toml", "-o", file)
     where = ("--region", place.region.path)
     said = run(command, "publish", file, *where)
     assert "signed by targets-1, targets-2, targets-3" in said
@@ -385,7 +385,7 @@ def test_a_policy_from_the_station_to_the_car_by_commands_alone(place, tmp_path)
     assert "is not signed" in run(car_command, "install", file, *config, code=1)
     assert "is in force" in run(car_command, "install", tmp_path / "drop", *config)
     assert "was in force already" in run(car_command, "install", tmp_path / "drop", *config)
-    assert "cn-demo" in run(car_command, "show", *config)
+    assert "bench version 1" in run(car_command, "show", *config)
     listed = run(command, "ls", *where)
     assert "default          version 1      all" in listed
     assert "root-1, root-2, root-3" in listed
@@ -398,7 +398,7 @@ def test_a_policy_from_the_station_to_the_car_by_commands_alone(place, tmp_path)
 
 def test_a_bench_takes_a_file_and_no_repository(place, tmp_path):
     file, card = tmp_path / "demo.policy", place.bundle / "region.toml"
-    run(car_command, "build", making.EXAMPLES / "cn-demo.toml", "-o", file)
+    run(car_command, "build", making.EXAMPLES / "bench.toml", "-o", file)
     run(command, "publish", file, "--region", place.region.path)
     run(command, "export", tmp_path / "drop", "--region", place.region.path)
     lines = card.read_text().splitlines(keepends=True)
