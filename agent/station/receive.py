@@ -218,7 +218,7 @@ class Signer:
     base: str
     key: Ed25519PrivateKey
     kid: bytes
-    named: Callable[[str], bytes] = _no_offer  # SHA-256 of the bundle on offer to a vehicle; empty: none
+    named: Callable[[str], bytes] = _no_offer  # SHA-256 of a vehicle's bundle; empty: none
 
     @classmethod
     def of(cls, region: RegionFolder, named: Callable[[str], bytes]) -> Signer:
