@@ -22,8 +22,9 @@ The running capture sees the new active file by itself (`agent/capture/slot.py`)
         wants = self._fetch.named(self._vault.offered[1])
         return Accepted(confirmed=confirmed, valid=valid, wants_policy=wants)
     answers.py, status:  "policy_update": self._fetch.status()
-    the sealer, once a second:
-        for refusal in fetch.take_refusals(): vault.record(refusal)
+    capture.py, work, after sealer.step() (that thread is the sealer's):
+        for refusal in self.fetch.take_refusals():
+            self.vault.record(refusal)
 """
 
 from __future__ import annotations

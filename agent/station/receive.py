@@ -212,6 +212,10 @@ class Receiver:
             log.log(level, "refused %s from %s: %s", code, vehicle, refusals[vehicle, code][1])
 
 
+def _no_offer(_vehicle: str) -> bytes:
+    return b""
+
+
 @dataclass(frozen=True, slots=True)
 class Signer:
     """Signs receipts with the region's receipt key."""
@@ -219,7 +223,7 @@ class Signer:
     base: str
     key: Ed25519PrivateKey
     kid: bytes
-    named: Callable[[str], bytes]  # SHA-256 of the bundle on offer to a vehicle; empty: none
+    named: Callable[[str], bytes] = _no_offer  # SHA-256 of a vehicle's bundle; empty: none
 
     @classmethod
     def of(cls, region: RegionFolder, named: Callable[[str], bytes]) -> Signer:
