@@ -32,7 +32,7 @@ def command() -> None:
     """
 
 
-command.add_command(station_policy.command)
+command.add_command(station_policy.policy)
 command.add_command(station_zones.zones)
 
 
