@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agent.policy.model import Policy
     from agent.region import RegionCard
 
-_REHEARSAL_S: Final = 60.0
+_REHEARSAL_S: Final = 30.0
 
 
 @click.command()
