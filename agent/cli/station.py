@@ -10,7 +10,7 @@ import click
 
 from agent.cli import station_policy, station_zones
 from agent.cli.common import json_option, print_json
-from agent.errors import ConfigError, StationError, UndecidedError
+from agent.errors import ConfigError, InlandError, StationError, UndecidedError
 
 if TYPE_CHECKING:
     from agent.station.disclose import Order
@@ -156,6 +156,7 @@ def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -
     """
     import contextlib
     import datetime as dt
+    import functools
     import logging
     import random
     import signal
@@ -165,6 +166,8 @@ def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -
     from agent.cli.station_view import status_line
     from agent.station.authority import ending_soon, load_region
     from agent.station.broker import start_broker
+    from agent.station.offer import bundle
+    from agent.station.publish import refresh_when_due
     from agent.station.receive import Receiver
     from agent.station.serve import Server, only_one
     from agent.station.store import Store
@@ -183,14 +186,21 @@ def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -
             return
         click.echo(status_line(status))
 
+    def renew() -> None:
+        try:
+            refresh_when_due(region, dt.datetime.now(dt.UTC))
+        except InlandError as error:  # the policies on offer stay as they are
+            logging.warning("policies: %s", error)
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_one(region.path))
         if with_broker:
             broker = stack.enter_context(start_broker(region.path))
             click.echo(f"broker: {broker.describe()}", err=True)
         store = stack.enter_context(contextlib.closing(Store(region.path / "station.db")))
-        receiver = Receiver(region, store, time.time_ns)
-        Server(region, receiver, address or "127.0.0.1", random.random, say).run(stop)
+        offer = functools.partial(bundle, region.path)
+        receiver = Receiver(region, store, time.time_ns, bundle=offer)
+        Server(region, receiver, address or "127.0.0.1", random.random, say, chores=renew).run(stop)
 
 
 @command.command(name="ls")

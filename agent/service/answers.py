@@ -17,14 +17,16 @@ from agent.capture.reader import Reader
 from agent.capture.sealer import Sealer
 from agent.config import Config
 from agent.errors import InlandError
-from agent.pb.delivery_pb2 import CheckpointUpload
-from agent.pb.hatch_pb2 import Accepted, Batch, HatchReply, HatchRequest, LinkReport, Next
+from agent.pb.delivery_pb2 import CheckpointUpload, PolicyQuestion
+from agent.pb.hatch_pb2 import Accepted, Batch, HatchReply, HatchRequest, LinkReport
 from agent.policy import consent_file
 from agent.policy.camera import CLOSED
 from agent.policy.consent import State
+from agent.service.policy_fetch import PolicyFetch
 from agent.vault.vault import Vault
 
 MAX_ENTRIES: Final = 256  # of one answer
+NO_ANSWER: Final = "not a request that capture answers"
 MAX_BYTES: Final = 768 << 10  # of one answer: a message of the hatch is 1 MiB at most
 
 
@@ -38,6 +40,7 @@ class Answers:
         sealer: its counters.
         queue: its depth.
         readers: their states.
+        fetch: gets policies that the region offers.
     """
 
     def __init__(
@@ -49,40 +52,62 @@ class Answers:
         sealer: Sealer,
         queue: FrameQueue,
         readers: Sequence[Reader],
+        fetch: PolicyFetch,
     ) -> None:
         self._config, self._region, self._vault = config, region, vault
         self._sealer, self._queue, self._readers = sealer, queue, readers
+        self._fetch = fetch
         self._link = LinkReport()
         self._receipts = 0
         self._started_s = time.monotonic()
 
     def __call__(self, request: HatchRequest) -> HatchReply:
         """Return the reply to a request."""
-        what = request.WhichOneof("what")
-        if what == "next":
-            return HatchReply(batch=self._next(request.next))
-        if what == "deliver" and request.deliver.kind == "receipt":
-            return HatchReply(accepted=self._receipt(request.deliver.payload))
-        if what == "report":
-            self._link = request.report
-            return HatchReply(accepted=Accepted(valid=True))
-        if what == "status":
-            return HatchReply(status=json.dumps(self.status()).encode())
-        if what == "checkpoint":
-            return HatchReply(checkpoint=self._vault.checkpoint() or CheckpointUpload())
-        return HatchReply(error="not a request that capture answers")
+        answer = {
+            "next": self._next,
+            "deliver": self._deliver,
+            "report": self._report,
+            "status": self._status,
+            "checkpoint": self._checkpoint,
+            "policy": self._policy,
+        }.get(request.WhichOneof("what") or "")
+        return answer(request) if answer else HatchReply(error=NO_ANSWER)
 
-    def _next(self, request: Next) -> Batch:
-        skip = {awaiting.log: awaiting.index for awaiting in request.skip}
+    def _deliver(self, request: HatchRequest) -> HatchReply:
+        payload = request.deliver.payload
+        if request.deliver.kind == "receipt":
+            return HatchReply(accepted=self._receipt(payload))
+        if request.deliver.kind == "policy":
+            return HatchReply(accepted=self._fetch.chunk(payload))
+        return HatchReply(error=NO_ANSWER)
+
+    def _report(self, request: HatchRequest) -> HatchReply:
+        self._link = request.report
+        return HatchReply(accepted=Accepted(valid=True))
+
+    def _status(self, _request: HatchRequest) -> HatchReply:
+        return HatchReply(status=json.dumps(self.status()).encode())
+
+    def _checkpoint(self, _request: HatchRequest) -> HatchReply:
+        return HatchReply(checkpoint=self._vault.checkpoint() or CheckpointUpload())
+
+    def _policy(self, _request: HatchRequest) -> HatchReply:
+        return HatchReply(policy=self._fetch.wanted() or PolicyQuestion())
+
+    def _next(self, request: HatchRequest) -> HatchReply:
+        asked = request.next
+        skip = {awaiting.log: awaiting.index for awaiting in asked.skip}
         entries, pending = self._vault.take(
-            min(request.count, MAX_ENTRIES), min(request.bytes, MAX_BYTES), skip
+            min(asked.count, MAX_ENTRIES), min(asked.bytes, MAX_BYTES), skip
         )
-        return Batch(entry=entries, pending=pending, trusted_unix_ns=self._vault.trusted()[0])
+        trusted_ns, _ = self._vault.trusted()
+        return HatchReply(batch=Batch(entry=entries, pending=pending, trusted_unix_ns=trusted_ns))
 
     def _receipt(self, payload: bytes) -> Accepted:
         confirmed, valid = self._vault.receipt(payload)
         self._receipts += confirmed
-        return Accepted(confirmed=confirmed, valid=valid)
+        wants = self._fetch.named(self._vault.offered[1])
+        return Accepted(confirmed=confirmed, valid=valid, wants_policy=wants)
 
     def status(self) -> dict[str, Any]:
         """Return what the agent is doing, as plain values; sizes in bytes, times in s or ns."""
@@ -115,6 +140,7 @@ class Answers:
             "recorder": {"recorded_s": round(self._sealer.recorded_ns / 1e9, 3)},
             "segments": counters.segments,
             "receipts": self._receipts,
+            "policy_update": self._fetch.status(),
             "spool": dataclasses.asdict(self._vault.status()),
             "link": {
                 "connected": self._link.connected,

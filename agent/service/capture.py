@@ -85,7 +85,9 @@ class CaptureProcess:
         from agent.frames import ChannelTable
         from agent.policy import consent_file
         from agent.region import load_region_card
+        from agent.service.installer import Installer
         from agent.service.places import Places
+        from agent.service.policy_fetch import PolicyFetch
         from agent.service.trial import Probation
         from agent.vault.identity import Identity
         from agent.vault.keys import load_ledger_key
@@ -111,6 +113,12 @@ class CaptureProcess:
             boot_id=boot,
             version=__version__,
             quota_bytes=config.spool_bytes,
+        )
+        self.fetch = PolicyFetch(
+            config.policy,
+            Installer(config.path),
+            enabled=bool(card.policy_root),
+            now_ns=lambda: self.vault.trusted()[0],
         )
         self._queue = FrameQueue(config.queue_frames)
         self._channels = ChannelTable()
@@ -152,7 +160,9 @@ class CaptureProcess:
             sealer=self.sealer,
             queue=self._queue,
             readers=self.readers,
+            fetch=self.fetch,
         )
+        crew.start("policy", self.fetch.step)
         self._config.run.mkdir(mode=0o755, parents=True, exist_ok=True)
         hatch = HatchServer(self._config.hatch, answers, allowed_uids=frozenset({0, os.geteuid()}))
         crew.run("hatch", lambda: hatch.serve(crew.stop))
@@ -188,6 +198,8 @@ class CaptureProcess:
         fed = time.monotonic()
         while not crew.stop.is_set():
             wait_s = self.sealer.step()
+            for refusal in self.fetch.take_refusals():
+                self.vault.record(refusal)
             if feed_s is not None and time.monotonic() - fed >= feed_s and crew.healthy():
                 fed = time.monotonic()
                 notify("WATCHDOG=1")
@@ -204,6 +216,7 @@ class CaptureProcess:
             try:
                 crew.join()
             finally:  # also if a thread failed: what was read before is kept
+                self.fetch.close()
                 for reader in self.readers:
                     reader.close()
                 if clean:

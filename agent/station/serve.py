@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import socket
 import ssl
 import threading
@@ -44,6 +45,7 @@ RECEIVE_MAXIMUM: Final = 256  # messages in flight to us: 64 MiB at the largest
 FIRST_DELAY_S: Final = 0.2
 LAST_DELAY_S: Final = 30.0
 STATUS_S: Final = 60.0
+CHORES_S: Final = 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +121,7 @@ class Server:
         address: host or address of the broker; the certificate is checked for the card's host.
         rng: uniform in [0, 1), for the back-off.
         status: called with a dictionary when the link comes or goes, and once a minute.
+        chores: called at the start and once an hour.
     """
 
     region: RegionFolder
@@ -126,7 +129,9 @@ class Server:
     address: str
     rng: Callable[[], float]
     status: Callable[[dict[str, Any]], None]
+    chores: Callable[[], None] = lambda: None
     _said: float = field(default=0.0, init=False)
+    _did_chores: float = field(default=-math.inf, init=False)
 
     def run(self, stop: threading.Event) -> None:
         """Serve until `stop` is set.
@@ -146,6 +151,7 @@ class Server:
                 while not stop.is_set():
                     link.step()
                     self._say_sometimes()
+                    self._do_chores()
                 link.finish()
             except OSError as error:
                 delay = min(LAST_DELAY_S, FIRST_DELAY_S + self.rng() * 3 * delay)
@@ -158,6 +164,11 @@ class Server:
     def _say_sometimes(self) -> None:
         if time.monotonic() - self._said >= STATUS_S:
             self._say("serving")
+
+    def _do_chores(self) -> None:
+        if time.monotonic() - self._did_chores >= CHORES_S:
+            self._did_chores = time.monotonic()
+            self.chores()
 
     def _say(self, state: str, **more: Any) -> None:
         self._said = time.monotonic()
