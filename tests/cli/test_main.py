@@ -37,7 +37,12 @@ def test_help_has_a_sentence_and_an_example(name: str, command: click.Command):
 
 def test_a_new_command_is_in_the_list():
     folder = Path(cli.__file__).parent
-    files = {p.stem for p in folder.glob("*.py") if "def command(" in p.read_text("utf-8")}
+    files = {
+        name.name.removesuffix(".py")
+        for name in folder.iterdir()
+        for file in (name / "__init__.py" if name.is_dir() else name,)
+        if file.is_file() and "def command(" in file.read_text("utf-8")
+    }
     assert files == set(cli.COMMANDS)
 
 
