@@ -56,7 +56,7 @@ def meaning(node: Node, terms: Terms, runs: list[Run]) -> Find:
     """
     match node:
         case Number():
-            number = np.float64(node.value)
+            number = np.array(node.value)  # without dimensions: numpy has nothing to convert
             return lambda _: number
         case Name() | Window() | Changed():
             return _signal(node, terms)
