@@ -10,6 +10,7 @@ import pytest
 from agent import frames as f
 from agent.errors import SealError
 from agent.pb.moment_pb2 import CLOCK_WALL, Moment
+from agent.pb.record_pb2 import CameraRecord, EventRecord, Record
 from agent.pb.segment_pb2 import SegmentPayload
 from agent.vault.segment import Draft, decode_payload, encode_payload
 from tests.bench.synth import synth
@@ -62,6 +63,38 @@ def test_frames_and_samples_share_one_numbering_of_channels() -> None:
     assert got.channels == ("lin0", "can1")
     assert set(got.frames["channel"]) == {0}
     assert got.signals["channel"].tolist() == [1, 0] * 10
+
+
+RECORDS = (
+    Record(event=EventRecord(id=b"e" * 16, rule="hard-brake", stamp_ns=-5, complete=True)),
+    Record(camera=CameraRecord(stamp_ns=7, camera=2, why="zone", count=3)),
+)
+
+
+def test_records_come_back_in_order_with_rows_and_alone() -> None:
+    both = dataclasses.replace(draft(), records=RECORDS)
+    alone = dataclasses.replace(
+        both, frames=np.zeros(0, f.FRAME), signals=np.zeros(0, f.SIGNAL), channels=()
+    )
+    for each, rows in ((both, 72), (alone, 2)):
+        got = decode_payload(encode_payload(each, salt=SALT, boot_id=BOOT))
+        assert got.records == RECORDS
+        assert each.rows == len(got.frames) + len(got.signals) + len(got.records) == rows
+
+
+def test_a_draft_without_records_is_stored_as_before() -> None:
+    """Adding a field changed no byte of what has none."""
+    message = SegmentPayload.FromString(encode_payload(draft(), salt=SALT, boot_id=BOOT))
+    assert {field.name for field, _ in message.ListFields()} == {
+        "salt", "boot_id", "opened", "closed", "frame_count", "sample_count", "frames", "signals",
+        "dictionary",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("recorded", [(-1, 0), (2, 1), (0, 2**63)])
+def test_what_is_no_piece_of_the_axis_is_refused(recorded: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="recorded from"):
+        dataclasses.replace(draft(), lane=3, recorded=recorded)
 
 
 def test_either_kind_alone_is_a_segment() -> None:
