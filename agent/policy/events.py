@@ -109,7 +109,7 @@ class Events:
 
 def _edges(truth: Truth, *, was_true: bool) -> list[tuple[int, int]]:
     """Return (row, stamp) of the instants at which a condition became true."""
-    if not truth.true.any():
+    if 1 not in truth.true.tobytes():  # much cheaper than any(), and the usual case
         return []
     before = np.append(was_true, truth.true[:-1])
     rising = np.flatnonzero(truth.true & ~before)

@@ -74,6 +74,8 @@ def _tokens(text: str) -> list[_Token]:
         if match is None:
             _refuse_character(text, at)
         kind, piece = match.lastgroup or "", match[0]
+        if kind == "label" and not piece.isprintable():
+            raise ExpressionError(at + 1, "a label that cannot be shown; compare to its number")
         if kind == "sign" or piece in WORDS:
             kind = piece
         if kind != "space":

@@ -56,7 +56,7 @@ def meaning(node: Node, terms: Terms, runs: list[Run]) -> Find:
     """
     match node:
         case Number():
-            number = np.float64(node.value)
+            number = np.array(node.value)  # without dimensions: numpy has nothing to convert
             return lambda _: number
         case Name() | Window() | Changed():
             return _signal(node, terms)
@@ -174,8 +174,8 @@ def _if_known(yes: Bools, *numbers: Floats) -> Truths:
     """Return the truth of what was found of some numbers, which say nothing where they are NaN."""
     sure = maybe = yes
     for one in numbers:
-        # Numbers are finite or NaN: their sum is NaN if one of them is (or overflows; no harm).
-        if math.isnan(np.add.reduce(one) if one.ndim else one):
+        # Finite or NaN, they have a sum of squares that is NaN if one of them is.
+        if math.isnan(one.dot(one) if one.ndim else one):
             is_number = one == one  # noqa: PLR0124 - NaN alone differs from itself
             sure, maybe = sure & is_number, maybe | ~is_number
     return sure, maybe

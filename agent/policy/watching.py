@@ -78,7 +78,8 @@ class Watched:
         Returns:
             Stamp and last row of each of the frames; samples of each of the watch points.
         """
-        here = [slice(self._ends[point], self._ends[point + 1]) for point in points]
+        ends = self._ends
+        here = [slice(ends[point], ends[point + 1]) for point in points]
         some = [one for one in here if one.start < one.stop]
         if not some:
             return None

@@ -34,8 +34,8 @@ _NO_FLOATS: Final = np.zeros(0, np.float64)
 
 def known(numbers: Floats) -> Floats:
     """Return numbers with infinity as NaN: neither says anything."""
-    if numbers.ndim and math.isfinite(np.add.reduce(numbers)):
-        return numbers  # a sum forgets neither
+    if math.isfinite(numbers.dot(numbers) if numbers.ndim else numbers):
+        return numbers  # a sum of squares forgets neither, and is the cheapest look at all of them
     found: Floats = np.where(np.isfinite(numbers), numbers, np.nan)
     return found
 
@@ -56,8 +56,11 @@ class Track:
 
     def forget(self) -> None:
         """Forget all samples."""
+        self._at: Ints | None
         self._stamp, self._value, self._raw = _NO_INTS, _NO_FLOATS, _NO_INTS  # before the stretch
-        self._new_stamp, self._new_value, self._new_raw = _NO_INTS, _NO_FLOATS, _NO_INTS
+        self._new_value, self._new_raw = _NO_FLOATS, _NO_INTS
+        self._t, self._at = _NO_INTS, None
+        self._columns: dict[str, npt.NDArray[Any]] = {}
 
     def take(self, t: Ints, at: Ints | None, raw: Ints, value: Floats) -> None:
         """Go on by a stretch of instants; what is asked from now on is asked of it.
@@ -71,20 +74,19 @@ class Track:
         if self._keep_ns:
             self._keep(int(t[0]) - self._keep_ns)
         elif len(self._new_raw):
-            self._stamp, self._value = self._new_stamp[-1:], self._new_value[-1:]
+            last = -1 if self._at is None else self._at[-1]
+            self._stamp, self._value = self._t[last:][:1], self._new_value[-1:]
             self._raw = self._new_raw[-1:]
         self._t, self._at = t, at
-        self._new_stamp = t if at is None else t[at]
         self._new_value, self._new_raw = value, raw
         self._answers: dict[tuple[str, int], Floats] = {}
-        self._columns: dict[str, npt.NDArray[Any]] = {}
+        self._columns = {}
 
     def _keep(self, from_ns: int) -> None:
         """Put the new samples to the old ones, and let go what no window reaches any more."""
         if len(self._new_raw):
-            self._stamp = np.concatenate((self._stamp, self._new_stamp))
-            self._value = np.concatenate((self._value, self._new_value))
-            self._raw = np.concatenate((self._raw, self._new_raw))
+            self._stamp, self._value = self._joined("stamp"), self._joined("value")
+            self._raw = self._joined("raw")
         if len(self._stamp):
             cut = int(self._stamp.searchsorted(from_ns, side="right")) - 1
             if cut > 0:
@@ -95,12 +97,10 @@ class Track:
         """Return the signal's value at each instant; one for all if it has no sample there."""
         if self._at is None:
             return self._new_value
-        oldest = self._stamp[-1:] if len(self._stamp) else self._new_stamp[:1]
-        if len(oldest) and int(self._t[-1]) - int(oldest[0]) <= FRESH_NS:
+        if len(self._stamp) and int(self._t[-1]) - int(self._stamp[-1]) <= FRESH_NS:
             if not len(self._at):
                 return self._value[-1]  # type: ignore[no-any-return]
-            if len(self._stamp) or not self._at[0]:
-                return self._joined("value")[self._now()]
+            return self._joined("value")[self._now()]  # the oldest is fresh at the end: all are
         return self._once("value", 0)
 
     def over(self, function: str, span_ns: int) -> Floats:
@@ -128,7 +128,7 @@ class Track:
         """Return an answer, found once a stretch."""
         found = self._answers.get((function, span_ns))
         if found is None:
-            if not len(self._stamp) + len(self._new_stamp):
+            if not len(self._stamp) + len(self._new_raw):
                 found = np.full(len(self._t), np.nan)
             elif function == "value":
                 now = self._now()
@@ -142,7 +142,13 @@ class Track:
         """Return the "stamp", "value" or "raw" of the samples before and in the stretch."""
         found = self._columns.get(column)
         if found is None:
-            pair = (getattr(self, f"_{column}"), getattr(self, f"_new_{column}"))
+            pair: tuple[npt.NDArray[Any], npt.NDArray[Any]]
+            if column == "stamp":
+                pair = self._stamp, self._t if self._at is None else self._t[self._at]
+            elif column == "value":
+                pair = self._value, self._new_value
+            else:
+                pair = self._raw, self._new_raw
             self._columns[column] = found = np.concatenate(pair)
         return found
 
@@ -151,7 +157,8 @@ class Track:
         first, count = len(self._stamp), len(self._t)
         if self._at is None:
             return np.arange(first, first + count)
-        return self._at.searchsorted(np.arange(count), side="right") + (first - 1)
+        before = self._at.searchsorted(np.arange(count), side="right")
+        return before if first == 1 else before + (first - 1)
 
     def _over(self, function: str, span_ns: int) -> Floats:
         stamps, now = self._joined("stamp"), self._now()

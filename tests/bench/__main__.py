@@ -26,6 +26,7 @@ GROUPS = {
     "reading": ("reading", "socketcan", 60, True),
     "slcan": ("reading", "slcan", 60, True),
     "sealing": ("sealing", "figures", 120, True),
+    "conditions": ("conditions", "figures", 60, True),
     "sizes": ("sizes", "sizes", 180, False),
     "start": ("live", "start", 60, True),
     "bus": ("live", "serial_bus", 120, True),
