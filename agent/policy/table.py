@@ -23,7 +23,7 @@ from agent.units import nearest
 _AT_LINE: Final = re.compile(r" \(at line (\d+), column (\d+)\)")
 _STRING: Final = re.compile(
     r"""
-      ["]{3} (?: \\. | (?!["]{3}) . )* ["]{3,5}
+      ["]{3} (?: \\. | (?!["]{3}) [^\\] )* ["]{3,5}
     | [']{3} (?: (?![']{3}) . )* [']{3,5}
     | ["] (?: \\. | [^"\\\n] )* ["]
     | ['] [^'\n]* [']

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from agent.frames import SIGNAL
 from agent.pb import sealed_pb2
 from agent.policy import text, text_clauses
 from agent.policy.build import build_policy
 from agent.policy.clauses import DRIVING_METADATA, PARKED_OWNER
 from agent.policy.compiled import load_policy, read_policy
+from agent.policy.events import Events, Fired
+from agent.policy.model import Policy, watch_points
 from agent.policy.vocabulary import CATEGORIES, SENSITIVE
 from tests.policy import making
 
@@ -88,3 +95,44 @@ def test_each_shows_what_it_is_for():
     (everything, _) = bench.rules
     assert everything.frames[0].every_id
     assert everything.order
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, int, bytes]]:
+    """The simulated car's frames (stamp, id, data); it brakes hard after six of twelve seconds."""
+    log = tmp_path_factory.mktemp("drive") / "drive.log"
+    car = [sys.executable, "-m", "firmware_sim", "--scenario", "hard-brake", "--seconds", "12"]
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([*car, "--seed", "7", "--log", log], check=True, cwd=root, capture_output=True)
+    lines = re.findall(r"\((\d+)\.(\d{6})\) \S+ (\w+)#(\w*)", log.read_text())
+    return [
+        (int(s) * 10**9 + int(us) * 1000, int(number, 16), bytes.fromhex(data))
+        for s, us, number, data in lines
+    ]
+
+
+def watched(policy: Policy, drive: list[tuple[int, int, bytes]]) -> np.ndarray:
+    """Samples of a policy's watch points, read bit by bit."""
+    points = [(at, policy.layouts[one.signal]) for at, one in enumerate(watch_points(policy))]
+    rows = []
+    for stamp, number, data in drive:
+        for at, layout in points:
+            if layout.arbitration_id == number and (raw := making.value(data, layout)) is not None:
+                rows.append((stamp, at, 0, 0, raw))
+    found = np.zeros(len(rows), SIGNAL)
+    for name, column in zip(("timestamp_ns", "signal"), range(2), strict=True):
+        found[name] = [row[column] for row in rows]
+    found["raw"] = [row[4] for row in rows]
+    return found
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_hard_brake_is_one_event(drive, name):
+    policy = read_policy(build_policy(making.EXAMPLES / f"{name}.toml"))
+    samples = watched(policy, drive)
+    happened = Events(policy).update(samples)
+    (fired,) = [one for one in happened if isinstance(one, Fired)]
+    assert fired.rule.id == ("brake" if name == "bench" else "hard-brake")
+    after_s = (fired.stamp_ns - drive[0][0]) / 1e9
+    assert 6.0 < after_s < 7.5
+    assert not any(value.missing for value in fired.snapshot)

@@ -233,3 +233,36 @@ def test_what_stands_in_another_string_is_not_taken_for_the_key():
     column = lines.split("\n")[line_of(lines, "position") - 1].index("!!") + 1
     with pytest.raises(PolicyError, match=rf"^fleet.toml:\d+:{column}: '!' is no part"):
         parsed(lines)
+
+
+WORDS = ("=", "[", "]", "{", "}", '"', "\\", "\n", "#", "3", "true", "{ fix = 3 }", "'''", '"""')
+
+
+def check_any_text(rng: Random) -> None:
+    """Whatever becomes of a text, the outcome is a policy or a refusal in one line."""
+    text = CLAUSES
+    for _ in range(rng.randint(1, 4)):
+        values = [found.span(1) for found in re.finditer(r" = (.*)\n", text)]
+        begin, end = rng.choice(values) if values and rng.random() < 0.5 else (0, 0)
+        if not end:
+            begin = rng.randrange(len(text))
+            end = begin + rng.choice((0, 0, 1, 5, 40))
+        text = text[:begin] + rng.choice((*WORDS, "")) + text[end:]
+    try:
+        parsed(text)
+    except PolicyError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - both outcomes are right
+        assert str(error).startswith("fleet.toml")  # noqa: PT017
+
+
+def test_any_text_of_clauses_is_a_policy_or_a_refusal():
+    over_seeds(check_any_text, 400)
+
+
+def test_the_fuzz_finds_a_reader_that_trusts_what_toml_holds(monkeypatch):
+    def trusting(table: under_test.Table, key: str) -> under_test.Table | None:
+        return under_test.Table(table.raw(key), table._document, key) if table.has(key) else None
+
+    monkeypatch.setattr(under_test.Table, "sub", trusting)
+    with pytest.raises((TypeError, AttributeError)):
+        over_seeds(check_any_text, 2000)
