@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _PATH = click.Path(path_type=Path)
-_REHEARSAL_S: Final = 60.0
+_REHEARSAL_S: Final = 30.0
 
 
 @click.group()

@@ -17,6 +17,7 @@ from agent.files import write_whole
 from agent.policy import probation, store, update
 from agent.policy.compiled import read_policy
 from agent.policy.rollout import is_group, takes_part
+from agent.station.publish import refresh, rotate
 from agent.vault.floor import spool_floor_ns, trusted_now_ns
 from agent.vault.schema import migrate
 from tests.policy.air import DAY, NOW, Air, policy
@@ -55,8 +56,6 @@ def test_the_same_drop_again_changes_nothing_and_rehearses_nothing(air):
 
 
 def test_a_renewed_repository_with_the_same_policy_is_a_no_op(air):
-    from agent.station.publish import refresh
-
     air.offer(policy(1))
     air.take()
     refresh(air.region, now=NOW + 20 * DAY)
@@ -154,6 +153,19 @@ def test_a_damaged_policy_in_force_is_mended_by_the_drop(air):
         (air.state / store.ACTIVE).write_bytes(damage)
         assert air.take().changed is True
         assert air.in_force() == 3
+
+
+def test_a_region_may_change_its_keys_more_often_than_one_update_follows(air, monkeypatch):
+    monkeypatch.setattr(update, "MAX_ROTATIONS", 3)
+    air.offer(policy(1))
+    for number in range(1, 13):
+        rotate(air.region, "timestamp", f"timestamp-{number}", keys=(), now=NOW)
+        if number in (2, 4):  # a car that follows meets no end of it
+            assert air.take().version == 1
+    air.offer(policy(2))
+    with pytest.raises(PolicyError, match="signed by 0/1 keys"):  # too far behind: in two steps
+        air.take()
+    assert air.take().version == 2
 
 
 def test_a_folder_that_is_no_repository_is_named(air, tmp_path):

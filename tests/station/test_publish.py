@@ -438,3 +438,13 @@ def test_versions_are_told_apart_by_the_policy_itself(air):
     air.offer(policy(3))
     assert read_policy(policy(3)).version == listing(air.region)["offers"][0]["version"]
     assert dt.datetime.fromisoformat(listing(air.region)["expires"]["timestamp"]) == NOW + 30 * DAY
+
+
+@pytest.mark.parametrize("value", ["''", "5", "'not JSON'", "'[]'", f"'{'x' * 70_000}'"])
+def test_a_card_with_a_malformed_root_is_refused(place, value):
+    card = place.bundle / "region.toml"
+    lines = card.read_text().splitlines()
+    lines = [f"policy_root = {value}" if one.startswith("policy_root") else one for one in lines]
+    card.write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="malformed region card"):
+        load_region_card(card)
