@@ -29,8 +29,9 @@ from google.protobuf.message import DecodeError
 
 from agent.errors import HatchError, InlandError
 from agent.files import short_name
+from agent.hatch_frames import Frames, frame
 from agent.pb import hatch_pb2 as pb
-from agent.pb.delivery_pb2 import CheckpointUpload
+from agent.pb.delivery_pb2 import CheckpointUpload, PolicyQuestion
 from agent.pb.hatch_pb2 import HatchReply, HatchRequest
 
 MAX_REPLY_BYTES: Final = 1 << 20
@@ -42,45 +43,8 @@ BURST_S: Final = 0.1  # CPU time that may run up before the share is enforced
 TURN_S: Final = 0.2  # how often the server looks at `stop`
 ANSWER_S: Final = 10.0  # how long a client waits for an answer
 _CHUNK: Final = 64 << 10
-_HEAD: Final = struct.Struct(">I")
 
 Answer = Callable[[HatchRequest], HatchReply]
-
-
-class Frames:
-    """Incremental decoder of length-prefixed messages of at most `limit` bytes. Pure."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._bytes = bytearray()
-
-    def feed(self, data: bytes) -> None:
-        """Add bytes as they came."""
-        self._bytes += data
-
-    def take(self) -> bytes | None:
-        """Return the next whole message or None; HatchError if too large a one is announced."""
-        if len(self._bytes) < _HEAD.size:
-            return None
-        (size,) = _HEAD.unpack_from(self._bytes)
-        if size > self._limit:
-            raise HatchError(f"a message of {size} bytes was announced, the limit is {self._limit}")
-        if len(self._bytes) < _HEAD.size + size:
-            return None
-        message = bytes(self._bytes[_HEAD.size : _HEAD.size + size])
-        del self._bytes[: _HEAD.size + size]
-        return message
-
-    def holds_part(self) -> bool:
-        """Return whether bytes of an unfinished message are waiting."""
-        return bool(self._bytes)
-
-
-def frame(message: bytes, limit: int) -> bytes:
-    """Return a message with its length before it; HatchError if it is over `limit` bytes."""
-    if len(message) > limit:
-        raise HatchError(f"a message of {len(message)} bytes is over the hatch's {limit}")
-    return _HEAD.pack(len(message)) + message
 
 
 @dataclass(slots=True)
@@ -290,7 +254,7 @@ class HatchClient:
         return self._ask(HatchRequest(next=question), "batch").batch
 
     def deliver(self, kind: str, payload: bytes) -> pb.Accepted:
-        """Hand in what came from the region, e.g. a "receipt". Raises HatchError."""
+        """Hand in what came from the region: a "receipt" or "policy". Raises HatchError."""
         request = HatchRequest(deliver=pb.Deliver(kind=kind, payload=payload))
         return self._ask(request, "accepted").accepted
 
@@ -306,6 +270,11 @@ class HatchClient:
         """Return the signed tree head to upload, or None if nothing is new. Raises HatchError."""
         reply = self._ask(HatchRequest(checkpoint=pb.CheckpointQuestion()), "checkpoint")
         return reply.checkpoint if reply.checkpoint.note else None
+
+    def policy(self) -> PolicyQuestion | None:
+        """Return which policy bundle to ask the region for, None if none. Raises HatchError."""
+        reply = self._ask(HatchRequest(policy=pb.PolicyWanted()), "policy")
+        return reply.policy if reply.policy.bundle else None
 
     def close(self) -> None:
         """Close the connection; the next question opens another."""

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from agent import hatch
 from agent.errors import HatchError, SpoolError
 from agent.hatch import Frames, HatchClient, HatchServer, frame
-from agent.pb.delivery_pb2 import CheckpointUpload
+from agent.pb.delivery_pb2 import CheckpointUpload, PolicyChunk, PolicyQuestion
 from agent.pb.hatch_pb2 import Accepted, Batch, HatchReply, HatchRequest, LinkReport, StatusQuestion
 
 ASK_STATUS = HatchRequest(status=StatusQuestion()).SerializeToString()
@@ -41,6 +41,10 @@ def answer(request: HatchRequest) -> HatchReply:
         raise SpoolError("disk full", where="spool.db")
     if kind == "status":
         return HatchReply(status=b"{}")
+    if kind == "policy":
+        return HatchReply(policy=PolicyQuestion())
+    if kind == "deliver" and request.deliver.kind == "policy":
+        return HatchReply(accepted=Accepted(valid=True, wants_policy=True))
     if kind == "checkpoint":
         return HatchReply(checkpoint=CheckpointUpload())
     return HatchReply(accepted=Accepted(valid=True, confirmed=7))
@@ -143,6 +147,9 @@ def test_questions_are_answered(tmp_path: Path) -> None:
         client.report(LinkReport(connected=True))
         assert client.status() == b"{}"
         assert client.checkpoint() is None
+        assert client.policy() is None
+        chunk = PolicyChunk(bundle=bytes(32), size=1 << 20, data=bytes(64 << 10))
+        assert client.deliver("policy", chunk.SerializeToString()).wants_policy
         client.close()
         assert server.path.stat().st_mode & 0o777 == 0o660
     assert not server.path.exists()

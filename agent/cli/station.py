@@ -79,8 +79,9 @@ def init(
 @FOLDER
 @click.argument("bundle", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--vehicle", help="Pseudonym; random if left out. Never a VIN.")
+@click.option("--group", default="default", show_default=True, help="Its policies' group.")
 @json_option
-def enroll(folder: Path, bundle: Path, vehicle: str | None, as_json: bool) -> None:
+def enroll(folder: Path, bundle: Path, vehicle: str | None, group: str, as_json: bool) -> None:
     """Make a car's BUNDLE: card, certificate, keys, agent.toml.
 
     \b
@@ -98,8 +99,9 @@ def enroll(folder: Path, bundle: Path, vehicle: str | None, as_json: bool) -> No
     store = Store(region.path / "station.db")
     try:
         name = enroll_vehicle(
-            region, store, bundle, vehicle=vehicle, now=dt.datetime.now(dt.UTC), rng=os.urandom
-        )
+            region, store, bundle, vehicle=vehicle, group=group, now=dt.datetime.now(dt.UTC),
+            rng=os.urandom,
+        )  # fmt: skip
     finally:
         store.close()
     if as_json:

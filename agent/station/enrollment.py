@@ -31,6 +31,7 @@ from agent.station.authority import RegionFolder
 from agent.station.store import Store
 
 PSEUDONYM: Final = re.compile(r"[a-z0-9-]{8,40}")
+GROUP: Final = re.compile(r"[a-z0-9-]{1,40}")  # part of a file's name in the repository
 PSEUDONYM_BYTES: Final = 10  # 80 random bits: no two cars meet, nobody guesses one
 
 AGENT_TOML: Final = """\
@@ -41,6 +42,7 @@ region_card = "region.toml"
 
 [vehicle]
 id = "{vehicle}"
+group = "{group}"
 certificate = "vehicle.pem"
 key = "vehicle.key"
 ledger_key = "ledger.key"
@@ -61,6 +63,7 @@ def enroll_vehicle(
     bundle: Path,
     *,
     vehicle: str | None,
+    group: str = "default",
     now: dt.datetime,
     rng: Callable[[int], bytes],
 ) -> str:
@@ -71,11 +74,12 @@ def enroll_vehicle(
         store: the station's store.
         bundle: a folder that does not exist yet, or is empty.
         vehicle: pseudonym to use; None: a random one.
+        group: vehicles of one group are offered the same policies.
         now: time of issue, UTC.
         rng: random bytes.
 
     Raises:
-        ConfigError: a malformed or taken pseudonym, or the folder is not empty.
+        ConfigError: a malformed or taken pseudonym, a malformed group, or the folder is not empty.
     """
     vehicle = f"v-{rng(PSEUDONYM_BYTES).hex()}" if vehicle is None else vehicle
     if not PSEUDONYM.fullmatch(vehicle):
@@ -83,6 +87,8 @@ def enroll_vehicle(
             f"'{vehicle}' must be 8 to 40 of a-z, 0-9 and '-'", where="--vehicle",
             todo="never a VIN: leave it out for a random pseudonym",
         )  # fmt: skip
+    if not GROUP.fullmatch(group):
+        raise ConfigError(f"'{group}' must be 1 to 40 of a-z, 0-9 and '-'", where="--group")
     if store.vehicle(vehicle) is not None:
         raise ConfigError(f"'{vehicle}' is enrolled already", where="--vehicle")
     bundle = bundle.absolute()
@@ -99,9 +105,10 @@ def enroll_vehicle(
         write_new(draft / "ledger.key", certificates.private_pem(ledger_key))
         write_new(draft / "zones.key", zones_key)
         shutil.copyfile(region.path / "region.toml", draft / "region.toml")
-        (draft / "agent.toml").write_text(AGENT_TOML.format(vehicle=vehicle), "utf-8")
+        (draft / "agent.toml").write_text(AGENT_TOML.format(vehicle=vehicle, group=group), "utf-8")
         # Registered before the bundle appears: a bundle in hand always belongs to a known vehicle.
-        store.enroll(vehicle, ledger_key.public_key().public_bytes_raw(), int(now.timestamp()))
+        public = ledger_key.public_key().public_bytes_raw()
+        store.enroll(vehicle, public, int(now.timestamp()), group)
         draft.rename(bundle)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)

@@ -27,6 +27,7 @@ from agent.vault.tree import leaf_hash
 
 LANES: Final = ("session", "incident", "event", "routine")
 CHECKPOINT: Final = "checkpoint"
+POLICY: Final = "policy"  # a question about a policy bundle
 MAX_INDEX: Final = 1 << 48  # a car that writes 1,000 entries/s for 8,900 years
 MAX_NS: Final = (1 << 63) - 1
 MAX_RANGES: Final = 4096  # of one drop entry; a packet holds fewer
@@ -63,10 +64,12 @@ class Vehicle:
     Attributes:
         name: its pseudonym.
         ledger_key: Ed25519 public key, 32 bytes.
+        group: vehicles of one group are offered the same policies.
     """
 
     name: str
     ledger_key: bytes
+    group: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ def parse_topic(topic: str, region_id: str) -> Topic:
     levels = topic.split("/")
     if len(levels) != 6 or levels[:4] != ["inland", "1", region_id, "up"]:
         raise RefusedError("topic", topic[:80])
-    if levels[5] not in LANES and levels[5] != CHECKPOINT:
+    if levels[5] not in (*LANES, CHECKPOINT, POLICY):
         raise RefusedError("lane", levels[5][:20])
     return Topic(levels[4], levels[5])
 

@@ -3,11 +3,13 @@
 `Receiver.offer` takes one message and never raises for what is in it: what is not an enrolled
 car's sound upload is counted, and logged the first time. `Receiver.flush` commits what was offered
 in one transaction and returns the receipts to send: never before the commit, again for duplicates.
+`Receiver.chunks` gives the pieces of policies that were asked for, to be sent after receipts.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.pb import delivery_pb2
 from agent.station.authority import RegionFolder
+from agent.station.courier import Courier, Read, nothing
 from agent.station.examine import (
     CHECKPOINT,
+    POLICY,
     Arrival,
     RefusedError,
     Vehicle,
@@ -31,6 +35,7 @@ from agent.vault import keys
 
 BATCH: Final = 64  # messages in one transaction, and entries in one receipt
 RECEIPT_DOMAIN: Final = b"inland/receipt/1\0"
+NO_LOG: Final = bytes(16)  # of a receipt that only tells what policy is on offer, and the time
 MAX_DETAIL: Final = 200  # characters of a refusal's detail
 ALARMS: Final = frozenset({"conflict", "fork"})
 MAX_VEHICLES: Final = 10_000  # enrolled vehicles kept in memory
@@ -48,6 +53,7 @@ class Counters:
     conflicts: int = 0
     refused: int = 0
     receipts: int = 0
+    chunks: int = 0
     cosigned: int = 0
     body_bytes: int = 0
 
@@ -61,27 +67,35 @@ class Receiver:
         store: where entries go.
         now_ns: the station's clock, ns since the Unix epoch.
         counters: since the start.
+        bundle: the policy bundle on offer to a group; every receipt names its SHA-256.
+        clock: monotonic seconds.
     """
 
     region: RegionFolder
     store: Store
     now_ns: Callable[[], int]
     counters: Counters = field(default_factory=Counters)
+    bundle: Read = nothing
+    clock: Callable[[], float] = time.monotonic
     _arrivals: list[Arrival] = field(default_factory=list)
     _checkpoints: list[tuple[Vehicle, bytes]] = field(default_factory=list)
+    _questions: set[str] = field(default_factory=set)  # of vehicles, that a receipt answers
     _refusals: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     _vehicles: OrderedDict[str, Vehicle] = field(default_factory=OrderedDict)
     _signer: Signer = field(init=False)
     _witness: Witness = field(init=False)
+    _courier: Courier = field(init=False)
 
     def __post_init__(self) -> None:
-        self._signer = Signer.of(self.region)
+        self._signer = Signer.of(self.region, self._named)
+        self._courier = Courier(self.bundle, self._signer.base, clock=self.clock)
         self._witness = Witness(self.region.cosign_name, self.region.signing_key("cosign"))
 
     @property
     def pending(self) -> int:
         """What was offered and is not committed."""
-        return len(self._arrivals) + len(self._checkpoints) + len(self._refusals)
+        asked = len(self._checkpoints) + len(self._questions)
+        return len(self._arrivals) + asked + len(self._refusals)
 
     def offer(self, topic: str, payload: bytes) -> None:
         """Take one message.
@@ -95,6 +109,9 @@ class Receiver:
             enrolled = self._vehicle(vehicle)
             if lane == CHECKPOINT:
                 self._checkpoints.append((enrolled, payload))
+            elif lane == POLICY:
+                if not self._courier.ask(enrolled, payload):
+                    self._questions.add(vehicle)
             else:
                 self._arrivals.append(examine(payload, enrolled, self.region.card.region))
         except RefusedError as error:
@@ -121,10 +138,18 @@ class Receiver:
                 continue
             self.counters.cosigned += 1
             receipts.append(self._signer.receipt(vehicle.name, log_id, (), now_ns, cosigned=note))
+        questions, self._questions = self._questions, set()
+        receipts += [self._signer.receipt(name, NO_LOG, (), now_ns) for name in questions]
         if self._refusals:
             self._write_refusals(now_ns)
         self.counters.receipts += len(receipts)
         return receipts
+
+    def chunks(self, count: int) -> list[tuple[str, bytes]]:
+        """Return (topic, payload) of pieces of policies that cars asked for, at most so many."""
+        chunks = self._courier.chunks(count)
+        self.counters.chunks += len(chunks)
+        return chunks
 
     def _vehicle(self, name: str) -> Vehicle:
         known = self._vehicles.get(name)
@@ -136,6 +161,9 @@ class Receiver:
                 self._vehicles.popitem(last=False)
             self._vehicles[name] = known
         return known
+
+    def _named(self, vehicle: str) -> bytes:
+        return self._courier.named(self._vehicle(vehicle))
 
     def _receipts(
         self, arrivals: list[Arrival], outcomes: list[Outcome], now_ns: int
@@ -184,6 +212,10 @@ class Receiver:
             log.log(level, "refused %s from %s: %s", code, vehicle, refusals[vehicle, code][1])
 
 
+def _no_offer(_vehicle: str) -> bytes:
+    return b""
+
+
 @dataclass(frozen=True, slots=True)
 class Signer:
     """Signs receipts with the region's receipt key."""
@@ -191,9 +223,10 @@ class Signer:
     base: str
     key: Ed25519PrivateKey
     kid: bytes
+    named: Callable[[str], bytes] = _no_offer  # SHA-256 of a vehicle's bundle; empty: none
 
     @classmethod
-    def of(cls, region: RegionFolder) -> Signer:
+    def of(cls, region: RegionFolder, named: Callable[[str], bytes]) -> Signer:
         """Return the signer of a region.
 
         Raises:
@@ -201,7 +234,7 @@ class Signer:
         """
         key = region.signing_key("receipt")
         base = f"inland/1/{region.region_id}/down"
-        return cls(base, key, keys.kid(key.public_key().public_bytes_raw()))
+        return cls(base, key, keys.kid(key.public_key().public_bytes_raw()), named)
 
     def receipt(
         self,
@@ -228,6 +261,7 @@ class Signer:
             log=log_id,
             index=[index for index, _ in leaves],
             leaf=[leaf for _, leaf in leaves],
+            policy=self.named(vehicle),
             region_unix_ns=now_ns,
             cosigned=cosigned,
             hollow=hollow,

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from sqlite_utils import Database
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 Columns = dict[str, Any]
 TABLES: Final[tuple[tuple[str, Columns, str | tuple[str, ...]], ...]] = (
-    # Cars that may upload. ledger_key: Ed25519 public, 32 bytes.
+    # Cars that may upload. ledger_key: Ed25519 public, 32 bytes. `migrate` adds policy_group.
     ("vehicles", {"vehicle": str, "ledger_key": bytes, "enrolled_s": int}, "vehicle"),
     # One spool file of one car. log_id: 16 bytes.
     ("logs", {"log": int, "vehicle": str, "log_id": bytes, "first_ns": int}, "log"),
@@ -77,6 +77,9 @@ def migrate(connection: sqlite3.Connection) -> None:
         database.table(name).create(
             columns, pk=key, not_null=not_null, strict=True, if_not_exists=True
         )
+    vehicles = database.table("vehicles")
+    if "policy_group" not in vehicles.columns_dict:  # since version 2
+        vehicles.add_column("policy_group", str, not_null_default="default")
     database.table("logs").create_index(["vehicle", "log_id"], unique=True, if_not_exists=True)
     database.table("entries").create_index(["log", "session"], if_not_exists=True)
     connection.execute(f"PRAGMA user_version = {VERSION}")

@@ -4,6 +4,7 @@
 - Messages are acknowledged to the broker after their commit, and it holds back at
   `RECEIVE_MAXIMUM`: memory is bounded by that, and a killed station loses nothing.
 - A batch is up to 64 messages or 20 ms, then one transaction, then its receipts.
+- Pieces of policies go out after receipts, and only so many at once.
 - The broker gone: decorrelated jitter from 0.2 to 30 s, for ever. The store gone: the process ends.
 - Nothing durable lives in MQTT: clean start, and cars send again what was not receipted.
 """
@@ -38,6 +39,7 @@ BATCH_S: Final = 0.020
 IDLE_S: Final = 0.25  # how soon a stop is noticed
 CONNECT_S: Final = 20.0
 KEEPALIVE_S: Final = 30
+MAX_CHUNKS: Final = 16  # pieces of policies that the broker has not taken: 512 KiB
 RECEIVE_MAXIMUM: Final = 256  # messages in flight to us: 64 MiB at the largest
 FIRST_DELAY_S: Final = 0.2
 LAST_DELAY_S: Final = 30.0
@@ -179,6 +181,7 @@ class Link:
         self._failed = ""
         self._since = 0.0
         self._unacknowledged: list[tuple[int, int]] = []
+        self._chunks: set[int] = set()  # packet ids
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=STATION_USER,
@@ -194,6 +197,7 @@ class Link:
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
+        client.on_publish = lambda _c, _u, mid, _r, _p: self._chunks.discard(mid)
         client.on_disconnect = self._on_disconnect
         self._client = client
 
@@ -225,6 +229,7 @@ class Link:
         """
         waiting = self._receiver.pending > 0 or bool(self._unacknowledged)
         left = self._since + BATCH_S - time.monotonic() if waiting else IDLE_S
+        self._send_chunks()
         if left > 0 and len(self._unacknowledged) < BATCH:
             self._turn(left)
             return
@@ -243,6 +248,13 @@ class Link:
         self._unacknowledged.clear()
         for topic, payload in receipts:
             self._client.publish(topic, payload, qos=1)
+
+    def _send_chunks(self) -> None:
+        """Hand pieces of policies to the broker, few at a time: receipts do not wait for them."""
+        for topic, payload in self._receiver.chunks(MAX_CHUNKS - len(self._chunks)):
+            sent = self._client.publish(topic, payload, qos=1)
+            if sent.rc == mqtt.MQTT_ERR_SUCCESS:  # else it is gone; the car asks again
+                self._chunks.add(sent.mid)
 
     def close(self) -> None:
         """Leave in order if the connection stands; drop it otherwise."""

@@ -25,7 +25,7 @@ from typing import Final
 from agent.errors import SpoolError
 from agent.station.examine import MAX_INDEX, Arrival, Vehicle
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 BUSY_S: Final = 30.0  # `enroll` and `open` write beside a running `serve`
 MAX_REFUSALS: Final = 10_000  # rows; beyond that they are counted under one name
 OTHERS: Final = "(others)"
@@ -119,18 +119,22 @@ class Store:
         """Return an enrolled vehicle, None if it is not."""
         with translated(self.path):
             row = self.connection.execute(
-                "SELECT ledger_key FROM vehicles WHERE vehicle = ?", (name,)
+                "SELECT ledger_key, policy_group FROM vehicles WHERE vehicle = ?", (name,)
             ).fetchone()
-        return None if row is None else Vehicle(name, row[0])
+        return None if row is None else Vehicle(name, *row)
 
-    def enroll(self, name: str, ledger_key: bytes, now_s: int) -> None:
-        """Add a vehicle.
+    def enroll(self, name: str, ledger_key: bytes, now_s: int, group: str = "default") -> None:
+        """Add a vehicle to a group, which is offered the same policies.
 
         Raises:
             SpoolError: it is enrolled already.
         """
         with self.transaction() as connection:
-            connection.execute("INSERT INTO vehicles VALUES (?, ?, ?)", (name, ledger_key, now_s))
+            connection.execute(
+                "INSERT INTO vehicles (vehicle, ledger_key, enrolled_s, policy_group)"
+                " VALUES (?, ?, ?, ?)",
+                (name, ledger_key, now_s, group),
+            )
 
     def commit(self, arrivals: Sequence[Arrival], now_ns: int) -> list[Outcome]:
         """Store a batch in one transaction; durable on return.

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from agent.uplink.timing import HANG_UPS_WITHIN_S, MAX_HANG_UPS
+
 
 def next_wait_s(
     previous_s: float, *, low_s: float, cap_s: float, rng: Callable[[], float]
@@ -27,3 +29,23 @@ def next_wait_s(
     """
     high_s = min(cap_s, 3 * max(low_s, previous_s))
     return low_s + (high_s - low_s) * rng()
+
+
+class HangUps:
+    """Working links that the broker closed without a word, one after the other.
+
+    So many in so short a time, and another client seems to have our id: each would throw the other
+    off for ever.
+    """
+
+    def __init__(self) -> None:
+        self._at_s: list[float] = []
+
+    def is_one_too_many(self, now_s: float) -> bool:
+        """Note one, at a monotonic time in seconds; return whether a long wait is due."""
+        recent = [at_s for at_s in self._at_s if at_s > now_s - HANG_UPS_WITHIN_S]
+        self._at_s = [*recent, now_s]
+        if len(self._at_s) < MAX_HANG_UPS:
+            return False
+        self._at_s.clear()
+        return True

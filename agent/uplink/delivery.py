@@ -46,7 +46,7 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Flight:
-    key: Key | None  # None: a checkpoint, which nobody confirms
+    key: Key | None  # None: a checkpoint or a question, which nobody confirms
     size: int
     at_s: float
 
@@ -128,7 +128,7 @@ class Delivery:
         return skip
 
     def sent(self, key: Key | None, size: int, mid: int, now_s: float) -> None:
-        """Note that an entry (None: a checkpoint) was published under an MQTT packet id."""
+        """Note that an entry (None: something else) was published under an MQTT packet id."""
         self._flights[mid] = _Flight(key, size, now_s)
         if key is None:
             return

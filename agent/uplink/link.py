@@ -3,7 +3,8 @@
 Rules:
 - MQTT 5, clean start, no will, no user name; Maximum Packet Size 256 KiB, Receive Maximum 16,
   no topic aliases. Nothing durable lives in MQTT.
-- Nothing is subscribed but the one topic of receipts. Messages for other topics are dropped.
+- Nothing is subscribed but the topics of receipts and of policies. Messages for other topics are
+  dropped; so are pieces of policies that nobody has had the time to take.
 - Server references (0x9C, 0x9D) and the reasons of DISCONNECT are recorded and never followed.
 - The broker's Receive Maximum and Maximum Packet Size are respected.
 - A link without a whole packet from the broker for 28 s is dead. After 20 s it is asked for one, by
@@ -31,13 +32,22 @@ import paho.mqtt
 from paho.mqtt import client as paho_client
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.errors import LinkError, RegionRefusedError
-from agent.uplink.timing import MAX_PACKET_BYTES, MAX_UNASKED_BYTES, RECEIVE_MAXIMUM, Timing
+from agent.uplink.timing import (
+    MAX_CHUNK_BYTES,
+    MAX_CHUNKS,
+    MAX_PACKET_BYTES,
+    MAX_UNASKED_BYTES,
+    RECEIVE_MAXIMUM,
+    Timing,
+)
 from agent.uplink.tls import PinnedContext
 
 mqtt: Any = paho_client  # the published type stubs describe paho 1.6, we need 2.x
 _properties: Any = Properties
+_options: Any = SubscribeOptions
 
 NOT_ALLOWED: Final = 0x87
 TAKEN_OVER: Final = 0x8E
@@ -45,6 +55,7 @@ TAKEN_OVER: Final = 0x8E
 MENDED_BY_HAND: Final = frozenset({0x84, 0x85, 0x86, NOT_ALLOWED, 0x8A, 0x8C, TAKEN_OVER})
 MAX_RECEIPT_BYTES: Final = 96 << 10  # fits into a request of the hatch
 _MESSAGE_OVERHEAD: Final = 64  # of a PUBLISH besides topic and payload, generously
+_OPTIONS: Final = _options(qos=1)
 _READS: Final = 32  # packets taken in one turn
 # What paho lets out on bytes that are no MQTT, besides OSError.
 _PROTOCOL_ERRORS: Final = (ValueError, KeyError, IndexError, struct.error, paho.mqtt.MQTTException)
@@ -69,8 +80,9 @@ class Link:
     Args:
         context: TLS, pinned to the region; used for this link only.
         vehicle: MQTT client id.
-        topic: the one topic to listen on.
+        topic: of receipts: without it the link is of no use.
         timing: intervals.
+        chunk_topic: of pieces of policies; a broker that refuses it ends nothing.
     """
 
     def __init__(
@@ -79,6 +91,7 @@ class Link:
         vehicle: str,
         topic: str,
         timing: Timing,
+        chunk_topic: str = "",
     ) -> None:
         self.ready = False
         self.receive_maximum = RECEIVE_MAXIMUM
@@ -91,6 +104,8 @@ class Link:
             timing,
             context.clock,
         )
+        self._chunk_topic = chunk_topic
+        self._topics = [(name, _OPTIONS) for name in (topic, chunk_topic) if name]
         self._ended = ""
         self._worked = False
         self._queued = 0  # bytes in the kernel that the peer has not acknowledged
@@ -98,6 +113,7 @@ class Link:
         self._asked_for = 0  # bytes that the broker was entitled to send
         self._acks: list[Ack] = []
         self._messages: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._client = self._make(vehicle)
 
     def _make(self, vehicle: str) -> Any:
@@ -151,6 +167,10 @@ class Link:
         self._asked_for += _MESSAGE_OVERHEAD
         return int(info.mid)
 
+    def entitle(self, size: int) -> None:
+        """Let the region send so many bytes more: the answer to a question, receipts aside."""
+        self._asked_for += size
+
     def step(self, timeout_s: float) -> None:
         """Wait for the socket at most so long, then read, write and ping as needed.
 
@@ -187,6 +207,11 @@ class Link:
         """Return the payloads of the receipt topic since the last call."""
         messages, self._messages = self._messages, []
         return messages
+
+    def take_chunks(self) -> list[bytes]:
+        """Return the payloads of the policy topic since the last call, MAX_CHUNKS at most."""
+        chunks, self._chunks = self._chunks, []
+        return chunks
 
     def close(self) -> None:
         """Say goodbye if that is possible without waiting, and close the socket."""
@@ -241,7 +266,7 @@ class Link:
         if self._context.received > self._asked_for + MAX_UNASKED_BYTES:
             raise LinkError("the broker floods us", where=self.peer)
         if self.ready and min(silent_s, now_s - self._probed_s) > self._timing.probe_s:
-            self._client.subscribe(self._topic, qos=1)
+            self._client.subscribe(self._topics)
             self._probed_s = now_s
 
     def _watch_queue(self, now_s: float) -> None:
@@ -271,7 +296,7 @@ class Link:
             return
         self.receive_maximum = getattr(props, "ReceiveMaximum", RECEIVE_MAXIMUM)
         self.max_packet = min(MAX_PACKET_BYTES, getattr(props, "MaximumPacketSize", 1 << 28))
-        client.subscribe(self._topic, qos=1)
+        client.subscribe(self._topics)
 
     def _on_subscribe(self, client: Any, _data: Any, _mid: int, reasons: Any, _props: Any) -> None:
         self._heard_s = self._clock()
@@ -289,6 +314,11 @@ class Link:
     def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
         self._heard_s = self._clock()
         payload = bytes(message.payload)
+        if self._chunk_topic and message.topic == self._chunk_topic:
+            # What was asked for was paid when the question left (`entitle`).
+            if len(payload) <= MAX_CHUNK_BYTES and len(self._chunks) < MAX_CHUNKS:
+                self._chunks.append(payload)
+            return
         if message.topic != self._topic or len(payload) > MAX_RECEIPT_BYTES:
             return  # counted as unasked
         self._asked_for += len(payload) + len(self._topic) + _MESSAGE_OVERHEAD

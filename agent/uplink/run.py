@@ -1,6 +1,6 @@
 """The uplink: from the hatch to the region's broker, and receipts back.
 
-One thread, one loop: ask capture what is most urgent, publish it, hand receipts in, report. It
+One thread, one loop: ask capture what is most urgent, publish it, hand in what comes, report. It
 decides nothing: what is confirmed, capture decides; who is the region, the card says.
 
 - No connection is tried while capture is not there: capture has the trusted time.
@@ -29,13 +29,14 @@ from agent.pb.delivery_pb2 import Receipt, SignedReceipt
 from agent.pb.hatch_pb2 import LinkReport, Outgoing
 from agent.region import RegionCard
 from agent.uplink import topics
-from agent.uplink.backoff import next_wait_s
+from agent.uplink.backoff import HangUps, next_wait_s
 from agent.uplink.delivery import Delivery
+from agent.uplink.errand import Errand
 from agent.uplink.link import MENDED_BY_HAND, Link
 from agent.uplink.resolve import GetAddresses, resolve
 from agent.uplink.timing import (
-    HANG_UPS_WITHIN_S,
     LONG_WAIT_S,
+    MAX_CHUNK_BYTES,
     MAX_FORGED,
     MAX_HANG_UPS,
     RECEIVE_MAXIMUM,
@@ -62,8 +63,7 @@ class Uplink:
         rng: uniform in [0, 1).
         clock: monotonic seconds.
         getaddrinfo: the resolver.
-        spread_s: the first connection is made after a random part of this, so that a fleet that
-            wakes at one moment does not connect at one moment.
+        spread_s: the first connection waits a random part of it: a fleet may wake at one moment.
 
     Raises:
         ConfigError: the certificate, key, region id or vehicle id cannot be used.
@@ -89,11 +89,13 @@ class Uplink:
         self._hatch, self._rng, self._clock = hatch, rng, clock
         self._timing = timing or Timing()
         self._getaddrinfo, self._spread_s = getaddrinfo, spread_s
-        self._topic = topics.down(card.region, vehicle, topics.RECEIPT)
+        heard = (topics.RECEIPT, topics.POLICY)
+        self._topics = [topics.down(card.region, vehicle, what) for what in heard]
         self._report = LinkReport()
         self._delivery = Delivery(
             resend_s=self._timing.resend_s, resend_cap_s=self._timing.resend_cap_s
         )
+        self._errand = Errand(hatch, period_s=self._timing.policy_s)
         self._wait_s = 0.0
         self._reported_s = self._ask_s = self._checkpoint_s = self._hatch_s = -1e9
         self._idle_s = self._timing.idle_low_s
@@ -101,7 +103,7 @@ class Uplink:
         self._asked_head = False  # capture had no signed head, and is asked once more
         self._receipts: list[bytes] = []
         self._forged = 0
-        self._hang_ups: list[float] = []
+        self._hang_ups = HangUps()
         self._context(0)
 
     def run(self, stop: Event) -> None:
@@ -146,14 +148,8 @@ class Uplink:
 
     def _is_fought_over(self, link: Link) -> bool:
         """Return whether the broker keeps closing links as if another client had our id."""
-        if not link.was_hung_up:
+        if not link.was_hung_up or not self._hang_ups.is_one_too_many(self._clock()):
             return False
-        now_s = self._clock()
-        recent = [at_s for at_s in self._hang_ups if at_s > now_s - HANG_UPS_WITHIN_S]
-        self._hang_ups = [*recent, now_s]
-        if len(self._hang_ups) < MAX_HANG_UPS:
-            return False
-        self._hang_ups.clear()
         self._note(
             LinkError(
                 f"the broker closed {MAX_HANG_UPS} links without a reason", where=link.peer,
@@ -176,8 +172,8 @@ class Uplink:
     def _dial(self, trusted_ns: int) -> Link:
         failed: LinkError | None = None
         for address in resolve(self._card, self._rng, self._getaddrinfo):
-            context = self._context(trusted_ns)
-            link = Link(context, self._vehicle, self._topic, self._timing)
+            context, (topic, chunk_topic) = self._context(trusted_ns), self._topics
+            link = Link(context, self._vehicle, topic, self._timing, chunk_topic)
             try:
                 link.open(address)
             except RegionRefusedError:
@@ -206,12 +202,14 @@ class Uplink:
                 if ack.refused:
                     self._note(LinkError(f"the broker refuses a message: {ack.refused}"))
             self._receipts += link.take_messages()
+            self._errand.keep(link.take_chunks())
             self._serve_hatch(link, now_s)
             if self._delivery.stalled_s(now_s) > self._timing.puback_s:
                 raise LinkError(f"no PUBACK in {self._timing.puback_s} s", where=link.peer)
 
     def _begin(self, link: Link) -> None:
         self._delivery.connected(link.receive_maximum)
+        self._errand.connected(self._clock())
         self._report.connected, self._report.peer = True, link.peer
         self._ask_s = self._checkpoint_s = self._reported_s = -1e9
         log.info("connected to %s", link.peer)
@@ -238,8 +236,10 @@ class Uplink:
             return
         try:
             self._hand_in(link, now_s)
+            self._errand.hand_in(now_s, peer=link.peer)
             if link.ready:
                 self._send_checkpoint(link, now_s)
+                self._send_question(link, now_s)
                 self._send_entries(link, now_s)
             if now_s >= self._reported_s + self._timing.report_s:
                 self._reported_s = now_s
@@ -260,6 +260,7 @@ class Uplink:
                 continue
             self._wait_s = 0.0
             self._ask_s = min(self._ask_s, now_s)
+            self._errand.receipt(accepted.wants_policy, now_s)
             try:
                 receipt = Receipt.FromString(SignedReceipt.FromString(payload).receipt)
             except DecodeError:
@@ -278,6 +279,13 @@ class Uplink:
             # Capture signs one now that somebody asked: come back for it, once.
             self._checkpoint_s += self._timing.head_s - self._timing.checkpoint_s
         self._asked_head = upload is None and not self._asked_head
+
+    def _send_question(self, link: Link, now_s: float) -> None:
+        question = self._errand.question(now_s) if self._delivery.room()[0] else None
+        if question is not None:
+            topic = topics.up(self._card.region, self._vehicle, topics.POLICY)
+            self._publish(link, topic, question, None, now_s)
+            link.entitle(MAX_CHUNK_BYTES)
 
     def _send_entries(self, link: Link, now_s: float) -> None:
         if now_s < self._ask_s or not self._has_room():

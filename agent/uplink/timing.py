@@ -21,6 +21,9 @@ PARK_AFTER_TRIES: Final = 6  # 30 s doubling: about half an hour of the region's
 # messages that it never releases, which paho would keep).
 MAX_UNASKED_BYTES: Final = 4 * 1024 * 1024
 MAX_FORGED: Final = 64  # receipts that capture refuses, beyond the good ones, before we hang up
+MAX_STRAY: Final = 64  # pieces of a policy that capture refuses, beyond the good ones, before we do
+MAX_CHUNK_BYTES: Final = 80 << 10  # of one PolicyChunk message: 64 KiB of data, and its frame
+MAX_CHUNKS: Final = 2  # kept until capture has taken them; only one is ever asked for at a time
 LONG_WAIT_S: Final = 600.0  # after a refusal that a person has to mend: id taken over, not allowed
 # Working links that the broker closed without a word, within ten minutes. Some brokers (Mosquitto
 # 2.0.11) do not say that another client took the id over, and two cars would fight for ever.
@@ -46,6 +49,8 @@ class Timing:
         backoff_cap_s: longest wait.
         checkpoint_s: between checkpoints, while connected.
         head_s: until capture has signed a head that it was asked for.
+        policy_s: between questions about policy bundles, while connected; and how long the region
+            may be silent before it is asked what it has on offer.
         report_s: between reports to capture.
         idle_low_s: first pause when there is nothing to send; doubles up to idle_cap_s.
         idle_cap_s: longest pause: how late a new entry may be noticed.
@@ -64,6 +69,7 @@ class Timing:
     backoff_cap_s: float = 600.0
     checkpoint_s: float = 60.0
     head_s: float = 2.0
+    policy_s: float = 60.0
     report_s: float = 1.0
     idle_low_s: float = 0.05
     idle_cap_s: float = 0.2

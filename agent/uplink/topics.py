@@ -1,7 +1,7 @@
 """The names of MQTT topics. Pure.
 
-`inland/1/<region>/up/<vehicle>/<lane>` and `inland/1/<region>/down/<vehicle>/receipt`, where
-<region> is what follows `urn:inland:region:` and <vehicle> the pseudonym: CN of the client
+`inland/1/<region>/up/<vehicle>/<lane>` and `inland/1/<region>/down/<vehicle>/<receipt or policy>`,
+where <region> is what follows `urn:inland:region:` and <vehicle> the pseudonym: CN of the client
 certificate, MQTT user and client id. It is never a VIN.
 """
 
@@ -16,6 +16,8 @@ from agent.region import URI_PREFIX
 LANES: Final = ("session", "incident", "event", "routine")  # of entries, most urgent first
 CHECKPOINT: Final = "checkpoint"
 RECEIPT: Final = "receipt"
+POLICY: Final = "policy"  # up: which bundle, from where on; down: pieces of it
+_NOT_LANES: Final = (CHECKPOINT, POLICY)
 _VEHICLE: Final = re.compile(r"[a-z0-9-]{8,40}")
 _REGION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -27,7 +29,7 @@ def up(region: str, vehicle: str, lane: str) -> str:
         ValueError: `lane` is none of ours; the hatch gave something else than an entry.
         ConfigError: see `down`.
     """
-    if lane not in LANES and lane != CHECKPOINT:
+    if lane not in LANES and lane not in _NOT_LANES:
         raise ValueError(f"'{lane}' is no lane")
     return f"{_base(region)}/up/{_vehicle(vehicle)}/{lane}"
 
@@ -38,7 +40,7 @@ def down(region: str, vehicle: str, what: str) -> str:
     Args:
         region: urn:inland:region:<id>, as the region card gives it.
         vehicle: the pseudonym.
-        what: e.g. "receipt".
+        what: RECEIPT or POLICY.
 
     Raises:
         ConfigError: the region id or the pseudonym could reach into another topic.

@@ -69,6 +69,9 @@ class Outbound:
         self._spool, self._log = spool, log
         self._identity, self._time, self._found = identity, time, found
         self.confirmed = 0  # since the start
+        # When the region said so (ns since the Unix epoch), and the SHA-256 of the policy bundle
+        # that it has for this car; empty: none. An older receipt that is played again is not news.
+        self.offered = (0, b"")
 
     def take(self, count: int, max_bytes: int, skip: Skip) -> tuple[list[hatch_pb2.Outgoing], int]:
         """Return the most urgent entries that wait and are not in `skip`, and how many wait in all.
@@ -167,6 +170,7 @@ class Outbound:
         except RefusedReceiptError as refused:
             self._found.refuse(refused.code)
             return 0, False
+        self.offered = max(self.offered, (receipt.region_unix_ns, receipt.policy))
         learnt = self._time.learn(receipt.region_unix_ns)
         wrong = confirmed = 0
         hollow = frozenset(receipt.hollow)

@@ -26,6 +26,7 @@ MAX_ENTRIES: Final = 1024
 MAX_BYTES: Final = 256 * 1024  # the packet limit
 LEAF_BYTES: Final = 32
 LOG_BYTES: Final = 16
+BUNDLE_BYTES: Final = (0, 32)  # of the SHA-256 of a policy bundle; 0: none is on offer
 
 
 class RefusedReceiptError(SealError):
@@ -69,6 +70,7 @@ def verify_receipt(
         len(receipt.index) != len(receipt.leaf)
         or len(receipt.index) > MAX_ENTRIES
         or len(receipt.log) != LOG_BYTES
+        or len(receipt.policy) not in BUNDLE_BYTES
         or any(len(leaf) != LEAF_BYTES for leaf in receipt.leaf)
     ):
         raise RefusedReceiptError("malformed")

@@ -248,6 +248,11 @@ class Vault(Holding):
                 self._is_damaged = True
                 return None
 
+    @property
+    def offered(self) -> tuple[int, bytes]:
+        """When the region last named a policy bundle (ns), its SHA-256 (empty: none). Hatch."""
+        return self._outbound.offered
+
     def status(self) -> VaultStatus:
         """Return the figures for `inland status`."""
         with self._hatch:

@@ -35,7 +35,9 @@ SERVE = "import sys; from agent.cli.station import command; command(sys.argv[1:]
 
 
 @contextlib.contextmanager
-def serving(region: RegionFolder) -> Iterator[Server]:
+def serving(
+    region: RegionFolder, make: type[Receiver] = Receiver, **options: object
+) -> Iterator[Server]:
     """A station in a thread of this process, connected."""
     stop, connected, failed = threading.Event(), threading.Event(), []
 
@@ -48,9 +50,8 @@ def serving(region: RegionFolder) -> Iterator[Server]:
 
     def run() -> None:
         store = Store(region.path / "station.db")
-        server_holder.append(
-            Server(region, Receiver(region, store, time.time_ns), "127.0.0.1", lambda: 0.0, say)
-        )
+        receiver = make(region, store, time.time_ns, **options)
+        server_holder.append(Server(region, receiver, "127.0.0.1", lambda: 0.0, say))
         made.set()
         try:
             server_holder[0].run(stop)

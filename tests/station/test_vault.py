@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agent.digest import sha256
 from agent.frames import FRAME, SIGNAL
 from agent.pb import ledger_pb2, sealed_pb2
 from agent.pb.moment_pb2 import Moment
@@ -95,6 +96,30 @@ def test_a_cars_day_is_received_confirmed_cosigned_and_opened(place: Place, tmp_
     opened = disclose(place.region, order)
     assert opened.problems == []
     assert (opened.segments, opened.in_car, opened.frame_count) == (30, 30, 3000)
+
+
+def test_the_car_learns_what_policy_is_on_offer_and_no_replay_takes_it_back(
+    place: Place, tmp_path: Path
+) -> None:
+    """A broker may repeat any receipt of the region; only the newest one says what is on offer."""
+    clock, bundles = Clock(), iter([b"one", b"two"])
+    vault = open_vault(place, clock, tmp_path / "state")
+    assert vault.offered == (0, b"")
+    receipts = []
+    for bundle in bundles:
+        clock.ns += 10**9
+        station = Receiver(
+            place.region, place.store, clock.now_ns, bundle=lambda group, now=bundle: now
+        )
+        station.offer(f"inland/1/cn/up/{VEHICLE}/policy", b"")
+        ((_, payload),) = station.flush()
+        receipts.append(payload)
+        assert vault.receipt(payload) == (0, True)
+        assert vault.offered == (clock.ns, sha256(bundle))
+    assert vault.receipt(receipts[0]) == (0, True)
+    assert vault.receipt(receipts[1][:-1]) == (0, False)
+    assert vault.offered == (clock.ns, sha256(b"two"))
+    vault.close()
 
 
 def test_a_car_that_was_mended_is_received_with_its_gap(place: Place, tmp_path: Path) -> None:

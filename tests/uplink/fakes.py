@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,13 @@ from google.protobuf.message import DecodeError
 
 from agent.errors import HatchError
 from agent.hatch import HatchClient
-from agent.pb.delivery_pb2 import CheckpointUpload, Receipt, SignedReceipt, Upload
+from agent.pb.delivery_pb2 import (
+    CheckpointUpload,
+    PolicyQuestion,
+    Receipt,
+    SignedReceipt,
+    Upload,
+)
 from agent.pb.hatch_pb2 import Accepted, Batch, HatchReply, HatchRequest, LinkReport, Outgoing
 from agent.uplink.run import Uplink
 from agent.uplink.timing import Timing
@@ -79,6 +85,10 @@ class Capture:
         self.now_ns = time.time_ns()
         self.failing = False
         self.asked = 0
+        self.questions = 0  # PolicyWanted, that is
+        self.wanted: PolicyQuestion | None = None  # what is asked of the region
+        self.chunks: list[bytes] = []
+        self.on_chunk: Callable[[bytes], Accepted] = lambda payload: Accepted(valid=False)
         self._lock = threading.Lock()
 
     def add(self, count: int, size: int = 100, lane: str = "routine") -> None:
@@ -116,6 +126,9 @@ class Capture:
         return HatchReply(batch=Batch(entry=batch, pending=pending, trusted_unix_ns=self.now_ns))
 
     def _deliver(self, request: HatchRequest) -> HatchReply:
+        if request.deliver.kind == "policy":
+            self.chunks.append(request.deliver.payload)
+            return HatchReply(accepted=self.on_chunk(request.deliver.payload))
         try:
             signed = SignedReceipt.FromString(request.deliver.payload)
             self.public.verify(signed.signature, RECEIPT_DOMAIN + signed.receipt)
@@ -129,7 +142,12 @@ class Capture:
                 self.confirmed.append((receipt.log, index))
                 del self.pending[(receipt.log, index)]
                 done += 1
-        return HatchReply(accepted=Accepted(valid=True, confirmed=done))
+        wants = self.wanted is not None
+        return HatchReply(accepted=Accepted(valid=True, confirmed=done, wants_policy=wants))
+
+    def _policy(self, request: HatchRequest) -> HatchReply:
+        self.questions += 1
+        return HatchReply(policy=self.wanted or PolicyQuestion())
 
     def _report(self, request: HatchRequest) -> HatchReply:
         self.reports.append(LinkReport.FromString(request.report.SerializeToString()))

@@ -13,11 +13,20 @@ from dataclasses import replace
 import pytest
 
 from agent.errors import ConfigError
-from agent.pb.delivery_pb2 import CheckpointUpload, Upload
+from agent.pb.delivery_pb2 import CheckpointUpload, PolicyQuestion, Upload
+from agent.pb.hatch_pb2 import Accepted
 from agent.uplink import link as link_module
 from agent.uplink.link import Link
 from agent.uplink.run import Uplink
-from agent.uplink.timing import MAX_FORGED, MAX_PACKET_BYTES, RECEIVE_MAXIMUM, Timing
+from agent.uplink.timing import (
+    MAX_CHUNK_BYTES,
+    MAX_CHUNKS,
+    MAX_FORGED,
+    MAX_PACKET_BYTES,
+    MAX_STRAY,
+    RECEIVE_MAXIMUM,
+    Timing,
+)
 from agent.uplink.tls import PinnedContext
 from tests.hostile_broker import (
     CONNACK,
@@ -36,6 +45,8 @@ from tests.pki import VEHICLE, Pki
 from tests.uplink.fakes import LOG, QUICK, Capture, DirectHatch, Station, make_uplink, running
 
 DOWN = f"inland/1/north/down/{VEHICLE}/receipt"
+DOWN_POLICY = f"inland/1/north/down/{VEHICLE}/policy"
+UP_POLICY = f"inland/1/north/up/{VEHICLE}/policy"
 
 
 @pytest.fixture
@@ -78,6 +89,7 @@ def test_connect_says_what_the_contract_says(pki: Pki, good: object, capture: Ca
     assert rest == struct.pack(">H", len(VEHICLE)) + VEHICLE.encode()
     assert [kind for kind, _ in broker.packets[1:2]] == [SUBSCRIBE]
     assert DOWN.encode() in broker.packets[1][1]
+    assert DOWN_POLICY.encode() in broker.packets[1][1]
 
 
 def test_socket_sends_at_once_and_gives_up_on_a_dead_peer(pki: Pki, good: object) -> None:
@@ -267,12 +279,116 @@ def test_messages_for_other_topics_are_not_handed_in(
     pki: Pki, good: object, capture: Capture, station: Station
 ) -> None:
     receipt = station.receipt(LOG, {})
-    noise = publish(f"inland/1/north/down/{VEHICLE}/policy", receipt)
+    noise = publish(f"inland/1/north/down/{VEHICLE}/update", receipt)
+    noise += publish("inland/1/north/down/other-car-1/policy", receipt)
     noise += publish("inland/1/north/down/other-car-1/receipt", receipt) + publish("", b"x")
     broker = HostileBroker(good, Script(after_suback=noise + publish(DOWN, b"forged")))
     with broker, running(make_uplink(pki, broker.port, capture)):
         assert broker.wait(lambda: capture.invalid >= 1)
     assert capture.invalid == 1
+    assert capture.chunks == []
+
+
+def questions(broker: HostileBroker) -> list[PolicyQuestion]:
+    """What was published on the policy topic."""
+    topic = struct.pack(">H", len(UP_POLICY)) + UP_POLICY.encode()
+    bodies = [body for body in published(broker) if body.startswith(topic)]
+    return [PolicyQuestion.FromString(body[len(topic) + 3 :]) for body in bodies]
+
+
+def test_each_piece_that_fits_brings_the_next_question(
+    pki: Pki, good: object, capture: Capture
+) -> None:
+    """The answer goes to the hatch as it came; the link asks at once, not in a minute."""
+    capture.wanted = PolicyQuestion(bundle=bytes(32))
+
+    def take(payload: bytes) -> Accepted:
+        capture.wanted = PolicyQuestion(bundle=bytes(32), offset=100 * len(capture.chunks))
+        if len(capture.chunks) == 4:
+            capture.wanted = None
+        return Accepted(valid=True, wants_policy=capture.wanted is not None)
+
+    capture.on_chunk = take
+    answer = lambda topic, payload, mid: publish(DOWN_POLICY, b"piece %d" % mid)  # noqa: E731
+    broker = HostileBroker(good, Script(on_publish=answer))
+    with broker, running(make_uplink(pki, broker.port, capture)):
+        assert broker.wait(lambda: len(capture.chunks) == 4)
+    assert [question.offset for question in questions(broker)] == [0, 100, 200, 300]
+    assert [chunk[:6] for chunk in capture.chunks] == [b"piece "] * 4
+
+
+def test_a_receipt_that_names_a_bundle_brings_a_question_at_once(
+    pki: Pki, good: object, capture: Capture, station: Station
+) -> None:
+    capture.add(1)
+
+    def receipt(topic: str, payload: bytes, mid: int) -> bytes:
+        if topic == UP_POLICY:
+            return b""
+        capture.wanted = PolicyQuestion(bundle=bytes(32))  # capture read it in the receipt
+        return publish(DOWN, station.store(payload))
+
+    broker = HostileBroker(good, Script(on_publish=receipt))
+    with broker, running(make_uplink(pki, broker.port, capture)):
+        assert broker.wait(lambda: len(questions(broker)) == 1)
+        assert not capture.pending
+    assert questions(broker) == [PolicyQuestion(bundle=bytes(32))]
+
+
+def test_a_car_with_nothing_to_send_asks_what_is_on_offer(
+    pki: Pki, good: object, capture: Capture, station: Station
+) -> None:
+    """The answer is a receipt of no entries; it counts as any other."""
+    answer = lambda topic, payload, mid: publish(DOWN, station.receipt(bytes(16), {}))  # noqa: E731
+    broker = HostileBroker(good, Script(on_publish=answer))
+    timing = quick(policy_s=0.1)
+    with broker, running(make_uplink(pki, broker.port, capture, timing=timing)):
+        assert broker.wait(lambda: len(questions(broker)) >= 3)
+        assert broker.accepted == 1
+    assert questions(broker)[:3] == [PolicyQuestion()] * 3
+    assert capture.invalid == 0
+
+
+def test_pieces_that_nobody_asked_for_end_the_link(
+    pki: Pki, good: object, capture: Capture
+) -> None:
+    """Capture refuses and counts them; the broker is left, and tried again."""
+    piece = publish(DOWN_POLICY, b"unasked")
+    broker = HostileBroker(good, Script(after_suback=piece))  # each probe is answered with one
+    timing = quick(probe_s=0.002)
+    with broker, running(make_uplink(pki, broker.port, capture, timing=timing)):
+        assert broker.wait(lambda: "pieces of policies" in capture.report.last_error)
+    assert len(capture.chunks) > MAX_STRAY
+
+
+def test_a_flood_of_pieces_is_not_kept_and_ends_the_link(
+    pki: Pki, good: object, capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are no part of what the broker may send: nobody had asked."""
+    monkeypatch.setattr(link_module, "MAX_UNASKED_BYTES", 256 << 10)
+    flood = publish(DOWN_POLICY, bytes(60_000)) * 12
+    broker = HostileBroker(good, Script(after_suback=flood))
+    with broker, running(make_uplink(pki, broker.port, capture)):
+        assert broker.wait(lambda: "floods us" in capture.report.last_error)
+    assert len(capture.chunks) <= 2 * MAX_CHUNKS * broker.accepted
+
+
+def test_a_piece_that_is_too_large_is_dropped(pki: Pki, good: object, capture: Capture) -> None:
+    large = publish(DOWN_POLICY, bytes(MAX_CHUNK_BYTES + 1)) + publish(DOWN_POLICY, b"small")
+    broker = HostileBroker(good, Script(after_suback=large))
+    with broker, running(make_uplink(pki, broker.port, capture)):
+        assert broker.wait(lambda: len(capture.chunks) >= 1)
+    assert set(capture.chunks) == {b"small"}
+
+
+def test_a_broker_that_allows_receipts_alone_is_worked_with(
+    pki: Pki, good: object, capture: Capture, station: Station
+) -> None:
+    capture.add(3)
+    script = Script(suback=False, on_publish=receipting(station))
+    script.connack = packet(CONNACK, b"\0\0\0") + packet(SUBACK, b"\0\1\0\1\x87")
+    with HostileBroker(good, script) as broker, running(make_uplink(pki, broker.port, capture)):
+        assert broker.wait(lambda: not capture.pending)
 
 
 def test_back_off_grows_through_connacks_and_ends_with_a_receipt(
