@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
 
 from agent.capture.drives import Drives
 from agent.capture.keeper import GateWriter
@@ -25,18 +28,21 @@ from agent.policy.events import Events, Fired, Merged
 from agent.policy.model import Policy
 from agent.policy.zones import Zones
 
+# A condition costs the same for one sample as for fifty: so events are looked for less often than
+# frames come. The gate is not: it has to close within 200 ms.
+EVENTS_NS: Final = 400_000_000
+EVENTS_BATCHES: Final = 32  # a recorded log comes faster than that
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What the clauses made of a batch.
 
     Attributes:
-        events: in order.
         camera: records that were sealed.
         place_closed: what tells the position in this batch is not to be kept.
     """
 
-    events: Sequence[Fired | Merged]
     camera: int
     place_closed: bool
 
@@ -62,34 +68,52 @@ class Clauses:
         self._driving = Conditions([policy.driving] if policy.driving else [], policy)
         self._events = Events(policy) if policy.events else None
         self._gate = CameraGate(policy, zones) if policy.camera else None
+        self._waiting: list[SignalBatch] = []  # for the events
+        self._looked_ns = 0
         self.decision: Decision = CLOSED
 
-    def see(
-        self, watched: SignalBatch, now: Moment, *, consented: frozenset[str],
-        open_incidents: Set[str],
-    ) -> Seen:  # fmt: skip
+    def see(self, watched: SignalBatch, now: Moment, *, consented: frozenset[str]) -> Seen:
         """Take the samples of a batch; an empty one lets time pass.
 
         Args:
             watched: samples of watch points, whole frames, in arrival order.
             now: when the batch ended.
             consented: categories with a consent in force.
-            open_incidents: rules whose last event is still open.
 
         Raises:
             SpoolError: the storage failed.
         """
+        if self._events is not None and len(watched):
+            self._waiting.append(watched)
         for truth in self._driving.update(watched):
             self._drives.see(truth.true, now.boottime_ns)
-        events = self._events.update(watched, open_incidents=open_incidents) if self._events else ()
         if self._gate is None:
-            return Seen(events, 0, place_closed=False)
+            return Seen(0, place_closed=False)
         step = self._gate.update(
             watched, now.boottime_ns, driving=self._drives.driving, consented=consented
         )
         self.decision = step.decision
         self._file.write(step.decision, now.boottime_ns)
-        return Seen(events, self._note(step, now), step.place_closed)
+        return Seen(self._note(step, now), step.place_closed)
+
+    def events(
+        self, now: Moment, *, open_incidents: Set[str], at_once: bool = False
+    ) -> Sequence[Fired | Merged]:
+        """Return the events of the batches so far, a few batches at a time.
+
+        Args:
+            now: this step.
+            open_incidents: rules whose last event is still open.
+            at_once: do not wait for more: this policy has ended.
+        """
+        if self._events is None or not self._waiting:
+            return ()
+        since_ns = now.boottime_ns - self._looked_ns
+        if not at_once and since_ns < EVENTS_NS and len(self._waiting) < EVENTS_BATCHES:
+            return ()
+        self._looked_ns = now.boottime_ns
+        watched, self._waiting = np.concatenate(self._waiting), []
+        return self._events.update(watched, open_incidents=open_incidents)
 
     def end(self, now: Moment) -> int:
         """Close the gate: before another policy decides, and at the end of a run.

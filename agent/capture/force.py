@@ -153,15 +153,12 @@ class Force:
         if self._clauses is None:
             self._keep(kept, now)
             return
-        seen = self._clauses.see(
-            decided.watched, now, consented=self._consented, open_incidents=self._incidents.open
-        )
+        seen = self._clauses.see(decided.watched, now, consented=self._consented)
         if seen.place_closed:
             kept = self._engine.without_place(kept)
         self._keep(kept, now)
         self._note(CAMERA, seen.camera)
-        for rule in self._incidents.take(seen.events, self._axis, now):
-            self._note(rule, 1)
+        self._happen(self._clauses, now)
 
     def turn(self, now: Moment) -> None:
         """Seal what is due and close the events that are over: once a step.
@@ -200,11 +197,19 @@ class Force:
         """
         for draft in self._recorder.flush(self._channels.names, now):
             self._seal(draft)
+        if self._clauses is not None:
+            self._happen(self._clauses, now, at_once=True)
         self._incidents.follow(self._sealed_ns, now)
         self._incidents.interrupt(now)
         if self._clauses is not None:
             self._note(CAMERA, self._clauses.end(now))
         self.account()
+
+    def _happen(self, clauses: Clauses, now: Moment, *, at_once: bool = False) -> None:
+        """Note what has happened; the recorder has the frames already."""
+        news = clauses.events(now, open_incidents=self._incidents.open, at_once=at_once)
+        for rule in self._incidents.take(news, self._axis, now):
+            self._note(rule, 1)
 
     def _keep(self, kept: list[Kept], now: Moment) -> None:
         self._counters.kept += sum(len(part.frames) for part in kept)

@@ -12,6 +12,7 @@ Pure but for where it stands.
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import pairwise
 from typing import Final
 
@@ -22,6 +23,7 @@ Ints = npt.NDArray[np.int64]
 
 GAP_NS: Final = 10 * 10**9
 LATE_NS: Final = 10**9
+REMEMBERED: Final = 64  # batches, of which an event may speak
 
 
 class Axis:
@@ -35,8 +37,8 @@ class Axis:
         self.end_ns = end_ns
         self._last_ns = 0  # stamp of the last frame
         self._high_ns: int | None = None  # highest stamp since the last step back
-        self._stamps: Ints = np.zeros(0, np.int64)  # of the last frames that came, and
-        self._places: Ints = np.zeros(0, np.int64)  # where they stand
+        # (first stamp, first place, last place) of the latest stretches without a step back.
+        self._stretches: deque[tuple[int, int, int]] = deque(maxlen=REMEMBERED)
 
     def take(self, stamps: Ints) -> Ints:
         """Move on by some frames of the recorder; return where each of them stands.
@@ -57,16 +59,16 @@ class Axis:
         places: Ints = self.end_ns + np.cumsum(steps)
         self._high_ns, self.end_ns = int(highest[-1]), int(places[-1])
         self._last_ns = int(stamps[-1])
-        self._stamps, self._places = stamps, places
+        for begin, end in list(pairwise(begins))[-REMEMBERED:]:
+            self._stretches.append((int(highest[begin]), int(places[begin]), int(places[end - 1])))
         return places
 
     def at(self, stamp_ns: int) -> int:
-        """Return where a moment of the last frames stands: with the last frame that is not later.
+        """Return where a moment of the last batches stands.
 
-        Later than all of them is the end of the axis.
+        Before all that is remembered is its beginning, after the last frame the end of the axis.
         """
-        later = self._stamps > stamp_ns
-        if not later.any():
-            return self.end_ns
-        first = int(np.argmax(later))
-        return int(self._places[max(0, first - 1)])
+        for first_ns, begin, end in reversed(self._stretches):
+            if stamp_ns >= first_ns:
+                return min(end, begin + stamp_ns - first_ns)
+        return self._stretches[0][1] if self._stretches else self.end_ns

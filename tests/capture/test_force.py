@@ -167,6 +167,7 @@ def test_what_is_remembered_of_events_fits_and_names_no_rule(car: Car):
     car.slot.put(driving.policy(events=many))
     car.drive(2)
     brake(car)
+    car.drive(0.5)
     assert car.sealer.counters.events.recorded == 64
     remembered = car.vault.remembered("events")
     assert remembered is not None

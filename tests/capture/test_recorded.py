@@ -91,12 +91,14 @@ def test_a_parked_car_adds_nothing_and_a_clock_that_is_set_takes_nothing():
     assert axis.end_ns == 34 * S
 
 
-def test_a_moment_stands_with_the_last_frame_before_it():
+def test_moments_of_the_last_batches_are_found():
     axis = Axis(100)
     axis.take(np.array([10, 20, 30]))
-    assert [axis.at(one) for one in (5, 10, 15, 20, 29, 30, 99)] == [
-        100, 100, 100, 110, 110, 120, 120
+    axis.take(np.array([40, 55]))
+    assert [axis.at(one) for one in (5, 10, 15, 30, 40, 54, 55, 99)] == [
+        100, 100, 105, 120, 130, 144, 145, 145
     ]  # fmt: skip
+    assert axis.at(35) == 120  # between two batches: no frame says that time went on
     assert Axis(7).at(123) == 7
 
 
