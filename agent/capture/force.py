@@ -24,6 +24,7 @@ from agent.capture.records import Seals
 from agent.digest import sha256
 from agent.frames import ChannelTable, FrameBatch
 from agent.pb.moment_pb2 import Moment
+from agent.pb.sealed_pb2 import RECORDER
 from agent.policy.camera import CLOSED, Decision
 from agent.policy.engine import Engine, Kept
 from agent.policy.model import Policy
@@ -41,7 +42,7 @@ class Counters:
     """What the sealer has done since the start, for the status."""
 
     frames: int = 0  # that reached the policy
-    kept: int = 0  # frames that a rule wanted
+    kept: int = 0  # frames that a rule wanted; the recorder is none
     samples: int = 0  # signal samples that a rule wanted
     segments: int = 0
     lost: int = 0  # frames and samples that were wanted and are not kept
@@ -212,7 +213,9 @@ class Force:
             self._note(rule, 1)
 
     def _keep(self, kept: list[Kept], now: Moment) -> None:
-        self._counters.kept += sum(len(part.frames) for part in kept)
+        self._counters.kept += sum(
+            len(part.frames) for part in kept if part.rule_set.lane != RECORDER
+        )
         self._counters.samples += sum(len(part.signals) for part in kept)
         for draft in self._recorder.add(kept, self._channels.names, now):
             self._seal(draft)

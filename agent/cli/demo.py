@@ -24,26 +24,25 @@ from typing import Any, Final
 
 import click
 
+import agent.policy
 from agent.cli.common import json_option, print_json
 from agent.cli.demo_compare import compare
 from agent.cli.demo_view import View, summary
 from agent.cli.processes import Processes, free_port
 from agent.errors import HatchError, InlandError
 from agent.hatch import HatchClient
-from agent.policy.build import build_policy
-from agent.policy.store import install
-from agent.station.authority import create_region
+from agent.policy.build import build_text
+from agent.policy.rehearsal import rehearse
+from agent.policy.update import update
+from agent.station.authority import RegionFolder, create_region
 from agent.station.broker import Kind, start_broker
 from agent.station.enrollment import enroll_vehicle
+from agent.station.offer import export
+from agent.station.publish import publish
 from agent.station.store import Store
 
-POLICY: Final = """\
-policy = "demo"
-version = 1
-region = "cn"
-not_after = 2099-12-31
-dbc = ["{dbc}"]
-
+# The first shares its segments with the fleet's battery frames: what both want is kept once.
+EXTRA_RULES: Final = """
 [[collect]]
 id = "all-frames"
 category = "vehicle.state"
@@ -53,6 +52,9 @@ necessity = "show every frame on its way"
 frames = ["can0:*"]
 keep = "1d"
 recipients = "region"
+timestamp_resolution = "100us"
+order = true
+flush = "4s"
 
 [[collect]]
 id = "driving"
@@ -65,6 +67,9 @@ every = "100ms"
 keep = "1d"
 recipients = "region"
 """
+EXAMPLE: Final = Path(agent.policy.__file__).with_name("examples") / "cn-fleet.toml"
+FLEET_HOLD: Final = 'before = "30min", after = "30s"'
+DEMO_HOLD: Final = 'before = "30s", after = "2s"'  # a drive of some seconds has no more
 BUS: Final = """
 [[bus]]
 name = "can0"
@@ -191,26 +196,40 @@ class Demo:
         simulator = find_spec("firmware_sim")
         if simulator is None or simulator.origin is None:
             raise InlandError("the simulated car is not installed", todo="install inland anew")
-        dbc = Path(simulator.origin).with_name("car.dbc")
-        path = self._folder / "policy.toml"
-        path.write_text(POLICY.format(dbc=dbc), encoding="utf-8")
-        install(self._car / "state" / "policy", build_policy(path))
+        self._install_policy(region)
         self._view.step(
-            "policy     everything on can0 raw, speed and brake pressure ten times a second"
+            "policy     cn-fleet, and every frame of can0: signed by two of the region's keys, "
+            "checked by the car"
         )
+
+    def _install_policy(self, region: RegionFolder) -> None:
+        """Put the China fleet's policy on offer, and install it in the car from a folder."""
+        text = EXAMPLE.read_text("utf-8")
+        if FLEET_HOLD not in text:
+            raise InlandError("has another hold than the demo knows", where=str(EXAMPLE))
+        text = text.replace(FLEET_HOLD, DEMO_HOLD) + EXTRA_RULES
+        data = build_text(text, where="the demo's policy", folder=EXAMPLE.parent)
+        publish(region, data, group="default", percent=100, keys=(), now=datetime.now(UTC))
+        drop = self._folder / "drop"
+        export(region.path, drop, "default")
+        update(
+            drop, self._car / "state" / "policy", card_root=region.card.policy_root,
+            region=region.card.region, vehicle=self._vehicle, group="default",
+            now_ns=time.time_ns(), rehearse=rehearse,
+        )  # fmt: skip
 
     def _start(self) -> None:
         """Start the station, the car and both halves of the agent."""
         inland = [sys.executable, "-m", "agent.cli"]
-        agent = ["--config", str(self._config)]
+        config = ["--config", str(self._config)]
         start = self._processes.start
         start("station", [*inland, "station", "serve", str(self._region)])
         car = [sys.executable, "-m", "firmware_sim", "--scenario", "hard-brake", "--json"]
         car += ["--pty-link", str(self._folder / "can0"), "--sent-log", str(self._sent)]
         start("car", [*car, "--seconds", str(self._seconds), "--seed", str(self._seed)])
         self._await("the car's serial line", (self._folder / "can0").exists)
-        start("capture", [*inland, "capture", *agent])
-        start("uplink", [*inland, "uplink", *agent])
+        start("capture", [*inland, "capture", *config])
+        start("uplink", [*inland, "uplink", *config])
         self._view.step("agent      capture reads a serial CAN adapter; uplink has the network\n")
 
     def _drive(self) -> dict[str, Any]:
@@ -224,6 +243,7 @@ class Demo:
                 drove_s = drove_s or now_s
                 self._view.live(now_s - drove_s, status, brakes_at_s=self._seconds / 2)
                 waiting = sum(status["spool"]["pending"].values()) + status["frames"]["waiting"]
+                waiting += status["events"]["open"]
                 over = self._processes.code("car") is not None
                 settled_s = (settled_s or now_s) if over and not waiting else 0.0
                 if settled_s and now_s - settled_s > SETTLED_S:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -31,7 +32,7 @@ def compare(region: Path, vehicle: str, sent: Path, folder: Path) -> dict[str, A
     """
     folder.mkdir()
     frames, signals = folder / "frames.log", folder / "signals.csv"
-    _open(region, vehicle, "--frames", frames)
+    _open(region, vehicle, "--lane", "routine", "--frames", frames)
     _open(region, vehicle, "--signals", signals)
     car, opened = _frames(sent), _frames(frames)
     lost = sum((Counter(car) - Counter(opened)).values())
@@ -44,6 +45,7 @@ def compare(region: Path, vehicle: str, sent: Path, folder: Path) -> dict[str, A
     elif not car:
         why = "the car sent nothing"
     samples, braking = _samples(signals)
+    events = _events(signals.with_suffix(".events.jsonl"))
     return {
         "ok": not why,
         "why": why,
@@ -52,12 +54,13 @@ def compare(region: Path, vehicle: str, sent: Path, folder: Path) -> dict[str, A
         "frames_lost": lost,
         "samples_opened": samples,
         "hardest_braking_kmh_s": braking,
+        "events": events,
     }
 
 
-def _open(region: Path, vehicle: str, what: str, out: Path) -> None:
+def _open(region: Path, vehicle: str, *what: str | Path) -> None:
     command = [sys.executable, "-m", "agent.cli", "station", "open", str(region)]
-    command += ["--vehicle", vehicle, "--reason", "demo", what, str(out)]
+    command += ["--vehicle", vehicle, "--reason", "demo", *map(str, what)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=OPEN_S, check=False)
     if done.returncode:
         raise InlandError(f"the region cannot open its copy: {done.stderr.strip()}")
@@ -65,6 +68,15 @@ def _open(region: Path, vehicle: str, what: str, out: Path) -> None:
 
 def _frames(log: Path) -> list[str]:
     return [line.split(" ", 2)[2] for line in log.read_text("ascii").splitlines()]
+
+
+def _events(records: Path) -> list[dict[str, Any]]:
+    """Return the events that the region opens: rule, what it holds, whether it is complete."""
+    if not records.exists():
+        return []
+    lines = records.read_text("utf-8").splitlines()
+    keys = ("rule", "complete", "before_s", "after_s")
+    return [{key: json.loads(line)[key] for key in keys} for line in lines]
 
 
 def _samples(table: Path) -> tuple[int, float]:

@@ -77,6 +77,11 @@ def summary(result: dict[str, Any]) -> None:
     click.echo(
         f"  hardest braking       {result['hardest_braking_kmh_s']:>9.0f} km/h in one second"
     )
+    for event in result["events"]:
+        click.echo(
+            f"  incident              {event['rule']:>9}: {event['before_s']:.1f} s before and "
+            f"{event['after_s']:.1f} s after are kept"
+        )
     click.echo(f"  broker                {result['broker']}")
     click.echo()
     if result["ok"]:

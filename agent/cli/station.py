@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agent.station.opening import Opened
 
 FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+LANES: Final = ("incident", "event", "routine", "recorder")  # as sealed_pb2.Lane counts them
 MAX_PROBLEMS: Final = 50  # lines; --json has all
 
 
@@ -249,6 +250,10 @@ def list_(folder: Path, openings: bool, as_json: bool) -> None:
 @click.option("--log", "log_id", default="", help="Beginning of a log id; all logs if left out.")
 @click.option("--from", "start", help="First moment: ISO 8601 (UTC if no zone) or Unix seconds.")
 @click.option("--to", "end", help="Last moment, inclusive.")
+@click.option(
+    "--lane", "lanes", multiple=True, type=click.Choice(LANES),
+    help="Only what is on it; an event's frames are on the recorder's. Repeat for more.",
+)  # fmt: skip
 @click.option("--frames", help="Write frames as a candump log; - for standard output.")
 @click.option("--signals", help="Write signals as CSV; - for standard output.")
 @click.option("--reason", default="", help="Why; it goes into the ledger of openings.")
@@ -275,6 +280,7 @@ def open_(**options: Any) -> None:
     request = Request(
         options["vehicle"], options["log_id"],
         _moment(options["start"], "--from", BEGIN_NS), _moment(options["end"], "--to", FOREVER_NS),
+        tuple(LANES.index(lane) for lane in options["lanes"]),
     )  # fmt: skip
     order = Order(
         request, options["frames"], options["signals"], who=os_user(),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from agent.errors import ConfigError
 from agent.files import read_private_file, write_whole
+from agent.pb import sealed_pb2
 from agent.station.authority import RegionFolder
 from agent.station.journal import Journal
 from agent.station.opening import Opened, open_segments
@@ -127,6 +128,7 @@ def _entry(order: Order, logs: list[str], segments: int) -> dict[str, object]:
         "logs": logs,
         "from": "begin" if request.from_ns == BEGIN_NS else str(request.from_ns),
         "to": "end" if request.to_ns == FOREVER_NS else str(request.to_ns),
+        "lanes": [sealed_pb2.Lane.Name(sealed_pb2.Lane.ValueType(one)) for one in request.lanes],
         "segments": segments,
         "frames": order.frames is not None,
         "signals": order.signals is not None,

@@ -55,12 +55,14 @@ class Request:
         log: beginning of a log id in hex; empty: all logs.
         from_ns: first moment, ns since the Unix epoch; BEGIN_NS: from the first row on.
         to_ns: last moment, inclusive.
+        lanes: sealed_pb2.Lane numbers; empty: all. An event's frames are on the recorder's.
     """
 
     vehicle: str
     log: str = ""
     from_ns: int = BEGIN_NS
     to_ns: int = FOREVER_NS
+    lanes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,12 @@ def find(store: Store, request: Request) -> list[Found]:
         return [
             Found(log, log_id, index, session)
             for log, log_id in logs
-            for index, session in store.connection.execute(
-                "SELECT i, session FROM entries WHERE log = ? AND kind = 'segment'"
+            for index, session, lane in store.connection.execute(
+                "SELECT i, session, lane FROM entries WHERE log = ? AND kind = 'segment'"
                 " AND at_ns BETWEEN ? AND ? ORDER BY i",
                 (log, *_window(request)),
             )
+            if not request.lanes or lane in request.lanes
         ]
 
 
