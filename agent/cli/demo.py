@@ -80,7 +80,7 @@ bitrate = 500000
 VIEW_S: Final = 0.5  # between two lines of the live view
 START_S: Final = 30.0  # for a process to be there
 ARRIVE_S: Final = 60.0  # for what the car has sent to be receipted
-SETTLED_S: Final = 2.5  # nothing open and nothing pending for so long: all has arrived
+SETTLED_S: Final = 4.7  # no segment stays open so long, and nothing waits: all has arrived
 
 
 @click.command()
