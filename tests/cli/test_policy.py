@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,21 +74,22 @@ def test_build_leaves_the_file_that_was_there_if_it_fails(tmp_path):
 
 
 def test_show_says_what_why_for_whom_how_long_until_when(compiled):
-    output = good("show", compiled)
-    for text in (
-        "in force until 2100-01-01T00:00:00Z", "*:0x1D0-0x1D4, raw", "one sample every 10s",
-        "when the value changes", "BatteryCells.CellVoltage01 [V] on can0",
-        "law:GB/T 32960", "opens   the region", "up to 7d",
+    output = " ".join(good("show", compiled).split())
+    for part in (
+        "cn-fleet, version 1", "2100-01-01", "BatteryStatus.BatterySoc [%]", "10 seconds",
+        "GB/T 32960", "state of the battery", "who can open it", "7 days", "hard-brake",
+        "inland consent withdraw location.track", "privacy@example.com",
     ):  # fmt: skip
-        assert text in output
+        assert part in output
+    assert "第 1 版" in good("show", compiled, "--lang", "zh")
 
 
 def test_show_json_is_for_programs(compiled):
     told = json.loads(good("show", compiled, "--json"))
-    assert told["rules"][0]["every"] == "10s"
-    assert told["rules"][1]["signals"][0] == {
-        "channel": "can0", "message": "BatteryCells", "signal": "CellVoltage01", "unit": "V",
-    }  # fmt: skip
+    items = {one["id"]: one for one in told["items"]}
+    assert items["battery"]["every_ns"] == 10 * 10**9
+    assert items["cells"]["signals"][0] == "can0:BatteryCells.CellVoltage01 [V]"
+    assert items["hard-brake"]["kind"] == "event"
 
 
 def test_install_puts_in_force_once(compiled, card, tmp_path):
@@ -95,15 +97,13 @@ def test_install_puts_in_force_once(compiled, card, tmp_path):
     assert "version 1 is in force" in good("install", compiled, *where)
     assert "was in force already" in good("install", compiled, *where)
     assert active(tmp_path / "state" / "policy") == compiled.read_bytes()
-    assert "cn-fleet version 1" in good("show", "--state", tmp_path / "state")
+    assert "cn-fleet, version 1" in good("show", "--state", tmp_path / "state")
 
 
 def test_a_dry_run_that_does_not_end_is_ended(compiled, card, tmp_path, monkeypatch):
     import threading
 
-    from agent.cli import policy
-
-    monkeypatch.setattr(policy, "_REHEARSAL_S", 0.05)
+    monkeypatch.setattr(sys.modules["agent.cli.policy.install"], "_REHEARSAL_S", 0.05)
     never = threading.Event()
     monkeypatch.setattr("agent.policy.rehearsal.rehearse", lambda _: never.wait(30))
     error = refused("install", compiled, "--state", tmp_path / "s", "--region-card", card)

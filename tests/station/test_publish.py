@@ -385,7 +385,7 @@ def test_a_policy_from_the_station_to_the_car_by_commands_alone(place, tmp_path)
     assert "is not signed" in run(car_command, "install", file, *config, code=1)
     assert "is in force" in run(car_command, "install", tmp_path / "drop", *config)
     assert "was in force already" in run(car_command, "install", tmp_path / "drop", *config)
-    assert "bench version 1" in run(car_command, "show", *config)
+    assert "bench, version 1" in run(car_command, "show", *config)
     listed = run(command, "ls", *where)
     assert "default          version 1      all" in listed
     assert "root-1, root-2, root-3" in listed
