@@ -148,7 +148,7 @@ def _disk(config: Config) -> Finding:
         place = place.parent
     if not os.access(place, os.W_OK | os.X_OK):
         return Finding("disk", "fail", f"{place} cannot be written by this user")
-    spool = config.state / "spool.db"
+    spool = config.state / "spool" / "spool.db"
     have = shutil.disk_usage(place).free + (spool.stat().st_size if spool.exists() else 0)
     text = f"{config.state}: quota {config.spool_bytes >> 20} MiB, {have >> 20} MiB there for it"
     return Finding("disk", "ok" if have > config.spool_bytes else "warn", text)

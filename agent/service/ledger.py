@@ -171,7 +171,7 @@ class Yearly:
         suppressed = entry.incident.state == ledger_pb2.Incident.SUPPRESSED
         self.tally.incidents[state] += entry.incident.count if suppressed else 1
         self.tally.incidents["uploaded"] += entry.incident.upload and not suppressed
-        self.tally.incidents["segments"] += _length(entry.incident.held)
+        self.tally.incidents["entries held"] += _length(entry.incident.held)
 
     def _loss(self, entry: ledger_pb2.Entry) -> None:
         cause = ledger_pb2.Loss.Cause.Name(entry.loss.cause).lower()

@@ -109,7 +109,7 @@ def test_everything_else_is_counted(told, car):
     assert told["segments"]["incident"]["count"] == 1
     assert told["consents"] == {"location.track": {"granted": 1, "withdrawn": 1}}
     assert told["incidents"] == {
-        "complete": 1, "interrupted": 1, "segments": 4, "suppressed": 9, "uploaded": 1,
+        "complete": 1, "interrupted": 1, "entries held": 4, "suppressed": 9, "uploaded": 1,
     }  # fmt: skip
     assert told["losses"] == {"kernel": 7}
     assert told["drops"] == {"withdrawn": 3}
