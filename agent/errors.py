@@ -11,6 +11,8 @@ the exit code of the command that fails with it, so nothing else has to decide:
 Misuse of a function by our own code stays ValueError or RuntimeError and ends the process.
 """
 
+from collections.abc import Sequence
+
 
 class InlandError(Exception):
     """Any failure that a user or operator can act on.
@@ -60,6 +62,21 @@ class PolicyLaterError(PolicyError):
     """A policy that cannot be stored now: a full or failing disk. The one in force stays."""
 
     exit_code = 75
+
+
+class PolicyTextError(PolicyError):
+    """A policy text with more than one mistake. Says the first, and how many there are.
+
+    Args:
+        each: all of them, in the order of the text.
+    """
+
+    def __init__(self, each: Sequence[PolicyError]) -> None:
+        first, more = each[0], len(each) - 1
+        also = f"{more} more such line{'s' if more > 1 else ''}: `inland policy check` lists them"
+        todo = f"{first.todo}; {also}" if first.todo else also
+        super().__init__(first.what, where=first.where, todo=todo)
+        self.each = tuple(each)
 
 
 class SealError(InlandError):

@@ -72,6 +72,7 @@ PURE = {
     "agent/policy/load_checks.py",
     "agent/policy/masks.py",
     "agent/policy/meaning.py",
+    "agent/policy/mistakes.py",
     "agent/policy/model.py",
     "agent/policy/nodes.py",
     "agent/policy/notice.py",

@@ -31,6 +31,7 @@ from agent.policy.clauses import MAX_ZONES_BYTES, ZONES_MAGIC
 from agent.policy.compiled import read_policy
 from agent.policy.dbc import Dictionary
 from agent.policy.load_checks import is_place, must_be_coarse, place_objection
+from agent.policy.mistakes import Mistakes
 from agent.policy.model import MAX_BYTES, MAX_SIGNALS
 from agent.policy.precision import grain, is_degrees
 from agent.policy.text import PolicyText, RuleText, parse_policy
@@ -118,8 +119,6 @@ def compile_policy(policy: PolicyText, dictionary: Dictionary, zones: bytes = b"
     wire = policy_pb2.Policy(
         name=policy.name, version=policy.version, region=policy.region,
         not_after_unix=policy.not_after_unix, contact=policy.contact,
-        collect=[_collect(rule, numbers) for rule in policy.rules],
-        event=[event_of(event, numbers) for event in policy.events],
         consent=[
             policy_pb2.ConsentTerm(
                 category=one.category, max_days=one.max_days, each_drive=one.each_drive
@@ -127,12 +126,7 @@ def compile_policy(policy: PolicyText, dictionary: Dictionary, zones: bytes = b"
             for one in policy.consents
         ],
     )  # fmt: skip
-    if policy.recorder is not None:
-        wire.recorder.CopyFrom(recorder_of(policy.recorder))
-    if policy.camera is not None:
-        wire.camera.CopyFrom(camera_of(policy.camera, numbers, zones))
-    if policy.driving is not None:
-        wire.driving.CopyFrom(condition_of(policy.driving, numbers))
+    _add_clauses(wire, policy, numbers, zones)
     _check_places(policy, numbers)
     if len(numbers) > MAX_SIGNALS:
         raise PolicyError(f"{len(numbers)} signals", where=policy.dbc_where,
@@ -148,6 +142,28 @@ def compile_policy(policy: PolicyText, dictionary: Dictionary, zones: bytes = b"
         )  # fmt: skip
     read_policy(data)
     return data
+
+
+def _add_clauses(
+    wire: policy_pb2.Policy, policy: PolicyText, numbers: Numbers, zones: bytes
+) -> None:
+    """Add all that names signals or frames; signals are numbered as they are first named."""
+    mistakes = Mistakes()
+    for rule in policy.rules:
+        with mistakes.apart():
+            wire.collect.append(_collect(rule, numbers))
+    for event in policy.events:
+        with mistakes.apart():
+            wire.event.append(event_of(event, numbers))
+    if policy.recorder is not None:
+        wire.recorder.CopyFrom(recorder_of(policy.recorder))
+    if policy.camera is not None:
+        with mistakes.apart():
+            wire.camera.CopyFrom(camera_of(policy.camera, numbers, zones))
+    if policy.driving is not None:
+        with mistakes.apart():
+            wire.driving.CopyFrom(condition_of(policy.driving, numbers))
+    mistakes.end()
 
 
 def _check_places(policy: PolicyText, numbers: Numbers) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 from agent.pb import sealed_pb2
 from agent.policy.clauses import MAX_EVENTS, ConsentTerm, Recorder
 from agent.policy.load_checks import Claim, collect_objection
+from agent.policy.mistakes import Mistakes
 from agent.policy.model import MAX_RULES, RuleOf
 from agent.policy.quantities import frame_selector
 from agent.policy.table import Table, read_document
@@ -68,6 +69,16 @@ class PolicyText:
     driving: ConditionText | None
 
 
+@dataclass(slots=True)
+class _Clauses:
+    """What was read so far."""
+
+    rules: tuple[RuleText, ...] = ()
+    recorder: Recorder | None = None
+    events: tuple[EventText, ...] = ()
+    camera: CameraText | None = None
+
+
 def parse_policy(text: str, *, where: str) -> PolicyText:
     """Return what a policy text says.
 
@@ -76,14 +87,23 @@ def parse_policy(text: str, *, where: str) -> PolicyText:
         where: file name for errors.
 
     Raises:
-        PolicyError: with file and line, and the column in an expression.
+        PolicyError: with file and line, and the column in an expression; PolicyTextError: several.
     """
     top = read_document(text, where=where)
     top.check_keys(TOP_KEYS, ("policy", "version", "region", "not_after"))
     consents = _consents(top)
     asked = frozenset(one.category for one in consents)
     driving = read_condition(top, "driving") if top.has("driving") else None
-    recorder, camera = top.sub("recorder"), top.sub("camera")
+    clauses, mistakes = _Clauses(), Mistakes()
+    clauses.rules = _rules(top, asked, mistakes)
+    with mistakes.apart():
+        if (recorder := top.sub("recorder")) is not None:
+            clauses.recorder = read_recorder(recorder)
+    clauses.events = _events(top, mistakes)
+    with mistakes.apart():
+        if (camera := top.sub("camera")) is not None:
+            clauses.camera = read_camera(camera, consents=asked, driving=driving is not None)
+    mistakes.end()
     return PolicyText(
         name=top.text("policy", pattern=NAME),
         version=top.number("version", least=1, most=2**63 - 1),
@@ -92,10 +112,10 @@ def parse_policy(text: str, *, where: str) -> PolicyText:
         contact=top.text("contact", ""),
         dbc=top.texts("dbc"),
         dbc_where=top.where("dbc"),
-        rules=_rules(top, asked),
-        recorder=read_recorder(recorder) if recorder else None,
-        events=_events(top),
-        camera=read_camera(camera, consents=asked, driving=driving is not None) if camera else None,
+        rules=clauses.rules,
+        recorder=clauses.recorder,
+        events=clauses.events,
+        camera=clauses.camera,
         consents=consents,
         driving=driving,
     )
@@ -130,23 +150,25 @@ def _consents(top: Table) -> tuple[ConsentTerm, ...]:
     return tuple(terms.values())
 
 
-def _events(top: Table) -> tuple[EventText, ...]:
+def _events(top: Table, mistakes: Mistakes) -> tuple[EventText, ...]:
     events: dict[str, EventText] = {}
     for table in top.array("event", MAX_EVENTS):
-        event = read_event(table)
-        if event.id in events:
-            table.refuse("id", f"there are two events with the id '{event.id}'")
-        events[event.id] = event
+        with mistakes.apart():
+            event = read_event(table)
+            if event.id in events:
+                table.refuse("id", f"there are two events with the id '{event.id}'")
+            events[event.id] = event
     return tuple(events.values())
 
 
-def _rules(top: Table, asked: frozenset[str]) -> tuple[RuleText, ...]:
+def _rules(top: Table, asked: frozenset[str], mistakes: Mistakes) -> tuple[RuleText, ...]:
     rules: dict[str, RuleText] = {}
     for table in top.array("collect", MAX_RULES):
-        rule = _rule(table, asked)
-        if rule.id in rules:
-            table.refuse("id", f"there are two rules with the id '{rule.id}'")
-        rules[rule.id] = rule
+        with mistakes.apart():
+            rule = _rule(table, asked)
+            if rule.id in rules:
+                table.refuse("id", f"there are two rules with the id '{rule.id}'")
+            rules[rule.id] = rule
     return tuple(rules.values())
 
 

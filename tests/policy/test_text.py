@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.errors import PolicyError
+from agent.errors import PolicyError, PolicyTextError
 from agent.policy.quantities import duration_ns, duration_text, frame_selector, frame_selector_text
 from agent.policy.text import parse_policy
 from agent.toml_lines import Lines
-from tests.policy.making import HEAD, RULE
+from tests.policy.making import EXAMPLES, HEAD, RULE
 
 
 def with_line(old: str, new: str, more: str = "") -> str:
@@ -241,3 +241,19 @@ def test_an_id_of_eight_digits_has_29_bits():
     assert frame_selector("*:0x00000123").extended
     assert not frame_selector("*:0x123").extended
     assert frame_selector("*:0x18FEF1").extended
+
+
+def test_every_mistake_of_a_text_is_named_at_once():
+    text = (EXAMPLES / "cn-fleet.toml").read_text("utf-8")
+    for good, bad in (
+        ('category = "battery"', 'category = "batery"'), ('lane = "routine"', 'lane = "fast"'),
+        ("rate(VehicleSpeed", "rat(VehicleSpeed"), ('no_fix = "closed"', 'no_fix = "open"'),
+    ):  # fmt: skip
+        assert good in text
+        text = text.replace(good, bad, 1)
+    with pytest.raises(PolicyTextError) as found:
+        parse_policy(text, where="x.toml")
+    lines = [int(str(one).split(":")[1]) for one in found.value.each]
+    assert len(lines) == 3  # the first rule has two, and the first of them is named
+    assert lines == sorted(lines)
+    assert "2 more such lines" in str(found.value)

@@ -11,7 +11,7 @@ import click
 
 from agent.cli.common import json_option, print_json
 from agent.cli.policy.files import FILE, either_form
-from agent.errors import InlandError
+from agent.errors import InlandError, PolicyTextError
 
 _HEADINGS: Final = {
     "new": "newly kept",
@@ -41,11 +41,15 @@ def check(files: tuple[Path, ...], *, as_json: bool) -> None:
     for path in files:
         try:
             policy = either_form(path)
+        except PolicyTextError as error:
+            errors = [str(one) for one in error.each]
+            results.append({"file": str(path), "errors": errors, "advice": []})
+            continue
         except InlandError as error:
-            results.append({"file": str(path), "error": str(error), "advice": []})
+            results.append({"file": str(path), "errors": [str(error)], "advice": []})
             continue
         advice = advise(policy, now_ns=time.time_ns())
-        results.append({"file": str(path), "error": None, "advice": list(advice)})
+        results.append({"file": str(path), "errors": [], "advice": list(advice)})
         if not as_json:
             click.echo(
                 f"{path}: ok, {policy.name} version {policy.version}, {len(policy.rules)} rules, "
@@ -53,7 +57,7 @@ def check(files: tuple[Path, ...], *, as_json: bool) -> None:
             )
             for line in advice:
                 click.echo(f"  note: {line}")
-    refused = [one["error"] for one in results if one["error"]]
+    refused = [error for one in results for error in one["errors"]]
     if as_json:
         print_json({"ok": not refused, "files": results})
     for why in refused if not as_json else ():
