@@ -195,8 +195,9 @@ def test_holds_windows_and_consents_are_those_of_the_model():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_holds_windows_and_consents_in_many_more_worlds():
-    run(600)
+    run(300)
 
 
 def any_receipt_confirms(monkeypatch):
