@@ -27,6 +27,7 @@ from agent.policy.build import build_policy
 from agent.policy.store import install
 from agent.service.capture import CaptureProcess
 from agent.service.crew import Crew
+from tests.bench import loaded
 from tests.bench.measure import Figure, at_most, faster, left_out
 from tests.bench.reading import records
 from tests.bench.sealing import REGION, open_vault
@@ -50,10 +51,15 @@ def peak_mib(pid: int) -> float:
     return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
 
 
-def serial_bus() -> list[Figure]:
+def loaded_bus() -> list[Figure]:
+    """The same with a policy of 100 rules, 20 events, the black box and the camera gate."""
+    return serial_bus(loaded.policy(), "one full bus, 100 rules and 20 events, whole agent")
+
+
+def serial_bus(text: str = EVERYTHING, what: str = "one full bus, whole agent") -> list[Figure]:
     """A simulated car fills a 500 kbit/s bus over SLCAN; capture and uplink carry it home."""
     with tempfile.TemporaryDirectory() as folder, rig(Path(folder)) as made:
-        made.policy()
+        made.policy(text)
         link = made.folder / "can0"
         made.bus(name="can0", interface="slcan", channel=str(link), bitrate=500000)
         made.start("car", command=[
@@ -72,7 +78,7 @@ def serial_bus() -> list[Figure]:
         rate = (status["frames"]["received"] - frames) / passed
         note = f"{rate:,.0f} frames/s over a serial line; {status['frames']['lost']} lost"
         return [
-            at_most("one full bus, whole agent", sum(used), unit="% of a core", bar=5, note=note),
+            at_most(what, sum(used), unit="% of a core", bar=5, note=note),
             at_most("memory of uplink", peak_mib(pids[1]), unit="MiB", bar=32),
             Figure(
                 "memory of capture over SLCAN", peak_mib(pids[0]), "", 0.0, "MiB", 0.0, "none",
