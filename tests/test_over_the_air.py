@@ -86,6 +86,7 @@ def in_force(made: Rig) -> tuple[int | None, str]:
     return (status["policy"]["version"], status["policy"]["why"]) if status else (None, "")
 
 
+@pytest.mark.slow
 @needs_mosquitto
 @pytest.mark.timeout(170)
 def test_a_policy_changes_over_the_air_while_frames_flow_and_none_is_lost(tmp_path: Path):

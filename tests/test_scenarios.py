@@ -275,6 +275,7 @@ def samples(drive: Drive, payload: object) -> list[tuple[float, float]]:
     return list(zip(*found, strict=True)) if len(found[0]) == len(found[1]) else []
 
 
+@pytest.mark.slow
 def test_a_gate_that_ignores_its_zones_would_be_found(tmp_path: Path, monkeypatch):
     """The check above fails where zones protect nothing."""
     text, zones = sealed_fleet(tmp_path)
@@ -308,6 +309,7 @@ def test_without_a_fix_the_gate_closes_within_ten_seconds(tmp_path: Path):
     drive.vault.close()
 
 
+@pytest.mark.slow
 def test_a_coarse_track_is_no_finer_than_was_agreed_to(tmp_path: Path):
     """Precision is applied before anything is stored: 1 km and a minute."""
     drive = Drive(tmp_path, fleet())

@@ -331,7 +331,7 @@ def test_a_receipt_that_names_a_bundle_brings_a_question_at_once(
     broker = HostileBroker(good, Script(on_publish=receipt))
     with broker, running(make_uplink(pki, broker.port, capture)):
         assert broker.wait(lambda: len(questions(broker)) == 1)
-        assert not capture.pending
+        assert broker.wait(lambda: not capture.pending)
     assert questions(broker) == [PolicyQuestion(bundle=bytes(32))]
 
 
