@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +13,6 @@ from agent.errors import PolicyError, SealError
 from agent.pb import delivery_pb2, policy_pb2, zones_pb2
 from agent.policy import store
 from agent.policy.compiled import read_policy
-from agent.policy.expression import ExpressionError, parse
 from agent.policy.rehearsal import rehearse
 from agent.policy.rollout import takes_part
 from agent.policy.terms import terms
@@ -61,6 +58,12 @@ def test_zones_of_the_vectors_are_what_we_would_write_and_read() -> None:
         open_zones(SEALED, KEY, "urn:inland:region:eu")
 
 
+def taken(files: dict[str, bytes]) -> dict[str, bytes]:
+    """What each car takes, by the stranger's reading."""
+    offers = policies.targets(files, CARD, NOW)
+    return {car: policies.chosen(files, offers, GROUP, car) for car in CARS}
+
+
 def take(folder: Path, vehicle: str) -> Outcome:
     """Let the agent take what the stranger reads."""
     return update(
@@ -70,18 +73,16 @@ def take(folder: Path, vehicle: str) -> Outcome:
 
 
 def test_the_stranger_takes_the_policy_that_the_agent_takes(tmp_path: Path) -> None:
-    files = policies.bundle(WHOLE, DIGEST)
-    offers = policies.targets(files, CARD, NOW)
-    taken = {car: policies.chosen(files, offers, GROUP, car) for car in CARS}
-    assert {data.hex() for data in taken.values()} == set(VECTORS["policies"].values())
+    found = taken(policies.bundle(WHOLE, DIGEST))
+    assert {data.hex() for data in found.values()} == set(VECTORS["policies"].values())
     for car in CARS:
         part = takes_part(car, version=8, percent=make_policy.PERCENT)
-        assert taken[car].hex() == VECTORS["policies"]["8" if part else "7"]
-    for car in (CARS[0], next(car for car in CARS if taken[car] != taken[CARS[0]])):
+        assert found[car].hex() == VECTORS["policies"]["8" if part else "7"]
+    for car in (CARS[0], next(car for car in CARS if found[car] != found[CARS[0]])):
         folder = tmp_path / car
         folder.mkdir()
         assert take(folder, car).changed
-        assert store.active(folder) == taken[car]
+        assert store.active(folder) == found[car]
 
 
 def test_an_altered_bundle_is_refused() -> None:
@@ -94,8 +95,7 @@ def test_an_altered_bundle_is_refused() -> None:
         later = data.replace(b'"expires":"2', b'"expires":"3') if "json" in name else data[:-1]
         changed = files | {name: later}
         with pytest.raises(stranger.FormatError):
-            offers = policies.targets(changed, CARD, NOW)
-            [policies.chosen(changed, offers, GROUP, car) for car in CARS]
+            taken(changed)
 
 
 @pytest.mark.parametrize(("days", "what"), [(31, "timestamp"), (400, ""), (2000, "root")])
@@ -143,3 +143,17 @@ def test_the_stranger_reads_what_the_policy_says() -> None:
     assert ours.driving is not None
     assert [name for name, _ in ours.driving.terms] == list(meant)
     assert policies.terms(policy, "location.track") == terms(ours, "location.track").digest
+
+
+def test_fields_of_the_document_are_those_of_the_schema() -> None:
+    """What travels or is sealed: every field, by name and number."""
+    wire = (delivery_pb2.PolicyBundle, delivery_pb2.PolicyQuestion, delivery_pb2.PolicyChunk)
+    for message in wire:
+        [line] = [text for text in FORMAT.split("\n") if f"- `{message.DESCRIPTOR.name}`:" in text]
+        for field in message.DESCRIPTOR.fields:
+            assert f"{field.number} {field.name}" in line
+    for field in zones_pb2.ZoneTable.DESCRIPTOR.fields:
+        assert f"\n| {field.number} {field.name} |" in FORMAT
+    told = FORMAT.split("The other fields of `Policy`")[1].split("### Rules")[0]
+    for field in policy_pb2.Policy.DESCRIPTOR.fields:
+        assert f"{field.number} {field.name}" in told or field.name == "dictionary"
