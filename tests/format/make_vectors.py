@@ -17,7 +17,7 @@ from agent.pb import delivery_pb2, ledger_pb2, record_pb2, sealed_pb2
 from agent.pb.moment_pb2 import CLOCK_REGION, Moment
 from agent.vault import checkpoint, columns, keys, receipts, tree
 from agent.vault.segment import Draft, encode_payload
-from tests.format import sealing
+from tests.format import make_policy, sealing
 
 VECTORS = Path(__file__).with_name("vectors")
 START = 1_795_000_000 * 10**9
@@ -354,8 +354,10 @@ def record_vectors() -> dict[str, object]:
         kid=keys.kid(key.public_key().public_bytes_raw()),
         signature=key.sign(receipts.PREFIX + receipt),
     )
+    payload = encode_payload(draft, salt=SALT, boot_id=BOOT)
     return {
-        "payload": encode_payload(draft, salt=SALT, boot_id=BOOT).hex(),
+        "payload": payload.hex(),
+        "segment": sealing.seal_segment(SECRET, payload, index=12, step=2, lane=1).hex(),
         "records": [record.SerializeToString(deterministic=True).hex() for record in records],
         "incident": entry.SerializeToString(deterministic=True).hex(),
         "receipt": signed.SerializeToString(deterministic=True).hex(),
@@ -375,6 +377,8 @@ def main() -> None:
     VECTORS.mkdir(exist_ok=True)
     if not (VECTORS / "sealed.json").exists():  # HPKE is random: what is there stays
         write("sealed", sealed_vectors())
+    if not (VECTORS / "policy.json").exists():  # a region's keys are random as well
+        write("policy", make_policy.policy_vectors())
     write("columns", column_vectors())
     write("ledger", ledger_vectors())
     write("records", record_vectors())

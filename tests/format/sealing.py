@@ -82,11 +82,11 @@ def seal_session(
 
 
 def seal_segment(
-    secret: bytes, payload: bytes, *, index: int = 3, step: int = 0, aead: int = 1
+    secret: bytes, payload: bytes, *, index: int = 3, step: int = 0, aead: int = 1, lane: int = 2
 ) -> bytes:
     """Return a sealed segment of the session above."""
     header = SegmentHeader(
-        log=LOG, index=index, session=SESSION, step=step, epoch=1, lane=2, policy=b"policy-8"
+        log=LOG, index=index, session=SESSION, step=step, epoch=1, lane=lane, policy=b"policy-8"
     )
     prefix = framed(b"iSG1", header.SerializeToString())
     chain = secret

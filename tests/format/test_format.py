@@ -20,7 +20,8 @@ from agent.pb import ledger_pb2
 from agent.pb.delivery_pb2 import CheckpointUpload
 from agent.pb.policy_pb2 import Signal
 from agent.pb.record_pb2 import CameraRecord, EventRecord, Record, Value
-from agent.region import KEYS
+from agent.policy.expression import ExpressionError, parse, text_of
+from agent.region import KEYS, OPTIONAL
 from agent.station.examine import Vehicle
 from agent.station.receive import Signer
 from agent.station.store import Store
@@ -37,6 +38,7 @@ COLUMNS = json.loads((HERE / "vectors" / "columns.json").read_text("ascii"))
 SEALED = json.loads((HERE / "vectors" / "sealed.json").read_text("ascii"))
 LEDGER = json.loads((HERE / "vectors" / "ledger.json").read_text("ascii"))
 RECORDS = json.loads((HERE / "vectors" / "records.json").read_text("ascii"))
+POLICY = json.loads((HERE / "vectors" / "policy.json").read_text("ascii"))
 SECRET = bytes(range(32))
 PRIVATES = {r.kid: r.private for r in (sealing.REGION, sealing.OWNER)}
 
@@ -167,7 +169,7 @@ def test_physical_values(raw: int, signal: Signal, value: float) -> None:
 def test_the_stranger_knows_nothing_of_us() -> None:
     for name, most in (
         ("stranger.py", 200), ("stranger_notes.py", 120), ("stranger_records.py", 80),
-        ("hpke.py", 60),
+        ("stranger_policy.py", 160), ("hpke.py", 60),
     ):  # fmt: skip
         text = (HERE / name).read_text("utf-8")
         assert sum(bool(line.strip()) for line in text.splitlines()) <= most
@@ -181,7 +183,7 @@ def test_the_example_of_the_document_is_the_vector() -> None:
     text = FORMAT.read_text("utf-8")
     blocks = re.findall(r"```hex\n(.*?)```", text, re.DOTALL)
     assert len(blocks) >= 7
-    known = json.dumps([COLUMNS[0], SEALED, LEDGER, RECORDS])
+    known = json.dumps([COLUMNS[0], SEALED, LEDGER, RECORDS, POLICY])
     for block in blocks:
         digits = "".join(re.sub(r"(;.*)|\s", "", line) for line in block.splitlines())
         assert digits
@@ -209,7 +211,25 @@ def test_figures_of_the_document_are_those_of_the_vectors() -> None:
 def test_the_region_card_of_the_document_has_the_keys_that_are_read() -> None:
     section = FORMAT.read_text("utf-8").split("The **region card**")[1].split("The **bundle**")[0]
     named = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
-    assert tuple(re.findall(r"`(\w+)`", " ".join(named))) == KEYS
+    assert tuple(re.findall(r"`(\w+)`", " ".join(named))) == KEYS + OPTIONAL
+
+
+def test_expressions_of_the_document_are_those_that_are_read() -> None:
+    """Each example is read, and means what its remark says, or is refused at the column named."""
+    [block] = re.findall(r"```expression\n(.*?)```", FORMAT.read_text("utf-8"), re.DOTALL)
+    refused = 0
+    for line in block.splitlines():
+        example, remark = (part.strip() for part in line.split(";"))
+        if column := re.match(r"column (\d+): ", remark):
+            refused += 1
+            with pytest.raises(ExpressionError) as error:
+                parse(example)
+            assert error.value.column == int(column[1])
+        elif remark.startswith("("):
+            assert parse(example) == parse(remark)
+        else:
+            assert parse(text_of(parse(example))) == parse(example)
+    assert refused == 4
 
 
 def test_the_notes_of_the_document_are_the_vectors() -> None:
@@ -252,7 +272,10 @@ def test_the_records_of_the_vectors_are_what_we_would_write_and_read() -> None:
 
 
 def test_the_stranger_reads_records() -> None:
-    payload = stranger.parse(bytes.fromhex(RECORDS["payload"]))
+    session = stranger.Session(bytes.fromhex(SEALED["sessions"]["region"]), keys(["region"]))
+    opened = session.open(bytes.fromhex(RECORDS["segment"]), 12)
+    assert opened.hex() == RECORDS["payload"]
+    payload = stranger.parse(opened)
     event, camera = stranger_records.records(payload)
     start = make_vectors.START
     assert event == {
