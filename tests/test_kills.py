@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from agent.pb.ledger_pb2 import Entry
+from agent.policy import probation
 from tests.rig import Rig, needs_mosquitto, rig, wait_for
 
 KILLS = 10
@@ -149,6 +150,8 @@ def test_killed_capture_loses_only_what_was_open(tmp_path: Path):
             write_log(made, run, 60 * RATE)
             start(made, "capture")
             wait_for(lambda: (s := made.status()) and s["segments"] > 0, 60, "first segment")
+            # As if it were long in force: else the third death would put the policy back.
+            probation.proven(made.car / "state" / "policy")
             pause.wait(rng.uniform(0, 2))
             status = made.status()
             sealed.append(status["segments"] if status else 1)
