@@ -69,6 +69,7 @@ PURE = {
     "agent/policy/expression.py",
     "agent/policy/grammar.py",
     "agent/policy/items.py",
+    "agent/policy/j1939.py",
     "agent/policy/load_checks.py",
     "agent/policy/masks.py",
     "agent/policy/meaning.py",

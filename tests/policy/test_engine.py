@@ -123,10 +123,7 @@ def check_watched(rng: Random) -> None:
 def sample_of(policy: Policy, point: SignalSelector, row) -> int | None:
     layout = policy.layouts[point.signal]
     flags = int(row["flags"])
-    same = (layout.arbitration_id, layout.extended) == (
-        int(row["arbitration_id"]), bool(flags & EXTENDED)
-    )  # fmt: skip
-    if not same or flags & (ERROR | REMOTE):
+    if not making.carries(layout, int(row["arbitration_id"]), flags):
         return None
     if point.channel not in ("*", making.NAMES[row["channel"]]):
         return None
