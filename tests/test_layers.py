@@ -83,6 +83,7 @@ PURE = {
     "agent/policy/quantities.py",
     "agent/policy/rehearsal.py",
     "agent/policy/rollout.py",
+    "agent/policy/seen.py",
     "agent/policy/signals.py",
     "agent/policy/table.py",
     "agent/policy/terms.py",

@@ -76,6 +76,15 @@ def widest(arbitration_id: int) -> int:
     return PRIORITY | destination_bits(arbitration_id) | SOURCE
 
 
+def words(layout: SignalLayout) -> str:
+    """Return what a signal with free bits is found by: `PGN F004 from any source`."""
+    number, free = layout.arbitration_id, layout.free_bits
+    told = f"PGN {group_number(number):04X} from "
+    told += "any source" if free & SOURCE else f"source {number & SOURCE:02X}"
+    addressed = destination_bits(number) & ~free
+    return told + (f" to {number >> 8 & 0xFF:02X}" if addressed else "")
+
+
 def carriers(layouts: Sequence[SignalLayout]) -> list[int]:
     """Return a number for the frame of each signal: the same if one frame can hold both.
 
