@@ -1,7 +1,7 @@
 """`policy simulate` on J1939 buses: signals are found by parameter group, as by hand.
 
-By hand: cantools takes ids apart and decodes each frame; the rest is as in test_drives.py. A DBC file
-names a group with the source address FE and a priority; on the bus it has others.
+By hand: cantools takes ids apart and decodes each frame; the rest is as in test_drives.py. A DBC
+file names a group with the source address FE and a priority; on the bus it has others.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ def made_up(folder: Path) -> tuple[Path, list[tuple[int, int, bytes]]]:
     for at in range(9000):
         stamp = 1_700_000_000 * S + at * 10 * MS
         turns = int(8 * (1200 + 900 * np.sin(at / 700)))
-        identifier = (0x0CF00400, 0x18F00400, 0x0CF00500, 0x1CF00400)[at % 4]  # F005 is the neighbour
+        identifier = (0x0CF00400, 0x18F00400, 0x0CF00500, 0x1CF00400)[
+            at % 4
+        ]  # F005 is the neighbour
         if at % 300 == 17:
             identifier, turns = 0x0CF00403, 0
         data = bytes((0xF0, 0xFF, 0x7D)) + turns.to_bytes(2, "little") + bytes(3)
@@ -215,10 +217,8 @@ def test_the_events_of_an_nmea_2000_bus_are_those_found_by_hand(tmp_path: Path):
     one = edges(clock_at, (clock > 1600) & (clock < 80_000))
     assert simulated(tmp_path, alone, log, {"clock": whens["clock"]}) == {"clock": one}
     assert len(one) == 1 < len(expected["clock"])
-    assert notes(tmp_path, file, log, "Clock > 1600") == [
-        "SystemTime = PGN 1F010 from any source: came from 03, 4A, 96 on can1; "
-        "their samples are one stream"
-    ]
+    (note,) = notes(tmp_path, file, log, "Clock > 1600")
+    assert note.startswith("SystemTime = PGN 1F010 from any source: came from 03, 4A, 96 on can1")
     assert notes(tmp_path, alone, log, "Clock > 1600") == []
 
 
