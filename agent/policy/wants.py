@@ -18,7 +18,7 @@ Pure but for what it remembers of the last samples and what it counts. One threa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -156,19 +156,11 @@ class Sampler:
         self._fresh[:] = 0
         rows, slots = self._carriers(batch)
         pieces: list[list[SignalBatch]] = [[] for _ in range(self._outputs)]
-        totals = np.cumsum(self._count[slots])
-        begin = 0
-        while begin < len(rows):
-            done = int(totals[begin - 1]) if begin else 0
-            end = int(np.searchsorted(totals, done + PAIRS_AT_ONCE, side="right"))
-            end = max(end, begin + 1)
-            if end < len(rows):  # a frame's samples stay in one pass
-                end = int(np.searchsorted(rows, rows[end - 1], side="right"))
-            samples, bounds = self._pass(batch, rows[begin:end], slots[begin:end])
+        for part in _passes(rows, np.cumsum(self._count[slots])):
+            samples, bounds = self._pass(batch, rows[part], slots[part])
             for output, mine in enumerate(pieces):
                 if bounds[output] < bounds[output + 1]:
                     mine.append(samples[bounds[output] : bounds[output + 1]])
-            begin = end
         nothing = np.zeros(0, SIGNAL)
         return [
             nothing if not mine else mine[0] if len(mine) == 1 else np.concatenate(mine)
@@ -279,6 +271,24 @@ class Sampler:
         samples["signal"] = label[once]
         samples["raw"] = raw[once]
         return samples, np.searchsorted(output[once], np.arange(self._outputs + 1))
+
+
+def _passes(rows: Ints, pairs: Ints) -> Iterator[slice]:
+    """Cut carriers into passes of bounded size; those of one frame stay together.
+
+    Args:
+        rows: of the carriers; they rise, or stay.
+        pairs: (frame, want) pairs up to and with each carrier.
+    """
+    begin = done = 0
+    while begin < len(rows):
+        end = len(rows)
+        if pairs[-1] - done > PAIRS_AT_ONCE:
+            end = int(np.searchsorted(pairs, done + PAIRS_AT_ONCE, side="right"))
+            end = int(np.searchsorted(rows, rows[max(end - 1, begin)], side="right"))
+            done = int(pairs[end - 1])
+        yield slice(begin, end)
+        begin = end
 
 
 def _merged(rows: Ints, slots: Ints, wide: Ints, more: Sequence[Ints]) -> tuple[Ints, Ints]:
