@@ -6,6 +6,7 @@ file names a group with the source address FE and a priority; on the bus it has 
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cantools.database.can import Message
 from click.testing import CliRunner
 
 from agent.cli.policy import command
+from tests.rig import EVERYTHING, needs_mosquitto, rig
 from tests.test_drives import (
     DATA,
     EVENT,
@@ -132,6 +134,43 @@ def test_a_group_is_found_from_any_source_or_from_the_one_that_is_named(tmp_path
     assert [len(stamps) for stamps in expected.values()] == {
         0xFE: [7, 0, 27, 2], 0x00: [2, 2, 2, 2], 0x03: [0, 0, 0, 1],
     }[source]  # fmt: skip
+
+
+def test_groups_and_their_sources_are_told(tmp_path: Path):
+    log, _ = made_up(tmp_path)
+    policy = tmp_path / "told.toml"
+    for source, group, came in (
+        (0xFE, "EEC1 = PGN F004 from any source", "came from 00, 03 on can0; their samples are"),
+        (0x11, "EEC1 = PGN F004 from source 11", "came only from 00, 03 on can0"),
+    ):
+        file = dbc(tmp_path, engine=0x18F00400 | source)
+        text = POLICY.format(dbc=file) + EVENT.format(name="e", when="EngineSpeed > 1 for 60s")
+        policy.write_text(text, "utf-8")
+        check = CliRunner().invoke(command, ["check", str(policy)]).output
+        assert f"  found by J1939 group: {group}\n" in check
+        checked = json.loads(CliRunner().invoke(command, ["check", str(policy), "--json"]).output)
+        assert checked["files"][0]["groups"] == [group]
+        told = CliRunner().invoke(command, ["simulate", str(policy), str(log)]).output
+        assert f"note: {group}: {came}" in told
+        assert ("never on the bus: EEC1.EngineSpeed" in told) is (source == 0x11)
+
+
+@needs_mosquitto
+@pytest.mark.timeout(170)
+def test_the_region_opens_what_every_source_said(tmp_path: Path):
+    log, frames = made_up(tmp_path)
+    file = dbc(tmp_path)
+    at, speed = GroupHand(file, frames)("EngineSpeed")
+    text = EVERYTHING.replace('frames = ["*:*"]', 'signals = ["EngineSpeed"]')
+    with rig(tmp_path) as made:
+        made.policy(text.replace("\n\n[[", f'\ndbc = ["{file}"]\n\n[[', 1))
+        made.play(log)
+        out = tmp_path / "opened.csv"
+        made.inland("station", "open", str(made.region), "--vehicle", made.vehicle,
+                    "--signals", str(out))  # fmt: skip
+        rows = list(csv.DictReader(out.read_text("utf-8").splitlines()))
+    assert [float(row["value"]) for row in rows] == speed.tolist()
+    assert [round(float(row["unix"]) * 1e6) for row in rows] == (at // 1000).tolist()
 
 
 @needs_data
