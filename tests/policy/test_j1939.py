@@ -18,7 +18,14 @@ from agent.pb import policy_pb2
 from agent.policy import j1939
 from agent.policy.advice import advise
 from agent.policy.build import build_text
-from agent.policy.clauses import Condition, EventRule, FrameSelector, SignalSelector
+from agent.policy.clauses import (
+    Camera,
+    Condition,
+    EventRule,
+    FrameSelector,
+    Position,
+    SignalSelector,
+)
 from agent.policy.compiled import read_policy
 from agent.policy.diff import diff
 from agent.policy.engine import Engine
@@ -212,6 +219,23 @@ def test_who_has_not_said_it_is_advised(tmp_path):
     (note,) = [one for one in advise(built(tmp_path, [EEC1], default=""), now_ns=0) if "FE" in one]
     assert note.startswith("M0 is looked for under 0x0CF004FE alone")
     assert not [one for one in advise(built(tmp_path, [EEC1]), now_ns=0) if "FE" in one]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "told"),
+    [(0x0CFEF31C, 0x0CFEF31C, True), (0, 0x00FEF300, True), (0x18FEF400, 0x1BFFFFFF, False)],
+)
+def test_raw_frames_that_carry_the_position_of_any_source_are_told(first, last, told):
+    policy = compiled(layout(0x18FEF3FE), layout(0x18FEF3FE, start=8))
+    halves = SignalSelector("*", 0), SignalSelector("*", 1)
+    position = Position(*halves, halves[0], Condition("x", (("x", halves[0]),)))
+    raw = dataclasses.replace(
+        policy.rules[0], signals=(),
+        frames=(FrameSelector("*", first, last, extended=True, every_id=False),),
+    )  # fmt: skip
+    camera = Camera(0, 1, None, position, b"x", 500, 0, 0, 0, 0, WHY)
+    notes = advise(dataclasses.replace(policy, rules=(raw,), camera=camera), now_ns=0)
+    assert any("carry the position" in one for one in notes) is told
 
 
 # --- the form, and what else looks at ids -----------------------------------------------------
