@@ -16,6 +16,7 @@ import cantools
 import numpy as np
 import numpy.typing as npt
 import pytest
+from cantools.database.can import Message
 from click.testing import CliRunner
 
 from agent.cli.policy import command
@@ -55,13 +56,20 @@ class Hand:
 
     def __init__(self, dbc: Path, frames: list[tuple[int, int, bytes]]) -> None:
         self._found: dict[str, list[tuple[int, float]]] = {}
-        database = cantools.database.load_file(dbc, strict=False)
-        known = {message.frame_id: message for message in database.messages}
+        messages = cantools.database.load_file(dbc, strict=False).messages
+        known: dict[int, list[Message]] = {}
         for stamp, identifier, data in frames:
-            if identifier in known:
-                said = known[identifier].decode(data, decode_choices=False, allow_truncated=True)
+            if identifier not in known:
+                known[identifier] = [one for one in messages if self.is_in(identifier, one)]
+            for message in known[identifier]:
+                said = message.decode(data, decode_choices=False, allow_truncated=True)
                 for name, value in said.items():
                     self._found.setdefault(name, []).append((stamp, float(value)))
+
+    @staticmethod
+    def is_in(identifier: int, message: Message) -> bool:
+        """Whether a frame of this id holds the signals of a message."""
+        return identifier == message.frame_id
 
     def __call__(self, name: str) -> tuple[Stamps, Values]:
         rows = self._found[name]

@@ -80,20 +80,22 @@ class Signal(_message.Message):
     def __init__(self, name: _Optional[str] = ..., message: _Optional[str] = ..., unit: _Optional[str] = ..., factor: _Optional[float] = ..., offset: _Optional[float] = ..., kind: _Optional[_Union[Signal.Kind, str]] = ..., choices: _Optional[_Mapping[int, str]] = ...) -> None: ...
 
 class Decode(_message.Message):
-    __slots__ = ("id", "extended", "start", "bits", "big_endian", "mux")
+    __slots__ = ("id", "extended", "start", "bits", "big_endian", "mux", "free_bits")
     ID_FIELD_NUMBER: _ClassVar[int]
     EXTENDED_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     BITS_FIELD_NUMBER: _ClassVar[int]
     BIG_ENDIAN_FIELD_NUMBER: _ClassVar[int]
     MUX_FIELD_NUMBER: _ClassVar[int]
+    FREE_BITS_FIELD_NUMBER: _ClassVar[int]
     id: int
     extended: bool
     start: int
     bits: int
     big_endian: bool
     mux: _containers.RepeatedCompositeFieldContainer[Mux]
-    def __init__(self, id: _Optional[int] = ..., extended: _Optional[bool] = ..., start: _Optional[int] = ..., bits: _Optional[int] = ..., big_endian: _Optional[bool] = ..., mux: _Optional[_Iterable[_Union[Mux, _Mapping]]] = ...) -> None: ...
+    free_bits: int
+    def __init__(self, id: _Optional[int] = ..., extended: _Optional[bool] = ..., start: _Optional[int] = ..., bits: _Optional[int] = ..., big_endian: _Optional[bool] = ..., mux: _Optional[_Iterable[_Union[Mux, _Mapping]]] = ..., free_bits: _Optional[int] = ...) -> None: ...
 
 class Mux(_message.Message):
     __slots__ = ("start", "bits", "big_endian", "range")

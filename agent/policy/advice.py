@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from agent.pb import sealed_pb2
 from agent.policy.clauses import FrameSelector
 from agent.policy.items import items
+from agent.policy.j1939 import NULL, SOURCE, spans
 from agent.policy.model import Policy, SignalLayout
 
 SOON_NS = 30 * 86_400 * 10**9
@@ -22,7 +23,10 @@ def advise(policy: Policy, *, now_ns: int) -> tuple[str, ...]:
         policy: checked.
         now_ns: ns since the Unix epoch.
     """
-    return (*_whole(policy, now_ns), *_events(policy), *_places(policy), *_owners(policy))
+    return (
+        *_whole(policy, now_ns), *_events(policy), *_places(policy), *_nobody(policy),
+        *_owners(policy),
+    )  # fmt: skip
 
 
 def _whole(policy: Policy, now_ns: int) -> Iterator[str]:
@@ -74,8 +78,24 @@ def _places(policy: Policy) -> Iterator[str]:
 def _carries(frames: FrameSelector, layout: SignalLayout) -> bool:
     if frames.every_id:
         return True
-    inside = frames.first_id <= layout.arbitration_id <= frames.last_id
-    return inside and frames.extended == layout.extended
+    return frames.extended == layout.extended and any(
+        frames.first_id <= last and first <= frames.last_id
+        for first, last in spans(layout.arbitration_id, layout.free_bits)
+    )
+
+
+def _nobody(policy: Policy) -> Iterator[str]:
+    """Find J1939 messages that the DBC file does not call so."""
+    named = {
+        (info.message, layout.arbitration_id)
+        for info, layout in zip(policy.signals, policy.layouts, strict=True)
+        if layout.extended and not layout.free_bits and layout.arbitration_id & SOURCE == NULL
+    }
+    for message, number in sorted(named):
+        yield (
+            f"{message} is looked for under 0x{number:08X} alone, and in J1939 no frame has the "
+            "source address FE: if it is J1939, say VFrameFormat J1939PG in the DBC file"
+        )
 
 
 def _owners(policy: Policy) -> Iterator[str]:

@@ -159,7 +159,7 @@ def decode_of(found: Found) -> policy_pb2.Decode:
     layout = found.layout
     return policy_pb2.Decode(
         id=layout.arbitration_id, extended=layout.extended, start=layout.start, bits=layout.bits,
-        big_endian=layout.big_endian,
+        big_endian=layout.big_endian, free_bits=layout.free_bits,
         mux=[
             policy_pb2.Mux(
                 start=one.start, bits=one.bits, big_endian=one.big_endian,

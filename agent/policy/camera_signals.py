@@ -22,6 +22,7 @@ import numpy.typing as npt
 from agent.frames import SignalBatch
 from agent.policy.clauses import Position, SignalSelector
 from agent.policy.conditions import Conditions
+from agent.policy.j1939 import carriers
 from agent.policy.model import Policy, watch_points
 from agent.policy.physical import physical
 from agent.policy.signals import Bools, Ints
@@ -85,8 +86,7 @@ class CameraSignals:
         wanted = {self._latitude, self._longitude, *self._trigger[:1]} - {NONE}
         self._is_wanted: Bools = np.array([n in wanted for n in range(len(self._points))], np.bool_)
         layouts = [policy.layouts[point.signal] for point in self._points]
-        ids = [one.arbitration_id | one.extended << 29 for one in layouts]
-        self._carrier: Ints = np.array(ids, np.int64)  # the frame that a watch point is in
+        self._carrier: Ints = np.array(carriers(layouts), np.int64)  # the frame of a watch point
         self._fix = _Fix(policy, place, policy.camera.no_fix_ns)
         self._speed: tuple[int, float] | None = None  # when, m/s
         self._halves: dict[int, tuple[int, float]] = {}  # latitude and longitude: when, degrees

@@ -15,7 +15,6 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from google.protobuf.message import DecodeError, Message
@@ -44,6 +43,7 @@ from agent.policy.compiled_values import (
     signal_selector,
     text,
 )
+from agent.policy.j1939 import same_bits
 from agent.policy.load_checks import (
     Claim,
     collect_objection,
@@ -62,12 +62,10 @@ from agent.policy.model import (
     MIN_EVERY_NS,
     MIN_FLUSH_NS,
     MIN_KEEP_S,
-    UNSIGNED,
     Policy,
     Rule,
     RuleOf,
     SignalInfo,
-    SignalLayout,
     rule_set_of,
     watch_points,
 )
@@ -255,9 +253,11 @@ def _check_together(policy: Policy) -> None:
 def _check_places(policy: Policy) -> None:
     """Refuse what would keep a place under another name than a place's."""
     named = [one for rule in policy.rules if is_place(rule.category) for one in rule.signals]
-    places = {_bits(policy, one) for one in named if is_degrees(policy.signals[one.signal].unit)}
+    places = {
+        policy.layouts[one.signal] for one in named if is_degrees(policy.signals[one.signal].unit)
+    }
     if policy.camera is not None and (position := policy.camera.position) is not None:
-        places |= {_bits(policy, one) for one in (position.latitude, position.longitude)}
+        places |= {policy.layouts[one.signal] for one in (position.latitude, position.longitude)}
     kept = [
         (f"rule '{rule.id}'", rule.signals) for rule in policy.rules if not is_place(rule.category)
     ]
@@ -266,14 +266,9 @@ def _check_places(policy: Policy) -> None:
         kept.append((f"event '{event.id}'", terms + event.snapshot))
     for where, selectors in kept:
         for one in selectors:
-            if _bits(policy, one) in places:
+            if any(same_bits(policy.layouts[one.signal], place) for place in places):
                 info = policy.signals[one.signal]
                 refuse(place_objection(f"{info.message}.{info.name}"), where)
-
-
-def _bits(policy: Policy, selector: SignalSelector) -> SignalLayout:
-    """Return where a signal stands, whatever kind of number it is said to be."""
-    return replace(policy.layouts[selector.signal], kind=UNSIGNED)
 
 
 def _check_ids(rules: Sequence[Rule]) -> None:

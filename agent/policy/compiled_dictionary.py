@@ -10,6 +10,7 @@ from typing import Final
 
 from agent.pb import policy_pb2
 from agent.policy.compiled_values import in_range, one_of, refusal, text
+from agent.policy.j1939 import is_free
 from agent.policy.model import (
     FLOAT32,
     FLOAT64,
@@ -58,6 +59,7 @@ def read_layout(wire: policy_pb2.Decode, kind: int, where: str) -> SignalLayout:
         PolicyError: beyond a frame, or of another width than its kind.
     """
     in_range(wire.id, 0, MAX_EXTENDED if wire.extended else MAX_STANDARD, f"{where}: id")
+    _check_free(wire, where)
     _field(wire.start, wire.bits, wire.big_endian, where)
     width = {FLOAT32: 32, FLOAT64: 64}.get(kind, wire.bits)
     if wire.bits != width:
@@ -71,7 +73,17 @@ def read_layout(wire: policy_pb2.Decode, kind: int, where: str) -> SignalLayout:
         big_endian=wire.big_endian,
         kind=kind,
         mux=tuple(_mux(one, f"{where}: mux") for one in wire.mux),
+        free_bits=wire.free_bits,
     )
+
+
+def _check_free(wire: policy_pb2.Decode, where: str) -> None:
+    """Refuse free bits but J1939's, and a second way to write the same id."""
+    wide = wire.extended and is_free(wire.free_bits, wire.id)
+    if wire.free_bits and not wide:
+        raise refusal(f"{where}: free_bits", f"{wire.free_bits:#x} are not those of a J1939 id")
+    if wire.id & wire.free_bits:
+        raise refusal(f"{where}: free_bits", "are set in the id", "build it again")
 
 
 def _field(start: int, bits: int, big_endian: bool, where: str) -> None:

@@ -5,6 +5,9 @@ The only file that imports cantools; it runs where policies are built, never in 
 - A file is read as UTF-8, GBK or cp1252, whichever it is (`decode_text`).
 - Overlapping signals and signals beyond their message are no reason to refuse a file, since real
   ones have them; a signal that is named must lie within 64 bytes.
+- A message is J1939 if its frame format says so (VFrameFormat J1939PG, its own or the file's
+  default), or the file does (ProtocolType J1939) and the message has no format of its own. Its id
+  then stands for a parameter group (`j1939.py`). A source address alone says nothing.
 - A name cut to 32 characters in a multiplexer's place (old tools do that) finds its signal.
 - A file that cannot be read ends in one PolicyError with the line.
 """
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import ConfigError, PolicyError
+from agent.policy.j1939 import free_bits, group_number
 from agent.policy.model import (
     FLOAT32,
     FLOAT64,
@@ -56,6 +60,7 @@ class _Candidate:
     file: str
     message: Any  # cantools objects carry no types
     signal: Any
+    free_bits: int = 0  # of the id
 
     @property
     def text(self) -> str:
@@ -77,9 +82,14 @@ class Dictionary:
         self._files = [path.name for path in paths]
         self._by_name: dict[str, list[_Candidate]] = defaultdict(list)
         for path in paths:
-            for message in load_dbc(path).messages:
+            database = load_dbc(path)
+            groups = _groups(database)
+            for message in database.messages:
+                number, free = message.frame_id, 0
+                if _is_j1939(database, message):
+                    free = free_bits(number, groups[group_number(number)])
                 for signal in message.signals:
-                    self._by_name[signal.name].append(_Candidate(path.name, message, signal))
+                    self._by_name[signal.name].append(_Candidate(path.name, message, signal, free))
 
     def find(self, message: str, name: str, *, where: str) -> Found:
         """Return the one signal of a name.
@@ -210,6 +220,29 @@ def _malformed(path: Path, text: str, reason: str) -> PolicyError:
     return PolicyError(f"malformed DBC: {' '.join(reason.split())[:300].rstrip('.')}", where=place)
 
 
+def _groups(database: Any) -> dict[int, list[int]]:
+    """Return the ids of a file's J1939 messages by parameter group."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for message in database.messages:
+        if _is_j1939(database, message):
+            groups[group_number(message.frame_id)].append(message.frame_id)
+    return groups
+
+
+def _is_j1939(database: Any, message: Any) -> bool:
+    """Return whether a message's id stands for a parameter group."""
+    if not message.is_extended_frame:
+        return False
+    if message.protocol == "j1939" or "VFrameFormat" in message.dbc.attributes:
+        return bool(message.protocol == "j1939")
+    said, defined = (
+        some.get("ProtocolType")
+        for some in (database.dbc.attributes, database.dbc.attribute_definitions)
+    )
+    protocol = said.value if said is not None else defined.default_value if defined else ""
+    return str(protocol).upper() == "J1939"
+
+
 def _found(candidate: _Candidate, where: str) -> Found:
     """Return a signal as values.
 
@@ -232,9 +265,10 @@ def _found(candidate: _Candidate, where: str) -> Found:
     return Found(
         info,
         SignalLayout(
-            arbitration_id=message.frame_id, extended=message.is_extended_frame,
+            arbitration_id=message.frame_id & ~candidate.free_bits,
+            extended=message.is_extended_frame,
             start=signal.start, bits=signal.length, big_endian=signal.byte_order == "big_endian",
-            kind=kind, mux=tuple(_mux(candidate, where)),
+            kind=kind, mux=tuple(_mux(candidate, where)), free_bits=candidate.free_bits,
         ),
     )  # fmt: skip
 

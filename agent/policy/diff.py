@@ -106,13 +106,17 @@ def _compare(old: Item, new: Item) -> list[Difference]:
         *_sets("signal", old.signals, new.signals, new.id),
         *_sets("raw frames", old.frames, new.frames, new.id),
     ]
+    if old.signals == new.signals and old.groups != new.groups:
+        effect: Effect = "narrower" if set(new.groups) <= set(old.groups) else "wider"
+        then, now = (", ".join(one.groups) or "their very ids" for one in (old, new))
+        found.append(_other(new, f"its signals are found by {now}; was by {then}", effect))
     if old.category != new.category:
         found.append(_other(new, f"category {new.category}, was {old.category}", "wider"))
     if old.purpose != new.purpose:
         words = f"purpose {word(PURPOSES, new.purpose, 'en')}, was "
         found.append(_other(new, words + word(PURPOSES, old.purpose, "en"), "wider"))
     if old.basis != new.basis:
-        effect: Effect = "wider" if old.basis == "consent" else "other"
+        effect = "wider" if old.basis == "consent" else "other"
         found.append(_other(new, f"basis {new.basis}, was {old.basis}", effect))
     if old.recipients != new.recipients:
         more = _OPENED_BY[new.recipients] - _OPENED_BY[old.recipients]

@@ -33,6 +33,7 @@ from agent.frames import SIGNAL, ChannelTable, FrameBatch, SignalBatch
 from agent.pb import sealed_pb2
 from agent.policy.clauses import FrameSelector, Recorder
 from agent.policy.counting import FrameCounts
+from agent.policy.j1939 import spans as ids_of
 from agent.policy.masks import FrameMask, kernel_filters
 from agent.policy.model import Policy, Rule, RuleSet, SignalLayout, rule_set_of, watch_points
 from agent.policy.signals import Bools
@@ -180,11 +181,15 @@ class Engine:
                 if frames.every_id:
                     return None
                 spans[frames.extended].append((frames.first_id, frames.last_id))
+        groups: set[tuple[int, int]] = set()
         for signal in (*(one for rule in self._rules for one in rule.signals), *self._watch):
             if signal.channel in ("*", channel):
                 layout = self.policy.layouts[signal.signal]
-                spans[layout.extended].append((layout.arbitration_id, layout.arbitration_id))
-        return kernel_filters(spans)
+                if layout.free_bits:
+                    groups.add((layout.arbitration_id, layout.free_bits))
+                else:
+                    spans[layout.extended].append((layout.arbitration_id, layout.arbitration_id))
+        return kernel_filters(spans, groups)
 
     def _wants(self) -> list[Want]:
         numbers = {rule_set: number for number, rule_set in enumerate(self.rule_sets)}
@@ -239,7 +244,8 @@ class _Place:
             numbers |= {position.latitude.signal, position.longitude.signal}
         self.signals: Bools = np.isin(np.arange(len(policy.layouts)), sorted(numbers))
         self._selectors = [one for rule in rules for one in rule.frames]
-        self._selectors += [_carrier(policy.layouts[number]) for number in sorted(numbers)]
+        for number in sorted(numbers):
+            self._selectors += _carriers(policy.layouts[number])
         self._mask: FrameMask | None = None
         self._ready: tuple[tuple[str, ...], int] = ((), 0)
 
@@ -251,6 +257,8 @@ class _Place:
         return self._mask.wanted(batch)
 
 
-def _carrier(layout: SignalLayout) -> FrameSelector:
-    one = layout.arbitration_id
-    return FrameSelector("*", one, one, extended=layout.extended, every_id=False)
+def _carriers(layout: SignalLayout) -> list[FrameSelector]:
+    return [
+        FrameSelector("*", first, last, extended=layout.extended, every_id=False)
+        for first, last in ids_of(layout.arbitration_id, layout.free_bits)
+    ]

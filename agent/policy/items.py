@@ -21,6 +21,7 @@ from agent.policy.clauses import (
     Recorder,
     SignalSelector,
 )
+from agent.policy.j1939 import words
 from agent.policy.model import Policy, Rule
 from agent.policy.quantities import frame_selector_text
 
@@ -44,6 +45,7 @@ class Item:
         recipients: region, owner, shared or both.
         keep_ns: longest time in the car.
         signals: as `Message.Signal [unit]`, with the bus before it if it is one bus only.
+        groups: J1939 groups that signals are found by, as `EEC1 = PGN F004 from any source`.
         frames: raw frames, as selectors.
         every_ns: a sample in each period; 0: every sample.
         on_change: a sample when the value changes.
@@ -63,6 +65,7 @@ class Item:
     recipients: str
     keep_ns: int
     signals: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
     frames: tuple[str, ...] = ()
     every_ns: int = 0
     on_change: bool = False
@@ -91,12 +94,33 @@ def signal_words(policy: Policy, selector: SignalSelector) -> str:
     return f"{bus}{info.message}.{info.name}" + (f" [{info.unit}]" if info.unit else "")
 
 
+def groups(policy: Policy, signals: Iterable[int] | None = None) -> tuple[str, ...]:
+    """Return the J1939 groups that signals are found by, each once.
+
+    Args:
+        policy: whose signals.
+        signals: their numbers; None: all.
+    """
+    numbers = range(len(policy.signals)) if signals is None else signals
+    return tuple(
+        dict.fromkeys(
+            f"{policy.signals[one].message} = {words(policy.layouts[one])}"
+            for one in numbers
+            if policy.layouts[one].free_bits
+        )
+    )
+
+
 def _recipients(number: int) -> str:
     return sealed_pb2.Recipients.Name(sealed_pb2.Recipients.ValueType(number)).lower()
 
 
 def _signals(policy: Policy, selectors: Iterable[SignalSelector]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(signal_words(policy, one) for one in selectors))
+
+
+def _numbers(selectors: Iterable[SignalSelector]) -> Iterable[int]:
+    return (one.signal for one in selectors)
 
 
 def _frames(selectors: Iterable[FrameSelector]) -> tuple[str, ...]:
@@ -109,7 +133,7 @@ def _rule(policy: Policy, rule: Rule) -> Item:
         necessity=rule.necessity, recipients=_recipients(rule.recipients),
         keep_ns=rule.keep_s * 10**9, signals=_signals(policy, rule.signals),
         frames=_frames(rule.frames), every_ns=rule.every_ns, on_change=rule.on_change,
-        space_m=rule.space_m,
+        space_m=rule.space_m, groups=groups(policy, _numbers(rule.signals)),
     )  # fmt: skip
 
 
@@ -130,6 +154,7 @@ def _event(policy: Policy, event: EventRule) -> Item:
         recipients=_recipients(event.why.recipients), keep_ns=event.keep_s * 10**9,
         signals=_signals(policy, (*seen, *event.snapshot)), condition=event.when.text,
         before_ns=event.before_ns, after_ns=event.after_ns, upload=event.upload,
+        groups=groups(policy, _numbers((*seen, *event.snapshot))),
     )  # fmt: skip
 
 
@@ -142,7 +167,7 @@ def _camera(policy: Policy, camera: Camera) -> Item:
         category=PARKED_CATEGORY if parked_only else CAMERA_CATEGORY,
         purpose=camera.why.purpose, basis=camera.why.basis, necessity=camera.why.necessity,
         recipients=_recipients(camera.why.recipients), keep_ns=camera.keep_s * 10**9,
-        signals=_signals(policy, named),
+        signals=_signals(policy, named), groups=groups(policy, _numbers(named)),
     )  # fmt: skip
 
 

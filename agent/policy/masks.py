@@ -92,11 +92,14 @@ class FrameMask:
         return found
 
 
-def kernel_filters(spans: dict[bool, list[Span]]) -> list[dict[str, Any]]:
+def kernel_filters(
+    spans: dict[bool, list[Span]], groups: Iterable[tuple[int, int]] = ()
+) -> list[dict[str, Any]]:
     """Return python-can filters that pass the given ids, and few others if there are many.
 
     Args:
         spans: inclusive id ranges of 11-bit (False) and 29-bit (True) ids.
+        groups: 29-bit ids and their free bits (see j1939.py).
     """
     filters = {
         extended: [
@@ -107,6 +110,10 @@ def kernel_filters(spans: dict[bool, list[Span]]) -> list[dict[str, Any]]:
         for extended, some in spans.items()
         for top in (MAX_EXTENDED if extended else MAX_STANDARD,)
     }
+    filters[True] += [
+        {"can_id": base, "can_mask": MAX_EXTENDED & ~free, "extended": True}
+        for base, free in sorted(groups)
+    ]
     # The kernel takes a limited number; the engine looks at every frame again anyway.
     for extended in sorted(filters, key=lambda kind: -len(filters[kind])):
         if sum(map(len, filters.values())) > MAX_KERNEL_FILTERS:

@@ -57,13 +57,14 @@ class SignalLayout:
     """Where a signal stands in a frame.
 
     Attributes:
-        arbitration_id: of the frame.
+        arbitration_id: of the frame; its free bits are 0.
         extended: the id has 29 bits.
         start: start bit as DBC counts: least significant bit, or most significant if big endian.
         bits: 1 to 64.
         big_endian: Motorola byte order.
         kind: UNSIGNED, SIGNED, FLOAT32 or FLOAT64.
         mux: all must hold.
+        free_bits: of the id: whatever they are, the frame carries the signal (see j1939.py).
     """
 
     arbitration_id: int
@@ -73,6 +74,7 @@ class SignalLayout:
     big_endian: bool
     kind: int
     mux: tuple[MuxLayout, ...] = ()
+    free_bits: int = 0
 
 
 @dataclass(frozen=True, slots=True)

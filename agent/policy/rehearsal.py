@@ -134,7 +134,11 @@ def channels_of(policy: Policy) -> tuple[str, ...]:
 
 def ids_of(policy: Policy) -> list[tuple[int, bool]]:
     """Return (arbitration id, extended) of all frames that a policy names; ends of ranges."""
-    found = {(one.arbitration_id, one.extended): None for one in policy.layouts}
+    found = {
+        (arbitration_id, one.extended): None
+        for one in policy.layouts
+        for arbitration_id in (one.arbitration_id, one.arbitration_id | one.free_bits)
+    }
     selectors = [one for rule in policy.rules for one in rule.frames]
     selectors += policy.recorder.frames if policy.recorder is not None else ()
     for one in selectors:

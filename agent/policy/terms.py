@@ -212,7 +212,8 @@ def _signal_term(policy: Policy, selector: SignalSelector) -> SignalTerm:
 
 
 def _place(layout: SignalLayout) -> str:
-    text = f"{layout.arbitration_id:X}{'x' if layout.extended else ''}/"
+    text = f"{layout.arbitration_id:X}{'x' if layout.extended else ''}"
+    text += f"~{layout.free_bits:X}/" if layout.free_bits else "/"
     text += f"{layout.start}+{layout.bits}{'m' if layout.big_endian else ''}"
     text += f"/{policy_pb2.Signal.Kind.Name(layout.kind).lower()}"
     for mux in layout.mux:

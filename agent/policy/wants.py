@@ -6,6 +6,11 @@
   the moment of a change says more than the rule's precision. Where two rules of an output round a
   signal differently, the finer one stands: both were allowed.
 - Samples come in the order of the frames, and within a frame by number.
+- Ids of 11 bits are looked up in a table, 29-bit ones searched, once for each set of free bits that
+  the signals have. So one frame can carry signals of several ids: a J1939 group, and the same group
+  from one source.
+- A track, of which `every` and `on = "change"` know the last sample, is a want on a channel: what
+  several sources send of one J1939 group is one stream.
 
 Pure but for what it remembers of the last samples and what it counts. One thread.
 """
@@ -13,11 +18,12 @@ Pure but for what it remembers of the last samples and what it counts. One threa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from agent.frames import ERROR, EXTENDED, REMOTE, SIGNAL, FrameBatch, SignalBatch
 from agent.policy.model import MAX_STANDARD, UNSIGNED, SignalLayout
@@ -58,6 +64,27 @@ class Want:
     grain: int = 0
 
 
+class _WideIds:
+    """Ids of 29 bits that are wanted, but for the same free bits.
+
+    Args:
+        free_bits: of all of them.
+        ids: sorted; their free bits are 0.
+        first: slot of the first id; the others follow.
+    """
+
+    def __init__(self, free_bits: int, ids: Sequence[int], first: int) -> None:
+        self._fixed = np.uint32(~free_bits & 0xFFFF_FFFF) if free_bits else None
+        self._ids = np.array(ids, np.uint32)
+        self._first = first
+
+    def slots(self, ids: npt.NDArray[np.uint32]) -> Ints:
+        """Return the slot of each of some ids, -1: it is not wanted."""
+        wanted = ids if self._fixed is None else ids & self._fixed
+        place = np.minimum(np.searchsorted(self._ids, wanted), len(self._ids) - 1)
+        return np.where(self._ids[place] == wanted, place + self._first, -1)
+
+
 class Sampler:
     """Takes the wanted samples out of batches.
 
@@ -82,9 +109,7 @@ class Sampler:
 
     def _lay_out(self, layouts: Sequence[SignalLayout], wants: Sequence[Want]) -> None:
         """Turn the wants into columns, grouped by the frame they are in."""
-        keys = [
-            (layouts[want.signal].extended, layouts[want.signal].arbitration_id) for want in wants
-        ]
+        keys = [_key(layouts[want.signal]) for want in wants]
         order = sorted(
             range(len(wants)), key=lambda one: (keys[one], wants[one].signal, wants[one].grain, one)
         )
@@ -94,12 +119,10 @@ class Sampler:
         self._count: Ints = np.array([found[slot] for slot in slots], np.int64)
         self._start: Ints = np.cumsum(self._count) - self._count
         self._slot_of_standard = np.full(MAX_STANDARD + 2, -1, np.int64)
-        for number, (extended, arbitration_id) in enumerate(slots):
+        for number, (extended, _, arbitration_id) in enumerate(slots):
             if not extended:
                 self._slot_of_standard[arbitration_id] = number
-        wide = [arbitration_id for extended, arbitration_id in slots if extended]
-        self._wide = np.array(wide, np.uint32)
-        self._wide_slot = len(slots) - len(wide)
+        self._wide = _searches(slots)
         self._signal = _column(one.signal for one in self._wants)
         self._target = _column(one.output << 32 | one.label for one in self._wants)
         self._mode = _column(one.mode for one in self._wants)
@@ -133,17 +156,11 @@ class Sampler:
         self._fresh[:] = 0
         rows, slots = self._carriers(batch)
         pieces: list[list[SignalBatch]] = [[] for _ in range(self._outputs)]
-        totals = np.cumsum(self._count[slots])
-        begin = 0
-        while begin < len(rows):
-            done = int(totals[begin - 1]) if begin else 0
-            end = int(np.searchsorted(totals, done + PAIRS_AT_ONCE, side="right"))
-            end = max(end, begin + 1)
-            samples, bounds = self._pass(batch[rows[begin:end]], slots[begin:end])
+        for part in _passes(rows, np.cumsum(self._count[slots])):
+            samples, bounds = self._pass(batch, rows[part], slots[part])
             for output, mine in enumerate(pieces):
                 if bounds[output] < bounds[output + 1]:
                     mine.append(samples[bounds[output] : bounds[output + 1]])
-            begin = end
         nothing = np.zeros(0, SIGNAL)
         return [
             nothing if not mine else mine[0] if len(mine) == 1 else np.concatenate(mine)
@@ -165,24 +182,29 @@ class Sampler:
         return dict(found)
 
     def _carriers(self, batch: FrameBatch) -> tuple[Ints, Ints]:
-        """Return (row, slot) of the frames that carry wanted signals."""
+        """Return (row, slot) of the frames that carry wanted signals; rows rise, or stay."""
         if not self._wants:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         ids, flags = batch["arbitration_id"], batch["flags"]
         slots = self._slot_of_standard[np.minimum(ids, MAX_STANDARD + 1)]
         wide = np.flatnonzero(flags & EXTENDED)
         if len(wide):
-            place = np.searchsorted(self._wide, ids[wide])
-            place = np.minimum(place, max(0, len(self._wide) - 1))
-            hit = self._wide[place] == ids[wide] if len(self._wide) else np.zeros(len(wide), bool)
-            slots[wide] = np.where(hit, place + self._wide_slot, -1)
+            slots[wide] = self._wide[0].slots(ids[wide]) if self._wide else -1
         slots[(flags & (ERROR | REMOTE)) != 0] = -1
         rows = np.flatnonzero(slots >= 0)
-        return rows, slots[rows]
+        slots = slots[rows]
+        if len(self._wide) < 2 or not len(wide):
+            return rows, slots
+        wide = wide[(flags[wide] & (ERROR | REMOTE)) == 0]
+        return _merged(rows, slots, wide, [some.slots(ids[wide]) for some in self._wide[1:]])
 
-    def _pass(self, batch: FrameBatch, slots: Ints) -> tuple[SignalBatch, Ints]:
+    def _pass(self, batch: FrameBatch, rows: Ints, slots: Ints) -> tuple[SignalBatch, Ints]:
         """Return the wanted samples of some carriers, output by output, and where each begins."""
         row, want = spread(self._count[slots], self._start[slots])
+        if len(self._wide) > 1:  # a frame may be a carrier more than once
+            new = np.append(True, rows[1:] != rows[:-1])
+            rows, row = rows[new], (np.cumsum(new) - 1)[row]
+        batch = batch[rows]
         if not self._everywhere:
             channel = batch["channel"][row]
             here = self._channel[want]
@@ -249,6 +271,48 @@ class Sampler:
         samples["signal"] = label[once]
         samples["raw"] = raw[once]
         return samples, np.searchsorted(output[once], np.arange(self._outputs + 1))
+
+
+def _passes(rows: Ints, pairs: Ints) -> Iterator[slice]:
+    """Cut carriers into passes of bounded size; those of one frame stay together.
+
+    Args:
+        rows: of the carriers; they rise, or stay.
+        pairs: (frame, want) pairs up to and with each carrier.
+    """
+    begin = done = 0
+    while begin < len(rows):
+        end = len(rows)
+        if pairs[-1] - done > PAIRS_AT_ONCE:
+            end = int(np.searchsorted(pairs, done + PAIRS_AT_ONCE, side="right"))
+            end = int(np.searchsorted(rows, rows[max(end - 1, begin)], side="right"))
+            done = int(pairs[end - 1])
+        yield slice(begin, end)
+        begin = end
+
+
+def _merged(rows: Ints, slots: Ints, wide: Ints, more: Sequence[Ints]) -> tuple[Ints, Ints]:
+    """Add the carriers that further searches found among the rows of 29-bit ids."""
+    rows = np.concatenate((rows, *(wide[one >= 0] for one in more)))
+    slots = np.concatenate((slots, *(one[one >= 0] for one in more)))
+    order = np.argsort(rows, kind="stable")
+    return rows[order], slots[order]
+
+
+def _searches(slots: Sequence[tuple[bool, int, int]]) -> list[_WideIds]:
+    """Return one search for each set of free bits; exact ids come first."""
+    wide: dict[int, list[tuple[int, int]]] = {}
+    for number, (extended, free_bits, arbitration_id) in enumerate(slots):
+        if extended:
+            wide.setdefault(free_bits, []).append((number, arbitration_id))
+    return [
+        _WideIds(free_bits, [one for _, one in some], some[0][0])
+        for free_bits, some in wide.items()
+    ]
+
+
+def _key(layout: SignalLayout) -> tuple[bool, int, int]:
+    return layout.extended, layout.free_bits, layout.arbitration_id
 
 
 def _column(values: Iterable[int]) -> Ints:

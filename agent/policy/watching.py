@@ -1,8 +1,8 @@
 """Samples of watch points, put in order for those who look at them: by frame and by watch point.
 
-A frame's samples stand together, share stamp, channel and arbitration id, and their watch points
-rise. (Two multiplexed frames of one id, channel and stamp are one if their watch points rise
-through both; on a bus they cannot have one stamp.)
+A frame's samples stand together, share stamp, channel and carrier (the arbitration id, or the J1939
+group), and their watch points rise. (Two multiplexed frames of one id, channel and stamp are one if
+their watch points rise through both; on a bus they cannot have one stamp.)
 
 Pure but for what `Latest` remembers.
 """
@@ -16,6 +16,7 @@ import numpy as np
 from agent.frames import SignalBatch
 from agent.pb import record_pb2
 from agent.policy.clauses import SignalSelector
+from agent.policy.j1939 import carriers
 from agent.policy.model import SIGNED, UNSIGNED, Policy, watch_points
 from agent.policy.physical import Floats, Ints, Scales
 from agent.policy.windows import FRESH_NS, known
@@ -32,9 +33,7 @@ class Watching:
         signals = [point.signal for point in watch_points(policy)]
         layouts = [policy.layouts[signal] for signal in signals]
         self.points = len(signals)
-        self.carrier: Ints = np.array(
-            [one.arbitration_id << 1 | one.extended for one in layouts], np.int64
-        )
+        self.carrier: Ints = np.array(carriers(layouts), np.int64)
         self.scales = Scales([policy.signals[signal] for signal in signals])
 
     def batch(self, watched: SignalBatch) -> Watched:

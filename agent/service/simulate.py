@@ -31,6 +31,7 @@ from agent.policy.camera import Decision
 from agent.policy.engine import recorder_set
 from agent.policy.items import CAMERA_CATEGORY, EVENT_CATEGORY
 from agent.policy.model import Policy, RuleSet, rule_set_of
+from agent.policy.seen import absent, remarks
 from agent.policy.zones import Zones
 from agent.service.weighing import Output, WeighingVault, Weight
 
@@ -94,6 +95,7 @@ class Report:
         suppressed: events beyond their `at_most`.
         gate_s: seconds by "open" or by the reason of being closed; empty without a [camera].
         unseen: signals that the policy names and whose frames never came, as Message.Signal.
+        notes: of J1939 groups that several sources sent, or none that the policy means.
     """
 
     frames: int = 0
@@ -105,6 +107,7 @@ class Report:
     suppressed: int = 0
     gate_s: dict[str, float] = field(default_factory=dict)
     unseen: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def total(self) -> Cost:
         """Return the cost of all categories together."""
@@ -174,7 +177,8 @@ class Simulation:
         self._ids = 0
         self._last_ns: int | None = None
         self._clock_ns = self._housed_ns = 0
-        self._seen: set[tuple[bool, int]] = set()
+        self._channels = channels
+        self._seen: set[tuple[str, bool, int]] = set()
 
     def _numbered(self, size: int) -> bytes:
         self._ids += 1
@@ -182,10 +186,10 @@ class Simulation:
 
     def feed(self, batch: FrameBatch) -> None:
         """Play some frames, in the order in which they came."""
-        extended = (batch["flags"] & EXTENDED) != 0
-        for wide in (False, True):
-            ids = np.unique(batch["arbitration_id"][extended == wide])
-            self._seen.update((wide, int(one)) for one in ids)
+        kind = batch["channel"].astype(np.uint64) << 1 | ((batch["flags"] & EXTENDED) != 0)
+        for key in np.unique(kind << 32 | batch["arbitration_id"]).tolist():
+            bus = self._channels.names[key >> 33]
+            self._seen.add((bus, bool(key >> 32 & 1), key & 0xFFFF_FFFF))
         for piece in _pieces(batch):
             self._step(piece)
 
@@ -198,11 +202,8 @@ class Simulation:
         report.suppressed = self._counters.events.suppressed
         report.recorder_bytes = vault.recorder_bytes
         report.costs = self._costs()
-        report.unseen = tuple(
-            f"{info.message}.{info.name}"
-            for info, layout in zip(self._policy.signals, self._policy.layouts, strict=True)
-            if (layout.extended, layout.arbitration_id) not in self._seen
-        )
+        seen = frozenset(self._seen)
+        report.unseen, report.notes = absent(self._policy, seen), remarks(self._policy, seen)
         return report
 
     def _step(self, piece: FrameBatch) -> None:

@@ -12,7 +12,9 @@ import tempfile
 from pathlib import Path
 
 from agent.pb.delivery_pb2 import PolicyChunk, PolicyQuestion
+from agent.pb.policy_pb2 import Policy
 from agent.policy.build import build_text
+from agent.policy.compiled import read_policy
 from agent.policy.zone_file import seal_zones
 from agent.policy.zones import Zone, pack_zones
 from agent.region import RegionCard
@@ -107,6 +109,62 @@ recipients = "region"
 keep = "7d"
 """
 
+# J1939: the position and the speed of whoever sends them, torque for the engine from one sender.
+GROUPS_DBC = """\
+VERSION ""
+BU_: Truck
+BO_ 2566845438 Place: 8 Truck
+ SG_ Latitude : 0|32@1+ (1E-07,-210) [0|0] "deg" Truck
+ SG_ Longitude : 32|32@1+ (1E-07,-210) [0|0] "deg" Truck
+BO_ 2566844926 Motion: 8 Truck
+ SG_ Speed : 8|16@1+ (0.00390625,0) [0|0] "km/h" Truck
+BO_ 2348810251 Torque: 8 Truck
+ SG_ Wanted : 24|8@1+ (1,-125) [0|0] "%" Truck
+BO_ 2566844161 Own: 8 Truck
+ SG_ Lamp : 0|2@1+ (1,0) [0|0] "" Truck
+BA_DEF_ BO_ "VFrameFormat" ENUM "StandardCAN","ExtendedCAN","reserved","J1939PG";
+BA_DEF_DEF_ "VFrameFormat" "J1939PG";
+BA_ "VFrameFormat" BO_ 2566844161 1;
+"""
+GROUPS = """\
+policy = "groups"
+version = 1
+region = "cn"
+not_after = 2027-06-30
+dbc = ["truck.dbc"]
+
+[[collect]]
+id = "area"
+category = "location.track"
+purpose = "diagnostics_repair"
+basis = "consent"
+necessity = "faults by area"
+signals = ["Latitude", "Longitude"]
+every = "10s"
+keep = "7d"
+recipients = "region"
+precision = { space = "100m" }
+
+[[consent]]
+category = "location.track"
+max_days = 30
+each_drive = true
+
+[[collect]]
+id = "motion"
+category = "powertrain"
+purpose = "diagnostics_repair"
+basis = "safety"
+necessity = "faults of the drive"
+signals = ["Speed", "Wanted", "Lamp"]
+keep = "7d"
+recipients = "region"
+"""
+GROUP_IDS = (
+    0x18FEF3FE, 0x18FEF31C, 0x0CFEF317, 0x18FEF100, 0x1CFEF121, 0x19FEF100, 0x18FDF100,
+    0x0C00000B, 0x18000F0B, 0x0C000003, 0x18FEEF01, 0x0CFEEF01, 0x18FEEF02, 0x18FEF2FE,
+)  # fmt: skip
+
 
 def policies(folder: Path, zones: bytes) -> list[bytes]:
     """Return version 7 and version 8 of a policy, compiled."""
@@ -114,6 +172,26 @@ def policies(folder: Path, zones: bytes) -> list[bytes]:
     (folder / "zones.sealed").write_bytes(zones)
     texts = [POLICY.format(version=version) for version in (7, 8)]
     return [build_text(text, where="the vectors", folder=folder) for text in texts]
+
+
+def group_vectors() -> dict[str, object]:
+    """A compiled policy over J1939 groups, and the signals that frames of some ids hold."""
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "truck.dbc").write_text(GROUPS_DBC, "ascii")
+        data = build_text(GROUPS, where="the vectors", folder=Path(name))
+    layouts = read_policy(data).layouts
+    return {
+        "policy": data.hex(),
+        "decode": [decode.SerializeToString().hex() for decode in Policy.FromString(data).decode],
+        "holds": {
+            f"{one:08X}": [
+                number
+                for number, layout in enumerate(layouts)
+                if (one ^ layout.arbitration_id) & ~layout.free_bits == 0
+            ]
+            for one in GROUP_IDS
+        },
+    }
 
 
 def policy_vectors() -> dict[str, object]:

@@ -379,6 +379,7 @@ def main() -> None:
         write("sealed", sealed_vectors())
     if not (VECTORS / "policy.json").exists():  # a region's keys are random as well
         write("policy", make_policy.policy_vectors())
+    write("groups", make_policy.group_vectors())
     write("columns", column_vectors())
     write("ledger", ledger_vectors())
     write("records", record_vectors())

@@ -164,8 +164,16 @@ def terms(policy: Message, category: str) -> bytes:
     return hashlib.sha256(b"".join(len(one).to_bytes(4, "big") + one for one in coded)).digest()
 
 
+def holds(decode: bytes, identifier: int, *, extended: bool) -> bool:
+    """Return whether a data frame of this id holds the signal of a Decode."""
+    found = parse(decode)
+    differ = (identifier ^ last(found, 1, 0)) & ~last(found, 7, 0)
+    return not differ and extended == bool(last(found, 2, 0))
+
+
 def place(decode: Message, signal: Message) -> str:
     kind = ("unsigned", "signed", "float32", "float64")[last(signal, 6, 0)]
     extended, motorola = ("x" if last(decode, 2, 0) else ""), ("m" if last(decode, 5, 0) else "")
     bits = f"{last(decode, 3, 0)}+{last(decode, 4, 0)}{motorola}"
-    return f"{last(decode, 1, 0):X}{extended}/{bits}/{kind}"
+    free = f"~{last(decode, 7, 0):X}" if last(decode, 7, 0) else ""
+    return f"{last(decode, 1, 0):X}{extended}{free}/{bits}/{kind}"

@@ -39,6 +39,7 @@ SEALED = json.loads((HERE / "vectors" / "sealed.json").read_text("ascii"))
 LEDGER = json.loads((HERE / "vectors" / "ledger.json").read_text("ascii"))
 RECORDS = json.loads((HERE / "vectors" / "records.json").read_text("ascii"))
 POLICY = json.loads((HERE / "vectors" / "policy.json").read_text("ascii"))
+GROUPS = json.loads((HERE / "vectors" / "groups.json").read_text("ascii"))
 SECRET = bytes(range(32))
 PRIVATES = {r.kid: r.private for r in (sealing.REGION, sealing.OWNER)}
 
@@ -183,7 +184,7 @@ def test_the_example_of_the_document_is_the_vector() -> None:
     text = FORMAT.read_text("utf-8")
     blocks = re.findall(r"```hex\n(.*?)```", text, re.DOTALL)
     assert len(blocks) >= 7
-    known = json.dumps([COLUMNS[0], SEALED, LEDGER, RECORDS, POLICY])
+    known = json.dumps([COLUMNS[0], SEALED, LEDGER, RECORDS, POLICY, GROUPS])
     for block in blocks:
         digits = "".join(re.sub(r"(;.*)|\s", "", line) for line in block.splitlines())
         assert digits

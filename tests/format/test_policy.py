@@ -24,6 +24,7 @@ from tests.format import stranger_policy as policies
 
 HERE = Path(__file__).parent
 FORMAT = (HERE.parents[1] / "proto" / "FORMAT.md").read_text("utf-8")
+GROUPS = json.loads((HERE / "vectors" / "groups.json").read_text("ascii"))
 VECTORS = json.loads((HERE / "vectors" / "policy.json").read_text("ascii"))
 ZONES, REGION, GROUP = VECTORS["zones"], VECTORS["region"], VECTORS["group"]
 KEY, SEALED = bytes.fromhex(ZONES["key"]), bytes.fromhex(ZONES["sealed"])
@@ -143,6 +144,33 @@ def test_the_stranger_reads_what_the_policy_says() -> None:
     assert ours.driving is not None
     assert [name for name, _ in ours.driving.terms] == list(meant)
     assert policies.terms(policy, "location.track") == terms(ours, "location.track").digest
+
+
+def test_the_stranger_finds_the_frames_of_a_group() -> None:
+    """And the vector is what we would build; a policy from before has no free bits."""
+    assert make_policy.group_vectors() == GROUPS
+    policy = stranger.parse(bytes.fromhex(GROUPS["policy"]))
+    assert [one.hex() for one in policy[7]] == GROUPS["decode"]
+    found = {
+        name: [
+            number
+            for number, decode in enumerate(policy[7])
+            if policies.holds(decode, int(name, 16), extended=True)
+        ]
+        for name in GROUPS["holds"]
+    }
+    assert found == GROUPS["holds"]
+    # By hand: two positions, two speeds (not of the other page or PF), torque for both engine and
+    # retarder from 0B alone, and a lamp that is no group.
+    assert {name: numbers for name, numbers in found.items() if numbers} == {
+        "18FEF3FE": [0, 1], "18FEF31C": [0, 1], "0CFEF317": [0, 1], "18FEF100": [2],
+        "1CFEF121": [2], "0C00000B": [3], "18000F0B": [3], "18FEEF01": [4],
+    }  # fmt: skip
+    assert not any(policies.holds(one, 0x18FEF31C, extended=False) for one in policy[7])
+    ours = read_policy(bytes.fromhex(GROUPS["policy"]))
+    assert policies.terms(policy, "location.track") == terms(ours, "location.track").digest
+    before = read_policy(bytes.fromhex(VECTORS["policies"]["7"]))
+    assert {one.free_bits for one in before.layouts} == {0}
 
 
 def test_fields_of_the_document_are_those_of_the_schema() -> None:

@@ -112,7 +112,7 @@ def decode(one: SignalLayout) -> policy_pb2.Decode:
     """A layout on the wire."""
     return policy_pb2.Decode(
         id=one.arbitration_id, extended=one.extended, start=one.start, bits=one.bits,
-        big_endian=one.big_endian,
+        big_endian=one.big_endian, free_bits=one.free_bits,
         mux=[
             policy_pb2.Mux(
                 start=mux.start, bits=mux.bits, big_endian=mux.big_endian,
@@ -155,6 +155,16 @@ def field(data: bytes, start: int, bits: int, *, big_endian: bool) -> int | None
         value = value << 1 | data[at // 8] >> at % 8 & 1
         at = at - 1 if at % 8 else at + 15
     return value
+
+
+def carries(layout: SignalLayout, arbitration_id: int, flags: int) -> bool:
+    """Whether a frame is one that a signal stands in."""
+    if flags & (ERROR | REMOTE) or bool(flags & EXTENDED) != layout.extended:
+        return False
+    return all(
+        layout.free_bits >> bit & 1 or arbitration_id >> bit & 1 == layout.arbitration_id >> bit & 1
+        for bit in range(32)
+    )
 
 
 def value(data: bytes, layout: SignalLayout) -> int | None:
@@ -219,13 +229,11 @@ class Straightforward:
     def samples(self, rule, row, where) -> set[tuple]:
         channel, arbitration_id, flags = where
         some: set[tuple] = set()
-        if flags & (ERROR | REMOTE):
-            return some
         for place, one in enumerate(rule.signals):
             layout = self.policy.layouts[one.signal]
             if one.channel not in ("*", channel):
                 continue
-            if (layout.arbitration_id, layout.extended) != (arbitration_id, bool(flags & EXTENDED)):
+            if not carries(layout, arbitration_id, flags):
                 continue
             raw = value(bytes(row["data"][: row["length"]]), layout)
             if raw is None:
@@ -263,15 +271,27 @@ def _plain(samples: np.ndarray) -> list[dict]:
 
 STANDARD_IDS = (0x100, 0x101, 0x7FF)
 EXTENDED_IDS = (0x100, 0x101, 0x18FEF100)
+J1939_IDS = (0x18FEF100, 0x0CFEF117, 0x18FEF203, 0x18EA0403, 0x0CEAFF03, 0x18EA0417, 0x19EA0403)
 
 
 def random_layout(rng: Random, *, width: int = 8) -> SignalLayout:
     """A signal anywhere in a frame of one of a few ids."""
     extended = rng.random() < 0.5
+    chosen, free = rng.choice(EXTENDED_IDS if extended else STANDARD_IDS), 0
+    if extended and rng.random() < 0.6:
+        chosen = rng.choice(J1939_IDS)
+        free = random_free_bits(rng, chosen)
     return SignalLayout(
-        arbitration_id=rng.choice(EXTENDED_IDS if extended else STANDARD_IDS),
-        extended=extended, kind=rng.randrange(2), mux=(), **random_field(rng, width),
+        arbitration_id=chosen & ~free, extended=extended, kind=rng.randrange(2), mux=(),
+        free_bits=free, **random_field(rng, width),
     )  # fmt: skip
+
+
+def random_free_bits(rng: Random, arbitration_id: int) -> int:
+    """Free bits that a J1939 id can have, or none: priority, with source and destination or not."""
+    free = rng.choice((0, 0x1C00_0000, 0x1C00_00FF))
+    addressed = arbitration_id >> 16 & 0xFF < 240
+    return free | 0xFF00 if free and addressed and rng.random() < 0.5 else free
 
 
 def random_field(rng: Random, width: int = 8, most: int = 64) -> dict[str, Any]:
@@ -329,7 +349,7 @@ def random_batch(rng: Random, most: int = 40) -> FrameBatch:
     for _ in range(rng.randrange(most + 1)):
         stamp += rng.choice((0, 1000, 300_000, 300_000, 700_000, -2_000_000))
         flags = rng.choice((0, 0, 0, EXTENDED, EXTENDED, EXTENDED, REMOTE, ERROR))
-        ids = EXTENDED_IDS if flags & EXTENDED else (*STANDARD_IDS, 0x900)
+        ids = EXTENDED_IDS + J1939_IDS if flags & EXTENDED else (*STANDARD_IDS, 0x900)
         data = rng.choice((bytes(8), bytes(8), rng.randbytes(8), rng.randbytes(rng.randrange(8))))
         rows.append((stamp, rng.choice(ids), rng.randrange(len(NAMES)), flags, data))
     return frames(rows, wide=rng.random() < 0.5)

@@ -123,10 +123,7 @@ def check_watched(rng: Random) -> None:
 def sample_of(policy: Policy, point: SignalSelector, row) -> int | None:
     layout = policy.layouts[point.signal]
     flags = int(row["flags"])
-    same = (layout.arbitration_id, layout.extended) == (
-        int(row["arbitration_id"]), bool(flags & EXTENDED)
-    )  # fmt: skip
-    if not same or flags & (ERROR | REMOTE):
+    if not making.carries(layout, int(row["arbitration_id"]), flags):
         return None
     if point.channel not in ("*", making.NAMES[row["channel"]]):
         return None
@@ -262,6 +259,38 @@ def test_the_equality_check_finds_planted_bugs(bug, monkeypatch):
     monkeypatch.setattr(Engine, "decide", decide)
     with pytest.raises(AssertionError):
         making.over_seeds(check_equal)
+
+
+@pytest.mark.parametrize("bug", ["PS", "priority", "one search", "order", "passes"])
+def test_the_checks_find_an_engine_that_searches_groups_wrongly(bug, monkeypatch):
+    def unsorted(rows, slots, wide, more):
+        found = [slots, *more]
+        places = [rows, *([wide] * len(more))]
+        hits = [one >= 0 for one in found]
+        return (
+            np.concatenate([some[hit] for some, hit in zip(places, hits, strict=True)]),
+            np.concatenate([some[hit] for some, hit in zip(found, hits, strict=True)]),
+        )
+
+    if bug in ("PS", "priority"):
+        fixed = np.uint32({"PS": 0xFFFF_00FF, "priority": 0xFFFF_FFFF}[bug])
+        original = wants._WideIds.__init__
+
+        def build(self, free_bits, ids, first):
+            original(self, free_bits, ids, first)
+            self._fixed = self._fixed and (fixed if bug == "priority" else self._fixed & fixed)
+
+        monkeypatch.setattr(wants._WideIds, "__init__", build)
+    elif bug == "one search":
+        monkeypatch.setattr(wants, "_merged", lambda rows, slots, *_: (rows, slots))
+    elif bug == "order":
+        monkeypatch.setattr(wants, "_merged", unsorted)
+    else:  # the samples of one frame in two passes, each in order
+        monkeypatch.setattr(
+            wants, "_passes", lambda rows, _: (slice(at, at + 1) for at in range(len(rows)))
+        )
+    with pytest.raises(AssertionError):
+        making.over_seeds(check_watched)
 
 
 def test_real_logs_are_decided_as_by_plain_python():

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from agent.errors import PolicyError
-from agent.frames import ERROR, EXTENDED, REMOTE, ChannelTable
+from agent.frames import EXTENDED, ChannelTable
 from agent.policy import masks
 from agent.policy.compiled import load_policy, read_policy
 from agent.policy.engine import Engine
@@ -45,11 +45,9 @@ def _is_in_a_frame(policy, batch, sample) -> bool:
     layout = policy.layouts[sample["signal"]]
     for row in batch:
         same = (row["timestamp_ns"], row["channel"]) == (sample["timestamp_ns"], sample["channel"])
-        data_frame = not row["flags"] & (ERROR | REMOTE)
-        wide = bool(row["flags"] & EXTENDED)
-        key = (int(row["arbitration_id"]), wide) == (layout.arbitration_id, layout.extended)
+        carrier = making.carries(layout, int(row["arbitration_id"]), int(row["flags"]))
         data = bytes(row["data"][: row["length"]])
-        if same and data_frame and key and making.value(data, layout) == sample["raw"]:
+        if same and carrier and making.value(data, layout) == sample["raw"]:
             return True
     return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ _HEADINGS: Final = {
     "gone": "no longer kept",
     "other": "otherwise different",
 }
+_SHOWN: Final = 8  # J1939 groups
 
 
 @click.command()
@@ -36,25 +38,28 @@ def check(files: tuple[Path, ...], *, as_json: bool) -> None:
       inland policy check fleet.toml
     """
     from agent.policy.advice import advise
+    from agent.policy.items import groups
 
     results: list[dict[str, Any]] = []
     for path in files:
         try:
             policy = either_form(path)
         except PolicyTextError as error:
-            errors = [str(one) for one in error.each]
-            results.append({"file": str(path), "errors": errors, "advice": []})
+            results.append(_result(path, errors=[str(one) for one in error.each]))
             continue
         except InlandError as error:
-            results.append({"file": str(path), "errors": [str(error)], "advice": []})
+            results.append(_result(path, errors=[str(error)]))
             continue
-        advice = advise(policy, now_ns=time.time_ns())
-        results.append({"file": str(path), "errors": [], "advice": list(advice)})
+        advice, found = advise(policy, now_ns=time.time_ns()), groups(policy)
+        results.append(_result(path, advice=advice, groups=found))
         if not as_json:
             click.echo(
                 f"{path}: ok, {policy.name} version {policy.version}, {len(policy.rules)} rules, "
                 f"{len(policy.events)} events, {len(policy.signals)} signals"
             )
+            if found:
+                more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+                click.echo(f"  found by J1939 group: {', '.join(found[:_SHOWN])}{more}")
             for line in advice:
                 click.echo(f"  note: {line}")
     refused = [error for one in results for error in one["errors"]]
@@ -64,6 +69,14 @@ def check(files: tuple[Path, ...], *, as_json: bool) -> None:
         click.echo(f"error: {why}", err=True)
     if refused:
         raise SystemExit(1)
+
+
+def _result(
+    path: Path, *, errors: Sequence[str] = (), advice: Sequence[str] = (),
+    groups: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    told = {"errors": list(errors), "advice": list(advice), "groups": list(groups)}
+    return {"file": str(path), **told}
 
 
 @click.command()

@@ -154,6 +154,7 @@ def _told(
         "suppressed": report.suppressed,
         "gate_s": report.gate_s,
         "unseen": list(report.unseen),
+        "notes": list(report.notes),
     }  # fmt: skip
 
 
@@ -177,6 +178,8 @@ def _print(log: Path, policy: Policy, report: Report, told: dict[str, Any], hour
         more = len(report.unseen) - _SHOWN
         shown = ", ".join(report.unseen[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
         click.echo(f"\nnamed by the policy, never on the bus: {shown}")
+    for note in report.notes:
+        click.echo(f"note: {note}")
     click.echo("")
 
 
