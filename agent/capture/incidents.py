@@ -30,6 +30,7 @@ from agent.pb.record_pb2 import EventRecord, Record
 from agent.pb.sealed_pb2 import EVENT, INCIDENT
 from agent.policy.clauses import EventRule
 from agent.policy.events import Fired, Merged
+from agent.vault.segment import Piece
 from agent.vault.vault import Vault
 
 SILENT_NS: Final = 10 * 10**9  # without recorded time, and `after` is over
@@ -123,7 +124,7 @@ class Incidents:
     """The events of one policy.
 
     Args:
-        vault: holds and releases segments, remembers counts.
+        vault: releases segments, remembers counts.
         seals: seals records under the policy.
         rng: returns so many random bytes.
         version: of the agent.
@@ -224,16 +225,14 @@ class Incidents:
             agent_version=self._version,
         )  # fmt: skip
         event = _Event(rule, record, -1, at_ns, now.boottime_ns, is_open=rule.holds)
-        index = self._seal(event, now)
+        # With the record, or not at all: a power cut leaves no record whose drive is rolled away.
+        index = self._seal(event, now, holds=Piece(
+            at_ns - record.before_ns, at_ns + rule.after_ns, rule.upload, rule.keep_s
+        ) if rule.holds else None)  # fmt: skip
         if index is None:
             return False
         event.index = index
-        if rule.holds:
-            self._vault.hold(
-                index, at_ns - record.before_ns, at_ns + rule.after_ns,
-                upload=rule.upload, keep_s=rule.keep_s,
-            )  # fmt: skip
-            self.tally.open += 1
+        self.tally.open += rule.holds
         counts.add(rule, now.unix_ns)
         self._last[rule.id] = event
         self.tally.recorded += 1
@@ -253,7 +252,7 @@ class Incidents:
         record.held.extend(held)
         self._seal(event, now)
 
-    def _seal(self, event: _Event, now: Moment) -> int | None:
+    def _seal(self, event: _Event, now: Moment, *, holds: Piece | None = None) -> int | None:
         """Seal what is known of an event; None if it could not be stored, which is counted."""
         event.sealed_ns, event.is_stale = now.boottime_ns, False
         rule = event.rule
@@ -261,7 +260,7 @@ class Incidents:
         copy.event.CopyFrom(event.record)
         return self._seals.seal(
             [copy], now, lane=INCIDENT if rule.holds else EVENT,
-            recipients=rule.why.recipients, keep_s=rule.keep_s,
+            recipients=rule.why.recipients, keep_s=rule.keep_s, holds=holds,
         )  # fmt: skip
 
     def _tell(self, now: Moment) -> None:

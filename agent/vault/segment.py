@@ -32,6 +32,38 @@ MAX_CONSENT: Final = 64  # characters of a category
 MAX_RECORDED_NS: Final = 2**62  # 146 years of driving
 
 
+def check_recorded(from_ns: int, to_ns: int) -> None:
+    """Refuse what is no piece of the axis of recorded time.
+
+    Raises:
+        ValueError: it begins before 0 or after its end, or ends too far away.
+    """
+    if not 0 <= from_ns <= to_ns <= MAX_RECORDED_NS:
+        raise ValueError(f"recorded from {from_ns} to {to_ns}")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of recorded time that is to be held.
+
+    Attributes:
+        from_ns: on the axis of recorded time.
+        to_ns: inclusive; may lie ahead.
+        upload: its segments go to the region.
+        keep_s: how long the car may keep them, s; 0: no limit.
+    """
+
+    from_ns: int
+    to_ns: int
+    upload: bool
+    keep_s: int = 0
+
+    def __post_init__(self) -> None:
+        check_recorded(self.from_ns, self.to_ns)
+        if self.keep_s < 0:
+            raise ValueError(f"keep {self.keep_s} s")
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A closed segment on its way into the vault.
@@ -53,6 +85,7 @@ class Draft:
         recorded: (from, to) of a segment of the recorder on the axis of recorded time, ns; None:
             it stands at the end of the axis.
         consent: the category of the consent that it is kept under; empty: none is needed.
+        holds: the piece of the recorder's window that an event's record holds.
     """
 
     frames: FrameBatch
@@ -70,6 +103,7 @@ class Draft:
     records: tuple[Record, ...] = ()
     recorded: tuple[int, int] | None = None
     consent: str = ""
+    holds: Piece | None = None
 
     def __post_init__(self) -> None:
         if len(self.policy) != HASH_BYTES or len(self.dictionary) != HASH_BYTES:
@@ -80,6 +114,8 @@ class Draft:
             if self.lane != RECORDER:
                 raise ValueError("only the recorder has an axis of recorded time")
             check_recorded(*self.recorded)
+        if self.holds is not None and (self.lane == RECORDER or not self.records):
+            raise ValueError("only the record of an event holds a part of the recorder's window")
         if len(self.consent) > MAX_CONSENT:
             raise ValueError(f"a category of {len(self.consent)} characters")
 
@@ -87,16 +123,6 @@ class Draft:
     def rows(self) -> int:
         """Frames, samples and records."""
         return len(self.frames) + len(self.signals) + len(self.records)
-
-
-def check_recorded(from_ns: int, to_ns: int) -> None:
-    """Refuse what is no piece of the axis of recorded time.
-
-    Raises:
-        ValueError: it begins before 0 or after its end, or ends too far away.
-    """
-    if not 0 <= from_ns <= to_ns <= MAX_RECORDED_NS:
-        raise ValueError(f"recorded from {from_ns} to {to_ns}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from agent.capture.force import Force
 from agent.capture.gate import read_gate
+from agent.capture.incidents import Incidents
 from agent.capture.recorded import Axis
 from agent.capture.sealer import HOUR_NS, PROVEN_NS
 from agent.pb import ledger_pb2
@@ -16,6 +18,7 @@ from agent.policy import consent_file
 from agent.policy.engine import Engine
 from agent.policy.terms import terms
 from agent.policy.zones import Zones
+from agent.vault.incidents import Hold
 from agent.vault.vault import Vault
 from tests.capture import driving
 from tests.capture.driving import CAM, DRIVE, NOW_NS, PLACE, TRACK, Car, S
@@ -78,11 +81,17 @@ def end_early(force: Force, now: Any) -> None:
     original_turn(force, now)
 
 
+def not_held(incidents: Incidents, event: Any, now: Any, *, holds: Any = None) -> Any:
+    """Planted bug: the record without its hold."""
+    return original_seal(incidents, event, now)
+
+
 original_turn = Force.turn
+original_seal = Incidents._seal
 BUGS = {
     "early": (Force, "turn", end_early),
     "shifted": (Axis, "at", lambda self, stamp_ns: self.end_ns + 10 * S),
-    "not held": (Vault, "hold", lambda self, *args, **more: None),
+    "not held": (Incidents, "_seal", not_held),
 }
 
 
@@ -199,6 +208,88 @@ def test_what_ends_a_run_or_a_policy_interrupts_an_open_event(car: Car, how: str
         last = car.events()[-1]
         assert not last.complete
         assert 0 < last.after_ns < 5 * S
+
+
+class PowerCutError(BaseException):
+    """Nothing of ours may catch it."""
+
+
+class Cut:
+    """A connection to the spool whose power goes before the N-th statement."""
+
+    def __init__(self, connection: Any, left: int) -> None:
+        self._connection, self.left = connection, left
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, sql: str, values: Any = ()) -> Any:
+        if self.left <= 0:
+            raise PowerCutError
+        self.left -= 1
+        return self._connection.execute(sql, values)
+
+
+def check_cuts(folder: Any, *, driven: float, cut_within: float) -> set[tuple[int, ...]]:
+    """Cut the power before every statement of a while after an event; return states seen.
+
+    Whatever is there of an event after the next start is there with all that it holds.
+    """
+    seen = set()
+    for left in range(1000):
+        car = Car(folder / f"cut-{left}")
+        car.slot.put(driving.policy())
+        car.drive(6)
+        if driven:
+            brake(car)
+            car.drive(driven)
+        car.vault._spool.connection = Cut(car.vault._spool.connection, left)  # type: ignore[assignment]
+        try:
+            if not driven:
+                brake(car)
+            car.drive(cut_within)
+            done = True
+        except PowerCutError:
+            done = False
+        car.crash()
+        records = {i for i, one in car.opened().items() if any(
+            record.HasField("event") and not record.event.complete for record in one.records
+        )}  # fmt: skip
+        incidents = car.told("incident")
+        assert {one.record for one in incidents} == records
+        for one in incidents:
+            assert len(held_stamps(car, one.held)) >= 50  # what the drive had before
+        assert car.vault.holds() == []
+        seen.add(tuple(one.state for one in incidents))
+        car.vault.close()
+        if done:
+            return seen
+    raise AssertionError("more than 1,000 statements")
+
+
+def test_a_power_cut_leaves_no_record_without_its_hold(quick):
+    assert check_cuts(quick, driven=0, cut_within=0.5) == {(), (INTERRUPTED,)}
+
+
+def test_a_power_cut_while_an_event_is_closed_leaves_it_closed_once(quick):
+    assert check_cuts(quick, driven=5.5, cut_within=1) == {(INTERRUPTED,), (COMPLETE,)}
+
+
+def hold_afterwards(self: Any, draft: Any) -> Any:
+    """Planted bug: a transaction for the record, and another one for what it holds."""
+    index, held = original_vault_seal(self, replace(draft, holds=None)), draft.holds
+    if held is not None:
+        self._sealer.incidents.hold(Hold(index, held.from_ns, held.to_ns, upload=True))
+    return index
+
+
+original_vault_seal = Vault.seal
+
+
+def test_the_check_of_power_cuts_finds_a_hold_that_comes_later(quick, monkeypatch):
+    monkeypatch.setattr(Vault, "seal", hold_afterwards)
+    with pytest.raises(AssertionError):
+        check_cuts(quick, driven=0, cut_within=0.5)
 
 
 def test_a_car_that_falls_silent_closes_its_event(car: Car):
