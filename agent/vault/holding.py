@@ -96,7 +96,7 @@ class Holding(ABC):
         """Keep a small value over restarts, durably; an empty one is forgotten.
 
         Raises:
-            ValueError: over 63 keys, a key over 64 characters, or a value over 4,096 bytes.
+            ValueError: over 63 keys, a key over 64 characters, or a value over 64 KiB.
         """
         self._mending(lambda: self._sealer.memory.set(key, value))
 

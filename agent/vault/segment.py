@@ -28,6 +28,9 @@ from agent.vault.columns import decode_frames, decode_signals, encode_frames, en
 SALT_BYTES: Final = 32
 BOOT_ID_BYTES: Final = 16
 HASH_BYTES: Final = 32
+PADDED_BYTES: Final = 1024
+_FIELD_BYTES: Final = 3  # tag and length of a padding of 128 to 16,383 bytes
+_MAX_UNREACHED: Final = 130  # shorter ones would need another size of their length
 MAX_CONSENT: Final = 64  # characters of a category
 MAX_RECORDED_NS: Final = 2**62  # 146 years of driving
 
@@ -187,7 +190,22 @@ def encode_payload(draft: Draft, *, salt: bytes, boot_id: bytes) -> bytes:
             resolution_ns=draft.resolution_ns,
             keep_order=draft.keep_order,
         )
+    if draft.records:
+        _pad(payload)
     return payload.SerializeToString(deterministic=True)
+
+
+def _pad(payload: SegmentPayload) -> None:
+    """Make the payload a multiple of PADDED_BYTES.
+
+    Sizes are public, and an event's record is as long as its id, its expression and its snapshot:
+    without this its size alone would say which event of the policy it was.
+    """
+    room = -payload.ByteSize() % PADDED_BYTES
+    if 0 < room <= _MAX_UNREACHED:
+        room += PADDED_BYTES
+    if room:
+        payload.padding = bytes(room - _FIELD_BYTES)
 
 
 def decode_payload(data: bytes) -> Payload:
