@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
-from agent.pb.ledger_pb2 import Entry
+from agent.pb.ledger_pb2 import Entry, Incident
 from agent.policy import probation
+from firmware_sim.__main__ import command as simulate
+from tests.policy.making import EXAMPLES
 from tests.rig import Rig, needs_mosquitto, rig, wait_for
 
 KILLS = 10
@@ -168,3 +170,107 @@ def test_killed_capture_loses_only_what_was_open(tmp_path: Path):
             assert len(mine) >= (sealed[run] - 1) * RATE * 0.9
         # Ten of the starts came after a kill.
         whole(made, starts=KILLS + 1, clean=1)
+
+
+BLACK_BOX = """\
+policy = "black-box"
+version = 1
+region = "cn"
+not_after = 2099-12-31
+dbc = ["{dbc}"]
+
+[recorder]
+window = "10min"
+frames = ["*:*"]
+purpose = "safety_event"
+basis = "safety"
+necessity = "what came before"
+recipients = "region"
+timestamp_resolution = "1us"
+
+[[event]]
+id = "brake"
+when = "LongitudinalAcceleration < -4 for 100ms"
+hold = {{ before = "5s", after = "60s" }}
+upload = true
+at_most = "9/day"
+purpose = "safety_event"
+basis = "safety"
+necessity = "a test kills the agent in the middle of it"
+recipients = "region"
+keep = "1d"
+"""
+
+
+def incidents(made: Rig) -> list[Incident]:
+    """Incident entries of the car's ledger."""
+    spool = (made.car / "state" / "spool" / "spool.db").as_uri()
+    with closing(sqlite3.connect(f"{spool}?mode=ro", uri=True)) as car:
+        rows = car.execute("SELECT entry FROM ledger ORDER BY i").fetchall()
+    entries = [Entry.FromString(row) for (row,) in rows]
+    return [entry.incident for entry in entries if entry.HasField("incident")]
+
+
+def check_killed_within_an_incident(folder: Path, meanwhile: str = "") -> None:
+    """Kill capture in the `after` of an event: the region gets what there was of it.
+
+    Args:
+        folder: of the test.
+        meanwhile: a statement that is run on the spool while nobody has it.
+    """
+    log = folder / "drive.log"
+    arguments = ["--scenario", "hard-brake", "--seconds", "60", "--brake-at", "8"]
+    simulate.main([*arguments, "--log", str(log)], standalone_mode=False)
+    sent = log.read_text("ascii").splitlines()
+    with rig(folder) as made:
+        dbc = EXAMPLES.parents[2] / "firmware_sim" / "car.dbc"
+        made.policy(BLACK_BOX.format(dbc=dbc))
+        made.bus(name="can0", interface="log", channel=str(log), speed=1.0)
+        start(made, "uplink")
+        start(made, "capture")
+
+        def status() -> dict[str, Any]:
+            return made.status() or {"events": {"open": 0}, "segments": 0}
+
+        wait_for(lambda: status()["events"]["open"] == 1, 60, "an open event")
+        begun = status()["segments"]
+        wait_for(lambda: status()["segments"] >= begun + 3, 30, "segments of its after")
+        made.kill("capture")
+        assert incidents(made) == []
+        if meanwhile:
+            with closing(sqlite3.connect(made.car / "state" / "spool" / "spool.db")) as car, car:
+                car.execute(meanwhile)
+        made.bus(name="can0", interface="virtual", channel="silent")
+        start(made, "capture")
+        wait_for(lambda: incidents(made), 20, "the incident is closed")
+        wait_for(
+            lambda: (s := made.status()) and not sum(s["spool"]["pending"].values()),
+            60, "everything receipted",
+        )  # fmt: skip
+        (incident,) = incidents(made)
+        assert (incident.state, incident.upload) == (Incident.INTERRUPTED, True)
+        opened = made.opened()
+        (event,) = map(json.loads, (folder / "opened.events.jsonl").read_text().splitlines())
+        assert (event["rule"], event["complete"], event["entry"]) == (
+            "brake", False, incident.record,
+        )  # fmt: skip
+        made.kill("capture", 15)
+        made.kill("uplink", 15)
+    # From 5 s before the trigger on, without a gap, to what had been sealed of its after.
+    first, stamps = sent.index(opened[0]), [float(line.split()[0].strip("()")) for line in opened]
+    assert opened == sent[first : first + len(opened)]
+    trigger = float(event["unix"])
+    assert trigger - 5 - 4.1 <= stamps[0] <= trigger - 5
+    assert trigger + 3 <= stamps[-1] < trigger + 50
+
+
+def test_an_incident_in_whose_middle_capture_is_killed_is_closed_with_what_there_was(
+    tmp_path: Path,
+):
+    check_killed_within_an_incident(tmp_path)
+
+
+def test_a_hold_that_does_not_survive_a_kill_is_found(tmp_path: Path):
+    """The planted bug: as if it had been in memory alone."""
+    with pytest.raises(pytest.fail.Exception, match="the incident is closed"):
+        check_killed_within_an_incident(tmp_path, "DELETE FROM hold")

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from agent.capture.accounts import CAMERA, Accounts
+from agent.capture.accounts import CAMERA, Book, Uses
 from agent.capture.clauses import Clauses
 from agent.capture.consent import ConsentStep
 from agent.capture.drives import Drives
 from agent.capture.incidents import Incidents, Tally
 from agent.capture.keeper import GateWriter, Keeper
+from agent.capture.limits import Limits
 from agent.capture.recorded import Axis
 from agent.capture.recorder import Recorder
 from agent.capture.records import Seals
@@ -55,6 +56,7 @@ class Surroundings:
 
     Attributes:
         gate: the file that cameras watch.
+        limits: counts events by rule.
         consents: the file of consents.
         zones: opens sealed zones; None if they cannot be opened.
         rng: returns so many random bytes.
@@ -63,6 +65,7 @@ class Surroundings:
     """
 
     gate: GateWriter
+    limits: Limits
     consents: Path
     zones: Callable[[bytes], Zones | None]
     rng: Callable[[int], bytes]
@@ -79,17 +82,18 @@ class Force:
         channels: names of the buses by number.
         axis: of recorded time; it goes on over policies.
         drives: counted over policies too.
+        book: where the counts of the policy's rules go.
         around: files and ids.
         counters: counted on.
     """
 
     def __init__(
         self, policy: Policy, *, vault: Keeper, channels: ChannelTable, axis: Axis, drives: Drives,
-        around: Surroundings, counters: Counters,
+        book: Book, around: Surroundings, counters: Counters,
     ) -> None:  # fmt: skip
         self.policy = policy
         self._vault, self._channels, self._axis = vault, channels, axis
-        self._counters = counters
+        self._counters, self._book = counters, book
         self._silent: frozenset[str] = frozenset(one.category for one in policy.consents)
         self._consented: frozenset[str] = frozenset()
         self._sealed_ns = axis.end_ns
@@ -97,7 +101,7 @@ class Force:
         self._recorder = Recorder(
             policy_hash=policy.digest, dictionary_hash=sha256(policy.dictionary), axis=axis
         )
-        self._accounts = Accounts(policy.name, policy.version)
+        self._uses = Uses()
         seals = Seals(policy, self._seal)
         self._clauses: Clauses | None = None
         if policy.driving is not None or policy.events or policy.camera is not None:
@@ -107,8 +111,9 @@ class Force:
                 gate=around.gate, seals=seals,
             )  # fmt: skip
         self._incidents = Incidents(
-            vault, seals, rng=around.rng, version=around.version, tally=counters.events
-        )
+            vault, seals, around.limits, rng=around.rng, version=around.version,
+            tally=counters.events,
+        )  # fmt: skip
 
     @property
     def consented(self) -> frozenset[str]:
@@ -134,7 +139,7 @@ class Force:
         self._consented = step.consented
         if step.silent == self._silent:
             return False
-        self._accounts.add(self._engine.counts())
+        self._uses.add(self._engine.counts())
         self._silent = step.silent
         self._engine = Engine(self.policy, self._channels, step.silent)
         return True
@@ -180,15 +185,14 @@ class Force:
         recorder = self.policy.recorder
         self._vault.roll(recorder.window_ns if recorder is not None else NOTHING)
 
-    def account(self) -> None:
-        """Enter in the ledger what each rule kept since the last time.
+    def account(self, now: Moment) -> None:
+        """Enter in the book what was kept since the last time.
 
         Raises:
             SpoolError: the storage failed.
         """
-        self._accounts.add(self._engine.counts())
-        if (entry := self._accounts.take()) is not None:
-            self._vault.record(entry)
+        self._uses.add(self._engine.counts())
+        self._book.enter(self.policy, self._uses.take(), now.unix_ns)
 
     def end(self, now: Moment) -> None:
         """Seal and close everything: before another policy decides, and at the end of a run.
@@ -204,7 +208,7 @@ class Force:
         self._incidents.interrupt(now)
         if self._clauses is not None:
             self._note(CAMERA, self._clauses.end(now))
-        self.account()
+        self.account(now)
 
     def _happen(self, clauses: Clauses, now: Moment, *, at_once: bool = False) -> None:
         """Note what has happened; the recorder has the frames already."""
@@ -232,4 +236,4 @@ class Force:
 
     def _note(self, rule: str, records: int) -> None:
         if records:
-            self._accounts.note(rule, records)
+            self._uses.note(rule, records)

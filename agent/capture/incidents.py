@@ -6,39 +6,39 @@
   been silent for 10 s: a car that stands still is not recorded any further. A new policy and the
   end of the run interrupt it. What an interrupted run left open is closed at the next start.
 - An edge while an event of its rule is open, or within `retrigger` of it, belongs to it.
-- Beyond `at_most` in a period (UTC hours or days of trusted time, counted over restarts) events are
-  counted in an entry, once a minute at most.
+- Beyond `at_most` in a period (hours or days of trusted time, see `limits.py`) events are counted
+  in an entry, once a minute at most.
+- Events are numbered. The number is remembered before the record is sealed: a power cut may leave a
+  number out, and never gives one twice.
 
 Moments, stamps and ids come from the caller.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from agent.capture.keeper import Keeper
+from agent.capture.limits import Limits
 from agent.capture.recorded import Axis
 from agent.capture.records import Seals
-from agent.digest import sha256
 from agent.pb.ledger_pb2 import Incident, Range
 from agent.pb.moment_pb2 import Moment
 from agent.pb.record_pb2 import EventRecord, Record
 from agent.pb.sealed_pb2 import EVENT, INCIDENT
 from agent.policy.clauses import EventRule
 from agent.policy.events import Fired, Merged
+from agent.vault.segment import Piece
 from agent.vault.vault import Vault
 
 SILENT_NS: Final = 10 * 10**9  # without recorded time, and `after` is over
 AGAIN_NS: Final = 10 * 10**9  # between two seals of a closed event whose edges go on
 REPEAT_NS: Final = 60 * 10**9  # between two entries of suppressed events
 ID_BYTES: Final = 16
+NUMBER_BYTES: Final = 8
 KEY: Final = "events"
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -64,51 +64,6 @@ class _Event:
     is_stale: bool = False  # edges came since it was sealed
 
 
-class _Counts:
-    """What survives a restart: few bytes, and rules by a piece of the hash of their ids.
-
-    Args:
-        data: as packed; None: nothing yet.
-        rules: of the policy in force; counts of others are forgotten.
-    """
-
-    def __init__(self, data: bytes | None, rules: Sequence[EventRule]) -> None:
-        self.number = self.last_unix_ns = 0
-        self._of_period: dict[str, tuple[int, int]] = {}  # by rule: which period, how many in it
-        mine = {_short(rule) for rule in rules}
-        try:
-            told: dict[str, Any] = json.loads(data or b"{}")
-            self.number, self.last_unix_ns = int(told.get("n", 0)), int(told.get("last", 0))
-            for rule, (period, count) in told.get("of", {}).items():
-                if rule in mine:
-                    self._of_period[rule] = int(period), int(count)
-        except (ValueError, TypeError, AttributeError):
-            log.error("the counts of events are damaged: they begin anew")
-
-    def so_far(self, rule: EventRule, now_ns: int) -> int:
-        """Return how many events of a rule were recorded in the present period."""
-        period, count = self._of_period.get(_short(rule), (0, 0))
-        return count if period == _period(rule, now_ns) else 0
-
-    def add(self, rule: EventRule, now_ns: int) -> None:
-        """Count an event that was recorded."""
-        self._of_period[_short(rule)] = _period(rule, now_ns), self.so_far(rule, now_ns) + 1
-        self.number, self.last_unix_ns = self.number + 1, now_ns
-
-    def pack(self) -> bytes:
-        """Return what is remembered."""
-        told = {"n": self.number, "last": self.last_unix_ns, "of": self._of_period}
-        return json.dumps(told, separators=(",", ":")).encode()
-
-
-def _period(rule: EventRule, now_ns: int) -> int:
-    return now_ns // rule.period_ns if rule.period_ns else 0
-
-
-def _short(rule: EventRule) -> str:
-    return sha256(rule.id.encode()).hex()[:12]
-
-
 def close_interrupted(vault: Vault) -> None:
     """Close what an interrupted run left open: at the start, before anything is decided.
 
@@ -123,19 +78,22 @@ class Incidents:
     """The events of one policy.
 
     Args:
-        vault: holds and releases segments, remembers counts.
+        vault: releases segments, remembers counts.
         seals: seals records under the policy.
+        limits: counts events by rule.
         rng: returns so many random bytes.
         version: of the agent.
         tally: counted on.
     """
 
     def __init__(
-        self, vault: Keeper, seals: Seals, *, rng: Callable[[int], bytes], version: str,
-        tally: Tally,
+        self, vault: Keeper, seals: Seals, limits: Limits, *, rng: Callable[[int], bytes],
+        version: str, tally: Tally,
     ) -> None:  # fmt: skip
         self._vault, self._seals, self._rng, self._version = vault, seals, rng, version
-        self._counts = _Counts(vault.remembered(KEY), seals.policy.events)
+        self._limits = limits
+        limits.follow(seals.policy.events)
+        self._number = int.from_bytes(vault.remembered(KEY) or b"", "big")  # of the last event
         self._last: dict[str, _Event] = {}  # by rule
         self._suppressed = 0  # not yet in an entry
         self._told_ns: int | None = None
@@ -166,8 +124,6 @@ class Incidents:
                 last.record.triggers += 1
                 last.is_stale = True
                 self.tally.merged += 1
-        if recorded:
-            self._vault.remember(KEY, self._counts.pack())
         return recorded
 
     def follow(self, sealed_ns: int, now: Moment) -> None:
@@ -209,32 +165,33 @@ class Incidents:
 
     def _begin(self, fired: Fired, at_ns: int, now: Moment) -> bool:
         """Record an event, unless there were too many or it cannot be stored."""
-        rule, counts = fired.rule, self._counts
-        if rule.at_most and counts.so_far(rule, now.unix_ns) >= rule.at_most:
+        rule, limits = fired.rule, self._limits
+        if rule.at_most and limits.so_far(rule, now.unix_ns) >= rule.at_most:
             self._last.pop(rule.id, None)  # its edges belong to an event that is not recorded
             self._suppressed += 1
             self.tally.suppressed += 1
             return False
-        since_ns = max(0, now.unix_ns - counts.last_unix_ns) if counts.last_unix_ns else 0
+        since_ns = max(0, now.unix_ns - limits.last_unix_ns) if limits.last_unix_ns else 0
+        number = self._number + 1
+        self._vault.remember(KEY, number.to_bytes(NUMBER_BYTES, "big"))
         record = EventRecord(
             id=self._rng(ID_BYTES), rule=rule.id, trigger=rule.when.text, stamp_ns=fired.stamp_ns,
-            at=now, number=counts.number + 1, since_previous_ms=since_ns // 10**6, triggers=1,
+            at=now, number=number, since_previous_ms=since_ns // 10**6, triggers=1,
             complete=not rule.holds, before_ns=min(rule.before_ns, at_ns), snapshot=fired.snapshot,
             policy=self._seals.policy.name, policy_version=self._seals.policy.version,
             agent_version=self._version,
         )  # fmt: skip
         event = _Event(rule, record, -1, at_ns, now.boottime_ns, is_open=rule.holds)
-        index = self._seal(event, now)
+        # With the record, or not at all: a power cut leaves no record whose drive is rolled away.
+        index = self._seal(event, now, holds=Piece(
+            at_ns - record.before_ns, at_ns + rule.after_ns, rule.upload, rule.keep_s
+        ) if rule.holds else None)  # fmt: skip
         if index is None:
             return False
         event.index = index
-        if rule.holds:
-            self._vault.hold(
-                index, at_ns - record.before_ns, at_ns + rule.after_ns,
-                upload=rule.upload, keep_s=rule.keep_s,
-            )  # fmt: skip
-            self.tally.open += 1
-        counts.add(rule, now.unix_ns)
+        self.tally.open += rule.holds
+        self._number = number
+        limits.add(rule, now.unix_ns)
         self._last[rule.id] = event
         self.tally.recorded += 1
         return True
@@ -253,7 +210,7 @@ class Incidents:
         record.held.extend(held)
         self._seal(event, now)
 
-    def _seal(self, event: _Event, now: Moment) -> int | None:
+    def _seal(self, event: _Event, now: Moment, *, holds: Piece | None = None) -> int | None:
         """Seal what is known of an event; None if it could not be stored, which is counted."""
         event.sealed_ns, event.is_stale = now.boottime_ns, False
         rule = event.rule
@@ -261,7 +218,7 @@ class Incidents:
         copy.event.CopyFrom(event.record)
         return self._seals.seal(
             [copy], now, lane=INCIDENT if rule.holds else EVENT,
-            recipients=rule.why.recipients, keep_s=rule.keep_s,
+            recipients=rule.why.recipients, keep_s=rule.keep_s, holds=holds,
         )  # fmt: skip
 
     def _tell(self, now: Moment) -> None:

@@ -17,13 +17,10 @@ class Keeper(Protocol):
     """Takes drafts and entries; see agent/vault/vault.py for what each call promises."""
 
     def seal(self, draft: Draft) -> int | None:
-        """Seal and store a draft; its index, or None."""
+        """Seal and store a draft, and begin its hold; its index, or None."""
 
     def record(self, what: Message, body: bytes = b"") -> int:
         """Append an entry; its index."""
-
-    def hold(self, record: int, from_ns: int, to_ns: int, *, upload: bool, keep_s: int) -> None:
-        """Keep a piece of recorded time because of an event."""
 
     def release(self, record: int, *, state: int) -> tuple[list[Range], int]:
         """Hold nothing more; the segments that are held, and the index of the entry."""

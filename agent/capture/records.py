@@ -12,7 +12,7 @@ from agent.frames import FRAME, SIGNAL
 from agent.pb.moment_pb2 import Moment
 from agent.pb.record_pb2 import Record
 from agent.policy.model import Policy
-from agent.vault.segment import Draft
+from agent.vault.segment import Draft, Piece
 
 RESOLUTION_NS: Final = 1000  # of no rows
 
@@ -31,7 +31,7 @@ class Seals:
 
     def seal(
         self, records: Sequence[Record], now: Moment, *, lane: int, recipients: int, keep_s: int,
-        consent: str = "",
+        consent: str = "", holds: Piece | None = None,
     ) -> int | None:  # fmt: skip
         """Seal records; return the index of their entry, None if they could not be stored.
 
@@ -42,6 +42,7 @@ class Seals:
             recipients: sealed_pb2.Recipients.
             keep_s: how long the car may keep them.
             consent: the category of the consent that they are kept under.
+            holds: the piece of the recorder's window that an event holds.
 
         Raises:
             SpoolError: the storage failed.
@@ -51,4 +52,5 @@ class Seals:
             recipients=recipients, lane=lane, resolution_ns=RESOLUTION_NS, keep_order=False,
             opened=now, closed=now, policy=self.policy.digest, dictionary=self._dictionary,
             keep_s=keep_s, records=tuple(records), consent=consent,
+            holds=holds,
         ))  # fmt: skip

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from agent.capture import drives
+from agent.capture.accounts import MonthBook
 from agent.capture.consent import ConsentSlot
 from agent.capture.faults import Faults
 from agent.capture.force import Counters, Force, Surroundings
@@ -81,6 +82,7 @@ class Sealer:
         self._drives = drives.Drives(
             vault.remembered(drives.KEY), partial(vault.remember, drives.KEY), around.boot_id
         )
+        self._book = MonthBook(vault)
         self._faults = Faults()
         self._notices: deque[tuple[str, str]] = deque(maxlen=1024)
         self._looked_ns = self._housed_ns = -HOUSE_NS
@@ -169,7 +171,7 @@ class Sealer:
         self._vault.decide_by(entry, change.data)
         self.force = None if policy is None else Force(
             policy, vault=self._vault, channels=self._channels, axis=self._axis,
-            drives=self._drives, around=self._around, counters=self.counters,
+            drives=self._drives, book=self._book, around=self._around, counters=self.counters,
         )  # fmt: skip
         self.in_force = change
         self._since_ns = self._accounted_ns = now.boottime_ns
@@ -212,5 +214,5 @@ class Sealer:
             self.force.roll()
             if now.boottime_ns - self._accounted_ns >= HOUR_NS:
                 self._accounted_ns = now.boottime_ns
-                self.force.account()
+                self.force.account(now)
         self._vault.housekeep()

@@ -26,6 +26,7 @@ from agent.region import RegionCard, load_region_card
 
 MARKS: Final = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 WANTED_RCVBUF: Final = 8 << 20  # bytes: two seconds of a full bus
+IN_MEMORY: Final = ("tmpfs", "ramfs")
 NS_PER_DAY: Final = 86_400 * 10**9
 
 
@@ -85,6 +86,7 @@ def examine(config_path: Path, *, offline: bool) -> Iterator[Finding]:
         yield Finding("region", "fail", str(error))
     yield _guarded("keys", lambda: _keys(config))
     yield _guarded("disk", lambda: _disk(config))
+    yield _guarded("run", lambda: _run(config))
     yield _clock()
     if card is not None:
         region = card
@@ -152,6 +154,33 @@ def _disk(config: Config) -> Finding:
     have = shutil.disk_usage(place).free + (spool.stat().st_size if spool.exists() else 0)
     text = f"{config.state}: quota {config.spool_bytes >> 20} MiB, {have >> 20} MiB there for it"
     return Finding("disk", "ok" if have > config.spool_bytes else "warn", text)
+
+
+def _run(config: Config) -> Finding:
+    kind = file_system(config.run.resolve(), Path("/proc/self/mounts").read_text("utf-8"))
+    if kind in IN_MEMORY:
+        return Finding("run", "ok", f"{config.run}: in memory")
+    return Finding(
+        "run", "warn", f"{config.run} is on a disk ({kind}), which then tells how often an event "
+        "was today; set `run` to a folder below /run",
+    )  # fmt: skip
+
+
+def file_system(place: Path, mounts: str) -> str:
+    """Return the kind of file system that a place is on.
+
+    Args:
+        place: absolute, without links; it need not be there yet.
+        mounts: as /proc/self/mounts, proc(5).
+    """
+    found, depth = "unknown", 0
+    for line in mounts.splitlines():
+        _, where, kind, *_ = line.split()
+        at = Path(where.replace("\\040", " "))
+        # Of two at one name the later one is seen.
+        if place.is_relative_to(at) and len(at.parts) >= depth:
+            found, depth = kind, len(at.parts)
+    return found
 
 
 def _now_ns() -> int:

@@ -77,7 +77,7 @@ def _show_year(reader: LedgerReader, year: int, *, as_json: bool) -> None:
     with _progress(reader) as entries:
         for entry in entries:
             yearly.add(entry)
-    tally = yearly.tally
+    tally = yearly.finish(reader.present_month())
     waiting = reader.waiting(tally.first, tally.last) if tally.entries else 0
     told = report(tally, waiting)
     if as_json:

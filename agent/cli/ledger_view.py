@@ -116,10 +116,9 @@ def _consent(what: ledger_pb2.ConsentChange) -> str:
 
 def _kept(what: ledger_pb2.Kept) -> str:
     frames, samples, records = (
-        sum(getattr(rule, name) for rule in what.rule) for name in ("frames", "samples", "records")
+        sum(getattr(one, name) for one in what.amount) for name in ("frames", "samples", "records")
     )
-    of = f"{what.policy} version {what.version}"
-    return f"kept under {of}: {frames:,} frames, {samples:,} samples, {records:,} records"
+    return f"kept in {what.month}: {frames:,} frames, {samples:,} samples, {records:,} records"
 
 
 _WORDS: Final[dict[str, Callable[[Any], str]]] = {

@@ -254,23 +254,31 @@ class ConsentChange(_message.Message):
     def __init__(self, category: _Optional[str] = ..., state: _Optional[_Union[ConsentChange.State, str]] = ..., until_unix_ns: _Optional[int] = ..., terms: _Optional[bytes] = ..., each_drive: _Optional[bool] = ...) -> None: ...
 
 class Kept(_message.Message):
-    __slots__ = ("policy", "version", "rule")
-    POLICY_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    RULE_FIELD_NUMBER: _ClassVar[int]
-    policy: str
-    version: int
-    rule: _containers.RepeatedCompositeFieldContainer[RuleCount]
-    def __init__(self, policy: _Optional[str] = ..., version: _Optional[int] = ..., rule: _Optional[_Iterable[_Union[RuleCount, _Mapping]]] = ...) -> None: ...
+    __slots__ = ("month", "amount", "number")
+    MONTH_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    month: str
+    amount: _containers.RepeatedCompositeFieldContainer[Amount]
+    number: int
+    def __init__(self, month: _Optional[str] = ..., amount: _Optional[_Iterable[_Union[Amount, _Mapping]]] = ..., number: _Optional[int] = ...) -> None: ...
 
-class RuleCount(_message.Message):
-    __slots__ = ("id", "frames", "samples", "records")
-    ID_FIELD_NUMBER: _ClassVar[int]
+class Amount(_message.Message):
+    __slots__ = ("category", "purpose", "recipients", "frames", "samples", "records", "shortest_keep_s", "longest_keep_s")
+    CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENTS_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
-    id: str
+    SHORTEST_KEEP_S_FIELD_NUMBER: _ClassVar[int]
+    LONGEST_KEEP_S_FIELD_NUMBER: _ClassVar[int]
+    category: str
+    purpose: str
+    recipients: _sealed_pb2.Recipients
     frames: int
     samples: int
     records: int
-    def __init__(self, id: _Optional[str] = ..., frames: _Optional[int] = ..., samples: _Optional[int] = ..., records: _Optional[int] = ...) -> None: ...
+    shortest_keep_s: int
+    longest_keep_s: int
+    def __init__(self, category: _Optional[str] = ..., purpose: _Optional[str] = ..., recipients: _Optional[_Union[_sealed_pb2.Recipients, str]] = ..., frames: _Optional[int] = ..., samples: _Optional[int] = ..., records: _Optional[int] = ..., shortest_keep_s: _Optional[int] = ..., longest_keep_s: _Optional[int] = ...) -> None: ...

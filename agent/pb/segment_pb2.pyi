@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SegmentPayload(_message.Message):
-    __slots__ = ("salt", "boot_id", "opened", "closed", "frame_count", "sample_count", "frames", "signals", "dictionary", "record")
+    __slots__ = ("salt", "boot_id", "opened", "closed", "frame_count", "sample_count", "frames", "signals", "dictionary", "record", "padding")
     SALT_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,7 @@ class SegmentPayload(_message.Message):
     SIGNALS_FIELD_NUMBER: _ClassVar[int]
     DICTIONARY_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     salt: bytes
     boot_id: bytes
     opened: _moment_pb2.Moment
@@ -30,7 +31,8 @@ class SegmentPayload(_message.Message):
     signals: bytes
     dictionary: bytes
     record: _containers.RepeatedCompositeFieldContainer[_record_pb2.Record]
-    def __init__(self, salt: _Optional[bytes] = ..., boot_id: _Optional[bytes] = ..., opened: _Optional[_Union[_moment_pb2.Moment, _Mapping]] = ..., closed: _Optional[_Union[_moment_pb2.Moment, _Mapping]] = ..., frame_count: _Optional[int] = ..., sample_count: _Optional[int] = ..., frames: _Optional[bytes] = ..., signals: _Optional[bytes] = ..., dictionary: _Optional[bytes] = ..., record: _Optional[_Iterable[_Union[_record_pb2.Record, _Mapping]]] = ...) -> None: ...
+    padding: bytes
+    def __init__(self, salt: _Optional[bytes] = ..., boot_id: _Optional[bytes] = ..., opened: _Optional[_Union[_moment_pb2.Moment, _Mapping]] = ..., closed: _Optional[_Union[_moment_pb2.Moment, _Mapping]] = ..., frame_count: _Optional[int] = ..., sample_count: _Optional[int] = ..., frames: _Optional[bytes] = ..., signals: _Optional[bytes] = ..., dictionary: _Optional[bytes] = ..., record: _Optional[_Iterable[_Union[_record_pb2.Record, _Mapping]]] = ..., padding: _Optional[bytes] = ...) -> None: ...
 
 class FrameColumns(_message.Message):
     __slots__ = ("origin_ns", "resolution_ns", "channels", "channel", "id", "flags", "length", "rows", "period", "stamp_width", "stamps", "data", "order")

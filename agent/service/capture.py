@@ -75,7 +75,7 @@ class CaptureProcess:
 
     def __init__(self, config: Config, early: dict[str, socket.socket]) -> None:
         from agent import __version__
-        from agent.capture import gate
+        from agent.capture import gate, limits
         from agent.capture.force import Surroundings
         from agent.capture.queue import FrameQueue
         from agent.capture.reader import Reader
@@ -133,6 +133,7 @@ class CaptureProcess:
             moment=self.vault.moment,
             around=Surroundings(
                 gate=gate.GateFile(config.run / gate.NAME),
+                limits=limits.Limits(config.run / limits.NAME, boot),
                 consents=config.state / consent_file.FILE,
                 zones=Places(config.vehicle.zones_key, card.region),
                 rng=os.urandom,

@@ -4,10 +4,10 @@ It counts what the rules for car data ask for: kinds, amounts, purposes, recipie
 keeping, consents, incidents, losses. Whose car it is, where it was and what was measured are not in
 the ledger, so they cannot be in the report.
 
-- An entry belongs to the year of its trusted time, UTC.
-- Amounts come from Kept entries; purpose and recipients from the policy that they name, whose
-  compiled bytes are in the ledger. If those are gone, the amounts stand under the rule's id with
-  the category "unknown".
+- An entry belongs to the year of its trusted time, UTC; amounts belong to that of their month.
+- Amounts come from Kept entries, by category, purpose and recipients; those of the present month
+  from what the agent has counted so far. Rules are not counted one by one: the ids that stand
+  beside an amount are those of the policies that decided then, whose bytes are in the ledger.
 
 Source: Several Provisions on Automobile Data Security (China, order no. 7, 2021), articles 10, 13.
 """
@@ -22,24 +22,10 @@ from typing import Any, Final
 
 from agent.errors import PolicyError
 from agent.pb import ledger_pb2, sealed_pb2
-from agent.policy.clauses import Why
 from agent.policy.compiled import read_policy
-from agent.policy.model import Policy
-
-UNKNOWN: Final = "unknown"
-EVENTS: Final = "event.record"  # the recorder's window and what events note
-CAMERA: Final = "camera"  # that cameras recorded, never what
+from agent.policy.headings import Heading, headings
 
 ReadPolicy = Callable[[int, bytes], bytes | None]  # (entry, SHA-256) -> compiled bytes, if there
-
-
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """What amounts are added up under."""
-
-    category: str
-    purpose: str
-    recipients: str
 
 
 @dataclass(slots=True)
@@ -91,20 +77,26 @@ class Yearly:
         self.tally = Tally(year)
         self._begin_ns, self._end_ns = _begin_ns(year), _begin_ns(year + 1)
         self._policy_bytes = policy_bytes
-        self._where: dict[tuple[str, int], tuple[int, bytes]] = {}
-        self._loaded: dict[tuple[str, int], dict[str, tuple[Heading, int]]] = {}
+        self._decided: list[tuple[int, bytes]] = []  # entry and hash of the policies of the year
+        self._months = 0  # number of the last Kept entry
         self._last_consent: dict[str, bytes] = {}
 
     def add(self, entry: ledger_pb2.Entry) -> None:
-        """Count one entry. Those of other years still say which policies there are."""
+        """Count one entry. Those of other years may say what counts for this one."""
         kind = entry.WhichOneof("what") or ""
-        if kind == "policy" and entry.policy.body:
-            name = entry.policy.name, entry.policy.version
-            self._where[name] = entry.index, entry.policy.body
+        now_ns = entry.at.unix_ns
+        if kind == "policy" and now_ns < self._end_ns:
+            if now_ns < self._begin_ns:
+                self._decided.clear()  # another one decided when the year began
+            if entry.policy.body:
+                self._decided.append((entry.index, entry.policy.body))
         if kind == "genesis":
             self.tally.vehicle = entry.genesis.vehicle
             self.tally.region = entry.genesis.region
-        now_ns = entry.at.unix_ns
+        # After a crash the last one may be entered once more.
+        if kind == "kept" and entry.kept.number != self._months:
+            self._months = entry.kept.number
+            self._amounts(entry.kept)
         if not self._begin_ns <= now_ns < self._end_ns:
             return
         tally = self.tally
@@ -132,30 +124,37 @@ class Yearly:
             "why": entry.policy.why, "at": moment(entry.at.unix_ns),
         })  # fmt: skip
 
-    def _kept(self, entry: ledger_pb2.Entry) -> None:
-        headings = self._headings(entry.kept.policy, entry.kept.version)
-        for rule in entry.kept.rule:
-            unknown = Heading(UNKNOWN, rule.id, UNKNOWN), 0
-            heading, keep_s = headings.get(rule.id, unknown)
-            amount = self.tally.amounts.setdefault(heading, Amount())
-            amount.frames += rule.frames
-            amount.samples += rule.samples
-            amount.records += rule.records
-            amount.rules.add(rule.id)
-            if keep_s:
-                amount.keeps.add(keep_s)
+    def finish(self, present: ledger_pb2.Kept) -> Tally:
+        """Return the counts, with those of the month that is not over.
 
-    def _headings(self, name: str, version: int) -> dict[str, tuple[Heading, int]]:
-        """Return (heading, keep in s) of each rule id of a policy, as far as it can be known."""
-        key = name, version
-        if key not in self._loaded:
-            self._loaded[key] = {}
-            if key in self._where and (data := self._policy_bytes(*self._where[key])):
-                try:
-                    self._loaded[key] = _rules_of(read_policy(data))
-                except PolicyError:  # of an agent before or after this one: its names are unknown
-                    self._loaded[key] = {}
-        return self._loaded[key]
+        Args:
+            present: what was counted since the last Kept entry.
+        """
+        if present.number != self._months:
+            self._amounts(present)
+        for where in self._decided:
+            for rule, (heading, _) in self._headings(*where).items():
+                if heading in self.tally.amounts:
+                    self.tally.amounts[heading].rules.add(rule)
+        return self.tally
+
+    def _amounts(self, kept: ledger_pb2.Kept) -> None:
+        if kept.month[:5] != f"{self.tally.year:04}-":
+            return
+        for one in kept.amount:
+            heading = Heading(one.category, one.purpose, one.recipients)
+            amount = self.tally.amounts.setdefault(heading, Amount())
+            amount.frames += one.frames
+            amount.samples += one.samples
+            amount.records += one.records
+            amount.keeps |= {one.shortest_keep_s, one.longest_keep_s} - {0}
+
+    def _headings(self, index: int, digest: bytes) -> dict[str, tuple[Heading, int]]:
+        data = self._policy_bytes(index, digest)
+        try:
+            return headings(read_policy(data)) if data else {}
+        except PolicyError:  # of an agent before or after this one: its rules are unknown
+            return {}
 
     def _consent(self, entry: ledger_pb2.Entry) -> None:
         # After a crash the last change may be entered once more, in the very same words.
@@ -193,7 +192,6 @@ _COUNTERS: Final[dict[str, Callable[[Yearly, ledger_pb2.Entry], None]]] = {
     "boot": Yearly._boot,
     "segment": Yearly._segment,
     "policy": Yearly._policy,
-    "kept": Yearly._kept,
     "consent": Yearly._consent,
     "incident": Yearly._incident,
     "loss": Yearly._loss,
@@ -203,26 +201,8 @@ _COUNTERS: Final[dict[str, Callable[[Yearly, ledger_pb2.Entry], None]]] = {
 }
 
 
-def _rules_of(policy: Policy) -> dict[str, tuple[Heading, int]]:
-    found: dict[str, tuple[Heading, int]] = {}
-    if policy.camera is not None:
-        found["camera"] = _heading(CAMERA, policy.camera.why), policy.camera.keep_s
-    if policy.recorder is not None:
-        found["recorder"] = _heading(EVENTS, policy.recorder.why), 0
-    for event in policy.events:
-        found[event.id] = _heading(EVENTS, event.why), event.keep_s
-    for rule in policy.rules:
-        heading = Heading(rule.category, rule.purpose, _recipients(rule.recipients))
-        found[rule.id] = heading, rule.keep_s
-    return found
-
-
-def _heading(category: str, why: Why) -> Heading:
-    return Heading(category, why.purpose, _recipients(why.recipients))
-
-
 def _recipients(number: int) -> str:
-    return sealed_pb2.Recipients.Name(number).lower()
+    return sealed_pb2.Recipients.Name(sealed_pb2.Recipients.ValueType(number)).lower()
 
 
 def _length(ranges: Iterable[ledger_pb2.Range]) -> int:
@@ -257,7 +237,7 @@ def report(tally: Tally, waiting: int) -> dict[str, Any]:
         "kept": [
             {
                 "category": heading.category, "purpose": heading.purpose,
-                "recipients": heading.recipients, "frames": amount.frames,
+                "recipients": _recipients(heading.recipients), "frames": amount.frames,
                 "samples": amount.samples, "records": amount.records,
                 "keep_s": [min(amount.keeps), max(amount.keeps)] if amount.keeps else None,
                 "rules": sorted(amount.rules),

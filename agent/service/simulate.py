@@ -10,7 +10,7 @@ compression.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -18,13 +18,14 @@ from typing import Final
 
 import numpy as np
 
+from agent.capture.accounts import Use
 from agent.capture.consent import ConsentStep
 from agent.capture.drives import Drives
 from agent.capture.force import Counters, Force, Surroundings
+from agent.capture.limits import Limits
 from agent.capture.recorded import Axis
 from agent.capture.recorder import FRAME_COST, SAMPLE_COST
 from agent.frames import EXTENDED, ChannelTable, FrameBatch
-from agent.pb.ledger_pb2 import Kept
 from agent.pb.moment_pb2 import Moment
 from agent.pb.record_pb2 import EventRecord
 from agent.policy.camera import Decision
@@ -40,15 +41,6 @@ HOUSE_NS: Final = 60 * 10**9
 GAP_NS: Final = 10 * 10**9  # a longer pause between two frames is no driving
 FRAME_WEIGHT: Final = FRAME_COST + 8
 UNATTRIBUTED: Final = "agent.audit"  # ledger entries that belong to no rule
-
-
-@dataclass(slots=True)
-class Use:
-    """What one rule, the recorder, an event or the camera kept."""
-
-    frames: int = 0
-    samples: int = 0
-    records: int = 0
 
 
 @dataclass(slots=True)
@@ -127,21 +119,19 @@ class _NoGate:
         return True
 
 
-class _Vault(WeighingVault):
-    """Collects the counts of the rules as well."""
+class _Pages:
+    """A book that adds up by rule: what the ledger may not, for whoever tries a policy."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.uses: dict[str, Use] = {}
 
-    def record(self, what: object, body: bytes = b"") -> int:
-        if isinstance(what, Kept):
-            for rule in what.rule:
-                use = self.uses.setdefault(rule.id, Use())
-                use.frames += rule.frames
-                use.samples += rule.samples
-                use.records += rule.records
-        return super().record(what, body)  # type: ignore[arg-type]
+    def enter(self, policy: Policy, uses: Mapping[str, Use], now_ns: int) -> None:
+        del policy, now_ns
+        for rule, more in uses.items():
+            use = self.uses.setdefault(rule, Use())
+            use.frames += more.frames
+            use.samples += more.samples
+            use.records += more.records
 
 
 class Simulation:
@@ -159,16 +149,16 @@ class Simulation:
         zones: Zones | None = None,
     ) -> None:  # fmt: skip
         self._policy = policy
-        self._vault = _Vault()
+        self._vault, self._book = WeighingVault(), _Pages()
         self._axis, self._counters = Axis(), Counters()
         around = Surroundings(
-            gate=_NoGate(), consents=Path(), zones=lambda _: zones, rng=self._numbered,
-            boot_id=bytes(16), version="simulation",
+            gate=_NoGate(), limits=Limits(None, bytes(16)), consents=Path(),
+            zones=lambda _: zones, rng=self._numbered, boot_id=bytes(16), version="simulation",
         )  # fmt: skip
         drives = Drives(None, lambda _: None, bytes(16))
         self._force = Force(
             policy, vault=self._vault, channels=channels, axis=self._axis, drives=drives,
-            around=around, counters=self._counters,
+            book=self._book, around=around, counters=self._counters,
         )  # fmt: skip
         asked = frozenset(term.category for term in policy.consents)
         given = asked & consented
@@ -197,7 +187,7 @@ class Simulation:
         """End the run; return what was found."""
         self._force.end(self._moment())
         report, vault = self._report, self._vault
-        report.uses = vault.uses
+        report.uses = self._book.uses
         report.events = [self._found(one) for one in vault.events.values()]
         report.suppressed = self._counters.events.suppressed
         report.recorder_bytes = vault.recorder_bytes
@@ -254,7 +244,7 @@ class Simulation:
             return {EVENT_CATEGORY: 1.0}
         weights: dict[str, float] = {}
         for rule in self._policy.rules:
-            if _output(rule_set_of(rule)) == output and (use := self._vault.uses.get(rule.id)):
+            if _output(rule_set_of(rule)) == output and (use := self._book.uses.get(rule.id)):
                 weight = use.frames * FRAME_WEIGHT + use.samples * SAMPLE_COST
                 weights[rule.category] = weights.get(rule.category, 0.0) + weight
         whole = sum(weights.values())

@@ -19,7 +19,7 @@ from agent.pb import ledger_pb2, sealed_pb2
 from agent.pb.record_pb2 import EventRecord
 from agent.vault.incidents import Hold
 from agent.vault.seal import seal_segment
-from agent.vault.segment import Draft, encode_payload
+from agent.vault.segment import Draft, Piece, encode_payload
 from agent.vault.session import AES_256_GCM, SECRET_BYTES, Session
 
 MESSAGE_BYTES: Final = (
@@ -46,20 +46,13 @@ class Weight:
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class _Stored:
     """A recorder segment: where it stands on the axis, and its bytes."""
 
     from_ns: int
     to_ns: int
     index: int
     size: int
-
-
-@dataclass(slots=True)
-class _Hold:
-    from_ns: int
-    to_ns: int
-    upload: bool
 
 
 def output_of(draft: Draft) -> Output:
@@ -85,8 +78,8 @@ class WeighingVault:
         self._session = Session(bytes(SECRET_BYTES), session=bytes(16), aead=AES_256_GCM)
         self._index = 0
         self._kept: dict[str, bytes] = {}
-        self._window: list[_Piece] = []
-        self._holds: dict[int, _Hold] = {}
+        self._window: list[_Stored] = []
+        self._holds: dict[int, Piece] = {}
         self._end_ns = 0
         self.outputs: dict[Output, Weight] = defaultdict(Weight)
         self.records: dict[str, Weight] = defaultdict(Weight)
@@ -117,7 +110,9 @@ class WeighingVault:
         else:
             self.outputs[output_of(draft)].add(size + ENTRY_BYTES, sent)
         if draft.recorded is not None:
-            self._record_piece(_Piece(*draft.recorded, self._index - 1, size), draft)
+            self._record_piece(_Stored(*draft.recorded, self._index - 1, size), draft)
+        if draft.holds is not None:
+            self._hold(draft.holds, self._index - 1)
         return self._index - 1
 
     def _note(self, draft: Draft) -> None:
@@ -127,11 +122,18 @@ class WeighingVault:
             else:
                 self.cameras += 1
 
-    def _record_piece(self, piece: _Piece, draft: Draft) -> None:
+    def _record_piece(self, piece: _Stored, draft: Draft) -> None:
         self._window.append(piece)
         self._end_ns = piece.to_ns
         if any(hold.upload and _overlap(piece, hold) for hold in self._holds.values()):
             self.outputs[output_of(draft)].add(0, piece.size)
+
+    def _hold(self, wanted: Piece, record: int) -> None:
+        """Hold a piece of the axis; what is uploaded of it is weighed."""
+        self._holds[record] = wanted
+        if wanted.upload:
+            size = sum(piece.size for piece in self._window if _overlap(piece, wanted))
+            self.records["event"].add(0, size)
 
     def record(self, what: Message, body: bytes = b"") -> int:
         """Weigh an entry."""
@@ -139,14 +141,6 @@ class WeighingVault:
         self.entries.add(size, size + MESSAGE_BYTES)
         self._index += 1
         return self._index - 1
-
-    def hold(self, record: int, from_ns: int, to_ns: int, *, upload: bool, keep_s: int) -> None:
-        """Hold a piece of the axis; what is uploaded of it is weighed."""
-        del keep_s  # nothing is stored
-        hold = self._holds[record] = _Hold(from_ns, to_ns, upload)
-        if upload:
-            size = sum(piece.size for piece in self._window if _overlap(piece, hold))
-            self.records["event"].add(0, size)
 
     def release(self, record: int, *, state: int) -> tuple[list[ledger_pb2.Range], int]:
         """Hold nothing more."""
@@ -183,5 +177,5 @@ class WeighingVault:
         return self._kept.get(key)
 
 
-def _overlap(piece: _Piece, hold: _Hold) -> bool:
+def _overlap(piece: _Stored, hold: Piece) -> bool:
     return piece.from_ns <= hold.to_ns and piece.to_ns >= hold.from_ns

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 from threading import RLock
 from typing import TypeVar
 
@@ -39,33 +38,11 @@ class Holding(ABC):
             self._exchange(error)
             return work()
 
-    def hold(self, record: int, from_ns: int, to_ns: int, *, upload: bool, keep_s: int = 0) -> None:
-        """Keep a part of the recorder, durably: what is here of it, and what is sealed later.
-
-        Locked segments are not rolled, and evicted and expired only as incidents are. Called again
-        for the same record, the hold grows.
-
-        Args:
-            record: index of the sealed EventRecord.
-            from_ns: on the axis of recorded time; what overlaps from..to is held.
-            to_ns: may lie ahead of `recorded_ns`.
-            upload: to the region with their bodies, also what was confirmed without.
-            keep_s: how long the car may keep them, s; 0: no limit.
-
-        Raises:
-            ValueError: from..to is no piece of the axis, or too many holds are open.
-        """
-        hold = Hold(record, from_ns, to_ns, upload, keep_s)
-        log = self._log.log  # of the record: another one, if the file has to be exchanged now
-        self._mending(lambda: self._sealer.incidents.hold(
-            replace(hold, log=b"" if self._log.log == log else log)
-        ))  # fmt: skip
-
     def release(self, record: int, *, state: int) -> tuple[list[ledger_pb2.Range], int]:
         """End a hold: no further segments. Its Incident entry is written.
 
         Args:
-            record: as given to `hold`.
+            record: index of the entry whose draft `holds` it.
             state: ledger_pb2.Incident.COMPLETE or INTERRUPTED.
 
         Returns:
@@ -119,7 +96,7 @@ class Holding(ABC):
         """Keep a small value over restarts, durably; an empty one is forgotten.
 
         Raises:
-            ValueError: over 63 keys, a key over 64 characters, or a value over 4,096 bytes.
+            ValueError: over 63 keys, a key over 64 characters, or a value over 64 KiB.
         """
         self._mending(lambda: self._sealer.memory.set(key, value))
 

@@ -1,14 +1,16 @@
 """Holds: the parts of the recorder's window that an event keeps. Used by the sealer's thread alone.
 
-- A hold names a piece of the axis of recorded time. The recorder's segments that overlap it are
-  locked: those that are here in the transaction that stores the hold, those that are sealed later
-  in the transaction that stores them. What two holds want is locked once and listed in both.
+- A hold names a piece of the axis of recorded time. It begins in the transaction that stores the
+  record of its event: there is no moment at which a power cut leaves the one without the other.
+- The recorder's segments that overlap it are locked: those that are here in that transaction, those
+  that are sealed later in the one that stores them. What two holds want is locked once and listed
+  in both.
 - With `upload` a locked segment waits on the lane incident with its body, even if its entry was
   confirmed without it before. Otherwise it stays in the car.
 - A hold is open until it is released; it survives a restart, and a file that is put aside: then
   it goes on in the new log, and its Incident entry names the log of its record.
-- No room on the disk: the hold counts at once for what is sealed from here on, and is written as
-  soon as there is room.
+- No room on the disk: without its record there is no hold; one that has begun goes on in a new log,
+  counts at once there, and is written as soon as there is room.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Final, Protocol
 from agent.pb import ledger_pb2
 from agent.vault.log import Log, New
 from agent.vault.room import Dropped
-from agent.vault.segment import check_recorded
+from agent.vault.segment import Piece, check_recorded
 from agent.vault.shelves import Shelf, held_shelf, ranges
 from agent.vault.spool import Transaction
 
@@ -101,8 +103,36 @@ class Incidents:
         """Return the open holds."""
         return list(self._open.values())
 
+    def check_room(self) -> None:
+        """Refuse one hold too many.
+
+        Raises:
+            ValueError: too many are open.
+        """
+        if len(self._open) >= MAX_OPEN:
+            raise ValueError(f"{MAX_OPEN} holds are open")
+
+    def make_way(self) -> None:
+        """Close the hold whose record, of the log before, has by chance the number of the next."""
+        while self._log.size in self._open:  # the entry that this writes takes that number
+            self.release(self._log.size, ledger_pb2.Incident.INTERRUPTED)
+
+    def begin(self, piece: Piece, record: int) -> tuple[Hold, Also]:
+        """Return a hold, and what stores it in the transaction that stores its record.
+
+        Args:
+            piece: what it holds.
+            record: index of the sealed EventRecord.
+        """
+        hold = Hold(record, piece.from_ns, piece.to_ns, piece.upload, piece.keep_s)
+        return hold, partial(self._store, hold)
+
+    def begun(self, hold: Hold) -> None:
+        """Take note of a hold that `begin` made and that is stored now."""
+        self._open[hold.record] = hold
+
     def hold(self, new: Hold) -> None:
-        """Open a hold, or widen the open one of the same record.
+        """Open a hold of a record that is stored already, or widen the open one of that record.
 
         Raises:
             ValueError: too many are open.
@@ -112,9 +142,9 @@ class Incidents:
         if old is not None and old.log != new.log:  # of the log before, by chance the same number
             self.release(old.record, ledger_pb2.Incident.INTERRUPTED)
             old = None
-        if old is None and len(self._open) >= MAX_OPEN:
-            raise ValueError(f"{MAX_OPEN} holds are open")
-        if old is not None:
+        if old is None:
+            self.check_room()
+        else:
             first, last = min(old.from_ns, new.from_ns), max(old.to_ns, new.to_ns)
             new = replace(new, from_ns=first, to_ns=last, upload=old.upload or new.upload)
         self._open[new.record] = new

@@ -13,7 +13,7 @@ from agent.vault.spool import Spool
 
 MAX_KEYS: Final = 63
 MAX_KEY: Final = 64  # characters
-MAX_VALUE: Final = 4096  # bytes
+MAX_VALUE: Final = 64 * 1024  # bytes
 
 
 class Memory:

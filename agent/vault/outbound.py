@@ -2,6 +2,9 @@
 
 - `take` costs O(count + skip) however long the backlog is. The hash of each body is checked before
   it is handed out: bit rot is reported, never uploaded as truth.
+- A session is offered before any segment of it, although the sealer commits between two queries of
+  one `take`: what was appended after its first look is left for the next one. A session has a
+  lower index than its segments, so whoever sees the segment below that bound sees the session.
 - `receipt` confirms only what the region signed for, leaf by leaf. What is turned away, and what is
   rotten, is left in `found` for the sealer to write into the ledger: one thread appends.
 """
@@ -98,20 +101,23 @@ class Outbound:
 
     def _waiting(self, skip: Skip) -> Iterator[hatch_pb2.Outgoing]:
         tally = self._spool.tally
+        # A bound instead of one transaction around all queries: that would keep the write-ahead
+        # log from being put away meanwhile.
+        end = self._spool.one("SELECT coalesce(max(i) + 1, 0) FROM ledger")
         for shelf in WAITING:
             if tally.salvaged:
                 yield from self._salvaged(shelf, skip)
             if tally.entries[shelf]:
-                yield from self._own(shelf, skip.get(self._log, ()))
+                yield from self._own(shelf, skip.get(self._log, ()), end)
 
-    def _own(self, shelf: Shelf, skip: Collection[int]) -> Iterator[hatch_pb2.Outgoing]:
+    def _own(self, shelf: Shelf, skip: Collection[int], end: int) -> Iterator[hatch_pb2.Outgoing]:
         skip = frozenset(skip)
         # Read in small pages, so that no cursor stays open while the sealer writes.
         last, page = -1, 64
         while True:
             rows = self._spool.rows(
-                "SELECT i, consent FROM item WHERE shelf=? AND i>? ORDER BY i LIMIT ?",
-                (int(shelf), last, page),
+                "SELECT i, consent FROM item WHERE shelf=? AND i>? AND i<? ORDER BY i LIMIT ?",
+                (int(shelf), last, end, page),
             )
             for i, consent in rows:
                 if i in skip or i < self._found.withdrawn.get(consent, 0):
@@ -127,8 +133,8 @@ class Outbound:
         body = b""
         if shelf not in BODILESS:
             body = self._spool.one("SELECT blob FROM body WHERE i=?", (i,)) or b""
-        if stored is None:  # confirmed or evicted since the page was read
-            return None
+        if stored is None or not (body or shelf in BODILESS or shelf == Shelf.SESSION):
+            return None  # evicted since the page was read: it stands on another shelf now
         if body and i in self._found.rotten:
             return None
         if body and not is_intact(stored, body):

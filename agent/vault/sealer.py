@@ -105,7 +105,10 @@ class Sealer:
         Raises:
             SpoolCorruptError: the file is damaged; the draft is not stored.
             SpoolError: the storage failed.
+            ValueError: it holds something, and too many holds are open.
         """
+        if draft.holds is not None:
+            self.incidents.check_room()
         wraps = seal.wraps_for(
             draft.recipients,
             region_key=self._identity.region_key,
@@ -129,6 +132,8 @@ class Sealer:
 
     def _seal(self, draft: Draft, payload: bytes, wraps: tuple[tuple[bytes, ...], ...]) -> int:
         live = self._session(draft.recipients, wraps)
+        if draft.holds is not None:
+            self.incidents.make_way()
         header = sealed_pb2.SegmentHeader(
             log=self.log.log, index=self.log.size, epoch=EPOCH,
             lane=sealed_pb2.Lane.Name(draft.lane), policy=draft.policy[:8],
@@ -146,7 +151,12 @@ class Sealer:
         new = New(
             what, body, stand.shelf, live.index, self._keep(stand.keep_s), recorded, draft.consent
         )
-        return self.log.append([new], also=stand.also)
+        if draft.holds is None:
+            return self.log.append([new], also=stand.also)
+        hold, also = self.incidents.begin(draft.holds, header.index)
+        index = self.log.append([new], also=also)
+        self.incidents.begun(hold)
+        return index
 
     def _keep(self, keep_s: int) -> int:
         """Return when a body expires: by the region's time, or counted from when it is known.

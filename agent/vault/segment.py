@@ -28,8 +28,43 @@ from agent.vault.columns import decode_frames, decode_signals, encode_frames, en
 SALT_BYTES: Final = 32
 BOOT_ID_BYTES: Final = 16
 HASH_BYTES: Final = 32
+PADDED_BYTES: Final = 1024
+_FIELD_BYTES: Final = 3  # tag and length of a padding of 128 to 16,383 bytes
+_MAX_UNREACHED: Final = 130  # shorter ones would need another size of their length
 MAX_CONSENT: Final = 64  # characters of a category
 MAX_RECORDED_NS: Final = 2**62  # 146 years of driving
+
+
+def check_recorded(from_ns: int, to_ns: int) -> None:
+    """Refuse what is no piece of the axis of recorded time.
+
+    Raises:
+        ValueError: it begins before 0 or after its end, or ends too far away.
+    """
+    if not 0 <= from_ns <= to_ns <= MAX_RECORDED_NS:
+        raise ValueError(f"recorded from {from_ns} to {to_ns}")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of recorded time that is to be held.
+
+    Attributes:
+        from_ns: on the axis of recorded time.
+        to_ns: inclusive; may lie ahead.
+        upload: its segments go to the region.
+        keep_s: how long the car may keep them, s; 0: no limit.
+    """
+
+    from_ns: int
+    to_ns: int
+    upload: bool
+    keep_s: int = 0
+
+    def __post_init__(self) -> None:
+        check_recorded(self.from_ns, self.to_ns)
+        if self.keep_s < 0:
+            raise ValueError(f"keep {self.keep_s} s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +88,7 @@ class Draft:
         recorded: (from, to) of a segment of the recorder on the axis of recorded time, ns; None:
             it stands at the end of the axis.
         consent: the category of the consent that it is kept under; empty: none is needed.
+        holds: the piece of the recorder's window that an event's record holds.
     """
 
     frames: FrameBatch
@@ -70,6 +106,7 @@ class Draft:
     records: tuple[Record, ...] = ()
     recorded: tuple[int, int] | None = None
     consent: str = ""
+    holds: Piece | None = None
 
     def __post_init__(self) -> None:
         if len(self.policy) != HASH_BYTES or len(self.dictionary) != HASH_BYTES:
@@ -80,6 +117,8 @@ class Draft:
             if self.lane != RECORDER:
                 raise ValueError("only the recorder has an axis of recorded time")
             check_recorded(*self.recorded)
+        if self.holds is not None and (self.lane == RECORDER or not self.records):
+            raise ValueError("only the record of an event holds a part of the recorder's window")
         if len(self.consent) > MAX_CONSENT:
             raise ValueError(f"a category of {len(self.consent)} characters")
 
@@ -87,16 +126,6 @@ class Draft:
     def rows(self) -> int:
         """Frames, samples and records."""
         return len(self.frames) + len(self.signals) + len(self.records)
-
-
-def check_recorded(from_ns: int, to_ns: int) -> None:
-    """Refuse what is no piece of the axis of recorded time.
-
-    Raises:
-        ValueError: it begins before 0 or after its end, or ends too far away.
-    """
-    if not 0 <= from_ns <= to_ns <= MAX_RECORDED_NS:
-        raise ValueError(f"recorded from {from_ns} to {to_ns}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +190,22 @@ def encode_payload(draft: Draft, *, salt: bytes, boot_id: bytes) -> bytes:
             resolution_ns=draft.resolution_ns,
             keep_order=draft.keep_order,
         )
+    if draft.records:
+        _pad(payload)
     return payload.SerializeToString(deterministic=True)
+
+
+def _pad(payload: SegmentPayload) -> None:
+    """Make the payload a multiple of PADDED_BYTES.
+
+    Sizes are public, and an event's record is as long as its id, its expression and its snapshot:
+    without this its size alone would say which event of the policy it was.
+    """
+    room = -payload.ByteSize() % PADDED_BYTES
+    if 0 < room <= _MAX_UNREACHED:
+        room += PADDED_BYTES
+    if room:
+        payload.padding = bytes(room - _FIELD_BYTES)
 
 
 def decode_payload(data: bytes) -> Payload:

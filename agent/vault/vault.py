@@ -1,6 +1,6 @@
 """The vault: what touches the disk is sealed, what is sealed is in the ledger.
 
-    sealer thread   seal, record, hold, release, roll, withdraw, remember, housekeep, close
+    sealer thread   seal, record, release, roll, withdraw, remember, housekeep, close
     hatch thread    take, receipt, checkpoint, status
 
 - Safe for exactly these two threads: each has its own SQLite connection, the tree in memory belongs
@@ -160,7 +160,11 @@ class Vault(Holding):
             self.decide_by(*self._policy)
 
     def seal(self, draft: Draft) -> int | None:
-        """Seal a draft and store it, durably, with its entry.
+        """Seal a draft and store it, durably, with its entry and with what it holds.
+
+        Of a draft that `holds` a piece of the recorder's window, the hold begins in the very
+        transaction that stores it: what is here of the piece is locked, and what is sealed later.
+        Locked segments are not rolled, and evicted and expired only as incidents are.
 
         Returns:
             The index of its entry; None if its recipients are not provisioned or there is no room,
@@ -168,6 +172,7 @@ class Vault(Holding):
 
         Raises:
             SpoolError: the storage failed; end the process. So for all that follows here.
+            ValueError: it holds something, and too many holds are open.
         """
         return self._mending(lambda: self._sealer.seal(draft))
 

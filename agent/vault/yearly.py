@@ -97,6 +97,20 @@ class LedgerReader:
         blob = self._one("SELECT blob FROM body WHERE i=?", (i,))
         return blob if isinstance(blob, bytes) and sha256(blob) == digest else None
 
+    def present_month(self) -> ledger_pb2.Kept:
+        """Return what the agent has counted since its last Kept entry: up to an hour old.
+
+        Raises:
+            SpoolError: the file cannot be read.
+        """
+        # A spool of the version before has no such table.
+        has_memory = self._one("SELECT count(*) FROM sqlite_master WHERE name='memory'")
+        data = self._one("SELECT v FROM memory WHERE k='kept'") if has_memory else None
+        try:
+            return ledger_pb2.Kept.FromString(data if isinstance(data, bytes) else b"")
+        except DecodeError:
+            return ledger_pb2.Kept()  # the agent says so in its log, and counts anew
+
     def waiting(self, first: int, last: int) -> int:
         """Return how many of the entries in a range (inclusive) the region has not confirmed.
 

@@ -243,6 +243,12 @@ class Car:
         """Entries of one kind."""
         return [getattr(e, kind) for e, _, _ in self.entries() if e.WhichOneof("what") == kind]
 
+    def month(self) -> dict[tuple[str, str], ledger_pb2.Amount]:
+        """What was kept in the present month, as far as it is entered: by category and purpose."""
+        data = self.vault.remembered("kept") or b""
+        amounts = ledger_pb2.Kept.FromString(data).amount
+        return {(one.category, one.purpose): one for one in amounts}
+
     def opened(self) -> dict[int, Payload]:
         """What the region can open, by the entry's index."""
         found: dict[int, Payload] = {}

@@ -34,14 +34,26 @@ def fleet() -> bytes:
     ])  # fmt: skip
 
 
-def kept(*rules: pb.RuleCount, version: int = 1) -> pb.Kept:
-    return pb.Kept(policy="test", version=version, rule=rules)
+def battery(**counts: int) -> pb.Amount:
+    return pb.Amount(
+        category="battery", purpose="regulatory_monitoring", recipients=sealed_pb2.REGION, **counts
+    )
+
+
+def speed(**counts: int) -> pb.Amount:
+    return pb.Amount(category="vehicle.state", purpose="owner_access",
+                     recipients=sealed_pb2.SHARED, **counts)  # fmt: skip
+
+
+def kept(month: int, number: int, *amounts: pb.Amount, year: int = YEAR) -> pb.Kept:
+    return pb.Kept(month=f"{year}-{month:02}", number=number, amount=amounts)
 
 
 ENTRIES = [
-    kept(pb.RuleCount(id="soc", samples=10), pb.RuleCount(id="speed", frames=5)),
-    kept(pb.RuleCount(id="volt", samples=7), pb.RuleCount(id="gone", records=2)),
-    kept(pb.RuleCount(id="soc", samples=100), version=9),  # its policy is not in the ledger
+    kept(12, 1, battery(samples=1000), year=YEAR - 1),  # entered in January
+    kept(1, 2, battery(samples=10, shortest_keep_s=3600, longest_keep_s=3600), speed(frames=5)),
+    kept(2, 3, battery(samples=7, shortest_keep_s=7200, longest_keep_s=7 * 86_400)),
+    kept(2, 3, battery(samples=7, shortest_keep_s=7200, longest_keep_s=7 * 86_400)),  # once more
     pb.ConsentChange(category="location.track", state=pb.ConsentChange.GRANTED,
                      until_unix_ns=NOW_NS, each_drive=True),
     pb.ConsentChange(category="location.track", state=pb.ConsentChange.GRANTED,
@@ -74,6 +86,8 @@ def car(tmp_path_factory):
     car.vault.seal(draft(100, lane=sealed_pb2.INCIDENT))
     Region().drain(car.vault)
     car.vault.seal(draft(100))
+    present = kept(3, 4, battery(records=3), pb.Amount(category="diag.dtc", purpose="ota"))
+    car.vault.remember("kept", present.SerializeToString())
     yield car
     car.shut()
 
@@ -97,10 +111,25 @@ def test_amounts_are_added_up_by_category_purpose_and_recipients(told):
     rows = {(one["category"], one["purpose"], one["recipients"]): one for one in told["kept"]}
     battery = rows["battery", "regulatory_monitoring", "region"]
     assert (battery["samples"], battery["rules"]) == (17, ["soc", "volt"])
+    assert battery["records"] == 3  # of the month that is not over
     assert battery["keep_s"] == [3600, 7 * 86_400]
     assert rows["vehicle.state", "owner_access", "shared"]["frames"] == 5
-    assert rows["unknown", "gone", "unknown"]["records"] == 2  # a rule that the policy has not
-    assert rows["unknown", "soc", "unknown"]["samples"] == 100  # a policy that is not there
+    assert (
+        rows["diag.dtc", "ota", "recipients_unspecified"]["rules"] == []
+    )  # of no policy that decided
+
+
+def test_a_month_that_is_entered_late_counts_for_its_own_year(car):
+    told = json.loads(good(car.folder, "--year", str(YEAR - 1), "--json"))
+    assert [one["samples"] for one in told["kept"]] == [1000]
+    assert (told["entries"], told["first"]) == (0, None)
+
+
+def test_counts_of_the_month_that_are_damaged_are_left_out(tmp_path):
+    car = Car(tmp_path / "state")
+    car.vault.remember("kept", b"\xff\xff")
+    assert json.loads(good(car.folder, "--year", str(YEAR), "--json"))["kept"] == []
+    car.shut()
 
 
 def test_everything_else_is_counted(told, car):
@@ -133,15 +162,15 @@ def test_frame_of_the_report(told, car):
 
 
 def test_another_year_has_nothing_of_it(car):
-    told = json.loads(good(car.folder, "--year", str(YEAR - 1), "--json"))
+    told = json.loads(good(car.folder, "--year", str(YEAR - 2), "--json"))
     assert (told["entries"], told["kept"], told["first"]) == (0, [], None)
-    assert "no entries of this year" in good(car.folder, "--year", str(YEAR - 1))
+    assert "no entries of this year" in good(car.folder, "--year", str(YEAR - 2))
 
 
 def test_report_for_a_person_has_every_figure(car):
     text = good(car.folder, "--year", str(YEAR))
     for words in (
-        "battery, regulatory_monitoring, region: 0 frames, 17 samples, 0 records, kept 1h to 7d",
+        "battery, regulatory_monitoring, region: 0 frames, 17 samples, 3 records, kept 1h to 7d",
         "location.track       granted 1, withdrawn 1", "suppressed 9", "lost          kernel 7",
         "dropped       withdrawn 3", "refused       policy: rollback 2", "the largest 60 s",
         "gaps          1", "1 waiting", "test version 1 (installed)",
@@ -161,7 +190,7 @@ def test_last_entries_in_words(car):
         "3 frames or samples of can0 lost: the kernel's buffer ran over", "jumped by -60 s",
         "bus can0 error-storm, 4,000 error frames", "of 12 entries could not be continued",
         "sealed to region", "bytes sealed on lane incident", "no policy decides",
-        "kept under test version 1: 5 frames, 10 samples, 0 records", "(by its clock)",
+        f"kept in {YEAR}-01: 5 frames, 10 samples, 0 records", "(by its clock)",
     ):  # fmt: skip
         assert words in text
     assert len(good(car.folder).splitlines()) == 20
@@ -231,8 +260,10 @@ def random_entries(rng: random.Random) -> list[pb.Entry]:
         entry = pb.Entry(index=index, at=moment_pb2.Moment(unix_ns=int(at) * 10**9))
         kind = rng.choice(("kept", "loss", "drop"))
         if kind == "kept":
-            entry.kept.CopyFrom(kept(pb.RuleCount(id=rng.choice(("soc", "volt", "speed", "x")),
-                                                  frames=rng.randrange(9))))  # fmt: skip
+            purpose = rng.choice(("ota", "insurance", "navigation"))
+            month = datetime.datetime.fromtimestamp(at, datetime.UTC).month
+            amount = pb.Amount(purpose=purpose, frames=rng.randrange(9))
+            entry.kept.CopyFrom(kept(month, index + 1, amount, year=year))
         elif kind == "loss":
             entry.loss.CopyFrom(pb.Loss(count=rng.randrange(9), cause=rng.choice((1, 2))))
         else:
@@ -247,14 +278,14 @@ def counts_agree(entries: list[pb.Entry], year: int) -> bool:
     yearly = Yearly(year, lambda index, digest: None)
     for entry in entries:
         yearly.add(entry)
-    told = report(yearly.tally, 0)
+    told = report(yearly.finish(pb.Kept()), 0)
     lost, dropped, frames = Counter(), Counter(), Counter()
     first = datetime.datetime(YEAR, 1, 1, tzinfo=datetime.UTC).timestamp() * 10**9
     after = datetime.datetime(YEAR + 1, 1, 1, tzinfo=datetime.UTC).timestamp() * 10**9
     for entry in entries:
         if first <= entry.at.unix_ns < after:
-            for rule in entry.kept.rule:
-                frames[rule.id] += rule.frames
+            for one in entry.kept.amount:
+                frames[one.purpose] += one.frames
             if entry.HasField("loss"):
                 lost[pb.Loss.Cause.Name(entry.loss.cause).lower()] += entry.loss.count
             for one in entry.drop.range:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agent import frames as f
 from agent.pb import delivery_pb2, ledger_pb2, record_pb2, sealed_pb2
 from agent.pb.moment_pb2 import CLOCK_REGION, Moment
+from agent.pb.segment_pb2 import SegmentPayload
 from agent.vault import checkpoint, columns, keys, receipts, tree
 from agent.vault.segment import Draft, encode_payload
 from tests.format import make_policy, sealing
@@ -355,13 +356,36 @@ def record_vectors() -> dict[str, object]:
         signature=key.sign(receipts.PREFIX + receipt),
     )
     payload = encode_payload(draft, salt=SALT, boot_id=BOOT)
+    padded = SegmentPayload.FromString(payload)
+    padded.ClearField("padding")
+    bare = padded.SerializeToString(deterministic=True)
     return {
-        "payload": payload.hex(),
-        "segment": sealing.seal_segment(SECRET, payload, index=12, step=2, lane=1).hex(),
+        # Before there was padding: it stays readable.
+        "payload": bare.hex(),
+        "segment": sealing.seal_segment(SECRET, bare, index=12, step=2, lane=1).hex(),
+        "padded payload": payload.hex(),
+        "padded segment": sealing.seal_segment(SECRET, payload, index=14, step=3, lane=1).hex(),
         "records": [record.SerializeToString(deterministic=True).hex() for record in records],
         "incident": entry.SerializeToString(deterministic=True).hex(),
+        "kept": month_entry(moment).hex(),
         "receipt": signed.SerializeToString(deterministic=True).hex(),
     }
+
+
+def month_entry(moment: Moment) -> bytes:
+    """Return the entry of a month: samples of a battery, and three event records."""
+    kept = ledger_pb2.Kept(month="2026-11", number=1, amount=[
+        ledger_pb2.Amount(
+            category="battery", purpose="regulatory_monitoring", recipients=sealed_pb2.REGION,
+            samples=86_400, shortest_keep_s=604_800, longest_keep_s=604_800,
+        ),
+        ledger_pb2.Amount(
+            category="event.record", purpose="safety_event", recipients=sealed_pb2.SHARED,
+            frames=1_000_000, records=3, longest_keep_s=2_592_000,
+        ),
+    ])  # fmt: skip
+    entry = ledger_pb2.Entry(index=15, at=moment, kept=kept)
+    return entry.SerializeToString(deterministic=True)
 
 
 def root_of(leaves: list[bytes]) -> bytes:

@@ -10,7 +10,8 @@ from typing import Any
 from tests.format.stranger import Message, last, parse, repeated, signed
 
 EVENT, CAMERA = 1, 2  # fields of Record
-INCIDENT = 21  # field of Entry
+INCIDENT, KEPT = 21, 25  # fields of Entry
+PADDED = 1024
 
 
 def text(message: Message, number: int) -> str:
@@ -58,6 +59,21 @@ def record(data: bytes) -> dict[str, Any]:
 def records(payload: Message) -> list[dict[str, Any]]:
     """Return the records of a SegmentPayload, in order."""
     return [record(data) for data in payload.get(10, [])]
+
+
+def is_padded(opened: bytes) -> bool:
+    """Return whether the size of a payload says nothing of the records in it."""
+    return len(opened) % PADDED == 0 and not any(last(parse(opened), 11, b""))
+
+
+def kept(entry: bytes) -> tuple[str, int, list[tuple[Any, ...]]]:
+    """Return (month, number, amounts) of a Kept entry."""
+    what = parse(last(parse(entry), KEPT, b""))
+    amounts = [
+        (text(one, 1), text(one, 2), *(last(one, number, 0) for number in range(3, 9)))
+        for one in map(parse, what.get(5, []))
+    ]
+    return text(what, 4), last(what, 6, 0), amounts
 
 
 def incident(entry: bytes) -> tuple[int, list[tuple[int, int]], bool, int]:

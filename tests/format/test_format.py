@@ -265,18 +265,24 @@ def test_the_station_signs_the_notes_and_the_receipt_of_the_vectors(tmp_path: Pa
 
 def test_the_records_of_the_vectors_are_what_we_would_write_and_read() -> None:
     assert make_vectors.record_vectors() == RECORDS
-    payload = decode_payload(bytes.fromhex(RECORDS["payload"]))
-    assert payload.records == (
-        Record(event=make_vectors.EVENT), Record(camera=make_vectors.CAMERA),
-    )  # fmt: skip
-    assert len(payload.frames) == len(payload.signals) == 0
+    for name in ("payload", "padded payload"):
+        payload = decode_payload(bytes.fromhex(RECORDS[name]))
+        assert payload.records == (
+            Record(event=make_vectors.EVENT), Record(camera=make_vectors.CAMERA),
+        )  # fmt: skip
+        assert len(payload.frames) == len(payload.signals) == 0
 
 
 def test_the_stranger_reads_records() -> None:
     session = stranger.Session(bytes.fromhex(SEALED["sessions"]["region"]), keys(["region"]))
     opened = session.open(bytes.fromhex(RECORDS["segment"]), 12)
     assert opened.hex() == RECORDS["payload"]
-    payload = stranger.parse(opened)
+    padded = session.open(bytes.fromhex(RECORDS["padded segment"]), 14)
+    assert padded.startswith(opened)
+    assert (stranger_records.is_padded(padded), len(padded)) == (True, 1024)
+    assert not stranger_records.is_padded(opened)
+    payload = stranger.parse(padded)
+    assert stranger_records.records(payload) == stranger_records.records(stranger.parse(opened))
     event, camera = stranger_records.records(payload)
     start = make_vectors.START
     assert event == {
@@ -292,6 +298,10 @@ def test_the_stranger_reads_records() -> None:
         "why": "zone", "zone": "a", "count": 3,
     }  # fmt: skip
     assert stranger_records.incident(bytes.fromhex(RECORDS["incident"])) == (12, [(3, 9)], True, 0)
+    assert stranger_records.kept(bytes.fromhex(RECORDS["kept"])) == ("2026-11", 1, [
+        ("battery", "regulatory_monitoring", 1, 0, 86_400, 0, 604_800, 604_800),
+        ("event.record", "safety_event", 3, 1_000_000, 0, 3, 0, 2_592_000),
+    ])  # fmt: skip
     assert stranger_records.hollow(bytes.fromhex(RECORDS["receipt"])) == [3]
     assert stranger_records.hollow(bytes.fromhex(LEDGER["receipt"])) == []
 
@@ -310,6 +320,8 @@ def test_fields_of_the_document_are_those_of_the_schema() -> None:
         [row] = re.findall(rf"^\| {field.number} {name} \|.*$", text, re.MULTILINE)
         for inner in field.message_type.fields:
             assert f"{inner.number} {inner.name}" in row
+            for deepest in inner.message_type.fields if inner.name == "amount" else ():
+                assert f"{deepest.number} {deepest.name}" in row
     for name, number in ledger_pb2.Drop.Reason.items():
         assert not number or f"{number} {name.lower()}" in text
 

@@ -20,6 +20,7 @@ from agent.pb.record_pb2 import Record
 from agent.policy import store
 from agent.policy.build import build_policy
 from agent.vault import keys
+from agent.vault.segment import Piece
 from tests.capture.world import surroundings
 from tests.format import make_vectors, stranger, stranger_notes, stranger_records
 from tests.vault import world
@@ -246,9 +247,10 @@ def test_an_incident_reads_as_it_happened(tmp_path: Path) -> None:
     early = region.receipt(region.take(batch))
     assert vault.receipt(early) == (9, True)
     event = Record(event=make_vectors.EVENT)
-    draft = replace(world.draft(8, lane=1), frames=make_vectors.frames([]), records=(event,))
-    record = vault.seal(draft)
-    vault.hold(record, second + 1, 3 * second - 1, upload=True)
+    record = vault.seal(replace(
+        world.draft(8, lane=1), frames=make_vectors.frames([]), records=(event,),
+        holds=Piece(second + 1, 3 * second - 1, upload=True),
+    ))  # fmt: skip
     _, entry = vault.release(record, state=0)
     batch, _ = vault.take(99, world.MIB, {})
     late = region.receipt(region.take(batch))

@@ -25,7 +25,7 @@ from agent.pb import ledger_pb2, sealed_pb2
 from agent.vault import forgetting, incidents, outbound
 from agent.vault.shelves import Shelf
 from tests.vault import world
-from tests.vault.world import Car, Region, draft
+from tests.vault.world import Car, Region, draft, hold
 
 TEMPLATE: list[Path] = []
 S = 10**9
@@ -78,7 +78,7 @@ class World(RuleBasedStateMachine):
         self.number += 1
         first, last = max(0, self.end - before * S), self.end + after * S
         self.holds[self.number] = (first, last, upload)
-        self.car.vault.hold(self.number, first, last, upload=upload)
+        hold(self.car.vault, self.number, first, last, upload=upload)
         for segment in self.segments.values():
             self.want(segment, self.number)
 

@@ -2,16 +2,19 @@
 
 import itertools
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
 from agent.errors import SpoolCorruptError, SpoolError
 from agent.pb import ledger_pb2, sealed_pb2
+from agent.pb.record_pb2 import Record
 from agent.vault import founding, incidents, memory
+from agent.vault.segment import Piece
 from agent.vault.shelves import Shelf
 from tests.vault import world
 from tests.vault.test_room import QUOTA, Failing, explained, fill, kept
-from tests.vault.world import Car, Region, draft
+from tests.vault.world import Car, Region, draft, hold
 
 S = 10**9
 COMPLETE, INTERRUPTED = ledger_pb2.Incident.COMPLETE, ledger_pb2.Incident.INTERRUPTED
@@ -40,7 +43,7 @@ def test_a_hollow_entry_that_was_confirmed_waits_again_with_its_body(car):
     region, sealed = Region(), drive(car, 10)
     region.drain(car.vault)
     assert car.vault.take(9, world.MIB, {}) == ([], 0)
-    car.vault.hold(99, 4 * S + 1, 6 * S + 1, upload=True)
+    hold(car.vault, 99, 4 * S + 1, 6 * S + 1, upload=True)
     batch, pending = car.vault.take(9, world.MIB, {})
     assert [(o.lane, o.upload.index, bool(o.upload.body)) for o in batch] == [
         ("incident", i, True) for i in sealed[4:7]
@@ -60,7 +63,7 @@ def test_a_receipt_for_a_hollow_entry_does_not_confirm_the_body(car):
     region, (segment,) = Region(), drive(car, 1)
     batch, _ = car.vault.take(9, world.MIB, {})
     hollow = region.receipt(region.take(batch))
-    car.vault.hold(99, 0, S, upload=True)
+    hold(car.vault, 99, 0, S, upload=True)
     for _ in range(3):
         assert car.vault.receipt(hollow)[1]
     ((out,), _) = car.vault.take(9, world.MIB, {})
@@ -71,7 +74,7 @@ def test_a_receipt_for_a_hollow_entry_does_not_confirm_the_body(car):
 
 def test_without_upload_the_body_stays_and_the_entry_goes(car):
     region, sealed = Region(), drive(car, 3)
-    car.vault.hold(99, 0, 9 * S, upload=False)
+    hold(car.vault, 99, 0, 9 * S, upload=False)
     sealed += drive(car, 3)
     batch, _ = car.vault.take(20, world.MIB, {})
     assert {o.upload.index for o in batch if o.lane == "routine"} == set(sealed)
@@ -86,8 +89,8 @@ def test_without_upload_the_body_stays_and_the_entry_goes(car):
 
 def test_two_holds_that_overlap_list_what_each_wants(car):
     sealed = drive(car, 10)
-    car.vault.hold(1, 0, 5 * S - 1, upload=False, keep_s=60)
-    car.vault.hold(2, 3 * S + 1, 12 * S, upload=True, keep_s=600)
+    hold(car.vault, 1, 0, 5 * S - 1, upload=False, keep_s=60)
+    hold(car.vault, 2, 3 * S + 1, 12 * S, upload=True, keep_s=600)
     between = car.vault.seal(draft())
     sealed += drive(car, 4)
     assert sealed[9] < between < sealed[10]
@@ -104,8 +107,8 @@ def test_two_holds_that_overlap_list_what_each_wants(car):
 
 def test_a_range_holds_no_segment_that_is_not_held(car):
     sealed = drive(car, 6)
-    car.vault.hold(1, 0, S - 1, upload=False)
-    car.vault.hold(1, 4 * S + 1, 5 * S - 1, upload=False)  # the hold grows
+    hold(car.vault, 1, 0, S - 1, upload=False)
+    hold(car.vault, 1, 4 * S + 1, 5 * S - 1, upload=False)  # the hold grows
     assert spans(car.vault.release(1, state=COMPLETE)[0]) == [(sealed[0], sealed[4])]
     ends = incidents._spans([3, 4, 9, 12, 20], [10, 11, 15])
     assert [(r.first, r.last) for r in ends] == [(3, 9), (12, 12), (20, 20)]
@@ -115,8 +118,8 @@ def test_held_bodies_expire_with_the_incident(car):
     region = Region()
     sealed = drive(car, 6)
     region.drain(car.vault)
-    car.vault.hold(1, 0, 3 * S - 1, upload=False, keep_s=600)
-    car.vault.hold(2, 2 * S + 1, 5 * S - 1, upload=False, keep_s=3600)
+    hold(car.vault, 1, 0, 3 * S - 1, upload=False, keep_s=600)
+    hold(car.vault, 2, 2 * S + 1, 5 * S - 1, upload=False, keep_s=3600)
     car.tick(661)
     assert explained(car) == set(sealed[:2])
     car.tick(3000)
@@ -141,7 +144,7 @@ def test_a_flood_never_costs_what_an_event_holds(folder, upload):
     drive(car, 40, size=15_000)
     sealed = drive(car, 20, size=15_000)
     end = car.vault.recorded_ns()
-    car.vault.hold(1, end - 20 * S + 1, end + 5 * S, upload=upload)
+    hold(car.vault, 1, end - 20 * S + 1, end + 5 * S, upload=upload)
     sealed += drive(car, 5, size=15_000)
     for n in range(6):
         assert None not in fill(car, 40, seed=n)
@@ -198,7 +201,7 @@ def test_a_withdrawal_takes_all_that_was_kept_under_it(car):
     other = car.vault.seal(draft(300, consent="cabin"))
     region.drain(car.vault)
     later = [car.vault.seal(draft(300, consent="places")), *drive(car, 2, consent="places")]
-    car.vault.hold(1, 0, 9 * S, upload=True)
+    hold(car.vault, 1, 0, 9 * S, upload=True)
     assert car.vault.withdraw("places") == 303
     assert car.vault.withdraw("places") == 0
     assert explained(car) == {*first, *later}
@@ -241,10 +244,10 @@ def test_a_full_disk_delays_and_forgets_nothing(car, left):
     """Wherever SQLite says that the disk is full: nothing raises, and all is done in the end."""
     sealed = drive(car, 3)
     labelled = car.vault.seal(draft(consent="places"))
-    car.vault.hold(1, 0, S, upload=True)
+    hold(car.vault, 1, 0, S, upload=True)
     real = car.vault._spool.connection
     car.vault._spool.connection = Failing(real, sqlite3.SQLITE_FULL, "SQLITE_FULL", left)
-    car.vault.hold(2, 2 * S, 9 * S, upload=True)
+    hold(car.vault, 2, 2 * S, 9 * S, upload=True)
     held, _ = car.vault.release(1, state=COMPLETE)
     car.vault.remember("k", b"v")
     car.vault.withdraw("places")
@@ -268,8 +271,8 @@ def test_a_full_disk_delays_and_forgets_nothing(car, left):
 def test_damage_does_not_end_an_incident(car, first_page, running):
     """Held bodies go home or stay, as they were to; the hold goes on in the new log."""
     sealed, log = drive(car, 8), car.vault._log.log
-    car.vault.hold(50, 0, 3 * S - 1, upload=False, keep_s=60)
-    car.vault.hold(60, 5 * S + 1, 20 * S, upload=True)
+    hold(car.vault, 50, 0, 3 * S - 1, upload=False, keep_s=60)
+    hold(car.vault, 60, 5 * S + 1, 20 * S, upload=True)
     car.vault.remember("count", b"7")
     if running:
         car.vault._is_damaged = True
@@ -309,7 +312,7 @@ def test_damage_does_not_end_an_incident(car, first_page, running):
 def test_what_an_incident_sent_home_is_salvaged_though_the_shelves_are_lost(car):
     sealed, log = drive(car, 8), car.vault._log.log
     Region().drain(car.vault)
-    car.vault.hold(50, 2 * S + 1, 5 * S - 1, upload=True)
+    hold(car.vault, 50, 2 * S + 1, 5 * S - 1, upload=True)
     car.vault.release(50, state=COMPLETE)
     page = car.vault._spool.one("SELECT rootpage FROM sqlite_master WHERE name='item'")
     car.shut()
@@ -325,25 +328,68 @@ def test_what_an_incident_sent_home_is_salvaged_though_the_shelves_are_lost(car)
 
 def test_a_hold_of_the_log_before_gives_way_to_one_of_the_same_number(car):
     log = car.vault._log.log
-    car.vault.hold(5, 0, S, upload=True)
+    hold(car.vault, 5, 0, S, upload=True)
     car.vault._is_damaged = True
     car.tick()
-    car.vault.hold(5, 2 * S, 3 * S, upload=False)
+    hold(car.vault, 5, 2 * S, 3 * S, upload=False)
     (entry,) = car.what("incident")
     assert (entry.record, entry.log, entry.state) == (5, log, INTERRUPTED)
     assert [(h.from_ns, h.upload, h.log) for h in car.vault.holds()] == [(2 * S, False, b"")]
 
 
+def test_a_record_whose_number_a_hold_of_the_log_before_has_closes_that_hold(car):
+    log = car.vault._log.log
+    car.vault.seal(event(Piece(0, S, upload=True)))
+    car.vault._is_damaged = True
+    car.tick()
+    (old,) = car.vault.holds()
+    assert (old.record, old.log) == (3, log)
+    hold(car.vault, car.vault._log.size + 1, 0, S, upload=True)  # behind the session's entry
+    record = car.vault.seal(event(Piece(2 * S, 3 * S, upload=False)))
+    assert {(h.record, h.from_ns, h.log) for h in car.vault.holds()} >= {(record, 2 * S, b"")}
+    (closed,) = car.what("incident")
+    assert (closed.record, closed.state, list(closed.held)) == (record - 1, INTERRUPTED, [])
+    held, _ = car.vault.release(record, state=COMPLETE)
+    assert held == []
+
+
+def test_what_cannot_be_sealed_holds_nothing(folder):
+    """Its recipients are not there, or there is no room."""
+    car = Car(folder, owner=False)
+    sealed = drive(car, 3)
+    owners = replace(event(Piece(0, 9 * S, upload=True)), recipients=sealed_pb2.OWNER)
+    assert car.vault.seal(owners) is None
+    car.vault._spool.connection = Failing(
+        car.vault._spool.connection, sqlite3.SQLITE_FULL, "SQLITE_FULL", 0
+    )
+    assert car.vault.seal(event(Piece(0, 9 * S, upload=True))) is None
+    car.vault._spool.connection = car.vault._spool.connection._connection
+    assert car.vault.holds() == []
+    assert car.vault.roll(-1) == len(sealed)
+    car.shut()
+
+
+def event(piece, **more):
+    """The draft of a record that holds something."""
+    return draft(8, lane=sealed_pb2.INCIDENT, records=(Record(),), holds=piece, **more)
+
+
 def test_bounds(car):
     for first, last in ((-1, 5), (6, 5), (0, 2**63)):
         with pytest.raises(ValueError, match="recorded from"):
-            car.vault.hold(1, first, last, upload=True)
+            hold(car.vault, 1, first, last, upload=True)
     with pytest.raises(ValueError, match="keep"):
-        car.vault.hold(1, 0, 1, upload=True, keep_s=-1)
+        hold(car.vault, 1, 0, 1, upload=True, keep_s=-1)
     for n in range(incidents.MAX_OPEN):
         car.vault._sealer.incidents._open[n] = incidents.Hold(n, 0, 1, upload=False)
     with pytest.raises(ValueError, match="are open"):
-        car.vault.hold(999, 0, 1, upload=True)
+        hold(car.vault, 999, 0, 1, upload=True)
+    with pytest.raises(ValueError, match="are open"):
+        car.vault.seal(event(Piece(0, 1, upload=True)))
+    with pytest.raises(ValueError, match="keep"):
+        Piece(0, 1, upload=True, keep_s=-1)
+    with pytest.raises(ValueError, match="record of an event"):
+        draft(holds=Piece(0, 1, upload=True))
     with pytest.raises(ValueError, match="axis"):
         draft(recorded=(0, 1))
     with pytest.raises(ValueError, match="category"):
@@ -355,7 +401,7 @@ def test_memory_is_small_and_durable(car):
         car.vault.remember(f"k{n}", b"v")
     with pytest.raises(ValueError, match="remembered already"):
         car.vault.remember("one more", b"v")
-    for key, value in (("", b"v"), ("k" * 65, b"v"), ("k", b"v" * 4097)):
+    for key, value in (("", b"v"), ("k" * 65, b"v"), ("k", b"v" * 65_537)):
         with pytest.raises(ValueError, match="cannot remember"):
             car.vault.remember(key, value)
     car.vault.remember("k0", b"")
@@ -420,7 +466,7 @@ def test_a_spool_of_the_version_before_is_taken_over(car, real_schema):
     car.start()
     assert (car.vault._log.log, car.what("gap")) == (log, [])
     assert {*routine, *held, *waiting} <= kept(car)
-    car.vault.hold(1, 0, 0, upload=True)  # what has no place stands at the beginning
+    hold(car.vault, 1, 0, 0, upload=True)  # what has no place stands at the beginning
     assert spans(car.vault.release(1, state=COMPLETE)[0]) == [(held[0], waiting[-1])]
     region.drain(car.vault)
     assert bodies(region, log) == {*routine, *held, *waiting}

@@ -152,3 +152,22 @@ def test_a_payload_that_contradicts_itself_is_refused(
     setattr(payload, field, value)
     with pytest.raises(SealError, match=message):
         decode_payload(payload.SerializeToString())
+
+
+def test_the_size_of_a_payload_of_records_tells_nothing_of_them() -> None:
+    """Whatever the record is as long as: whole multiples of 1,024 bytes, at every length."""
+    empty = dataclasses.replace(
+        draft(), frames=np.zeros(0, f.FRAME), signals=np.zeros(0, f.SIGNAL), channels=(),
+        records=RECORDS,
+    )  # fmt: skip
+    sizes = set()
+    for length in range(2200):
+        record = Record(event=EventRecord(trigger="x" * length))
+        payload = encode_payload(
+            dataclasses.replace(empty, records=(record,)), salt=SALT, boot_id=BOOT
+        )
+        assert len(payload) % 1024 == 0
+        assert decode_payload(payload).records == (record,)
+        sizes.add(len(payload))
+    assert sizes == {1024, 2048, 3072}
+    assert len(encode_payload(draft(), salt=SALT, boot_id=BOOT)) % 1024  # rows are not padded

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agent.errors import SpoolCorruptError, SpoolError, SpoolFullError
+from agent.pb import ledger_pb2, sealed_pb2
 from agent.vault import schema, tree
 from agent.vault.shelves import Shelf, evictable_for, ranges
 from agent.vault.spool import Size, Spool, translate
@@ -113,3 +114,76 @@ def test_sealer_and_hatch_threads_do_not_meet(car):
     region.drain(car.vault)
     assert set(sealed) == {i for _, i in region.payloads}
     assert car.vault._spool.tally.waiting() == 0
+
+
+class Between:
+    """Lets the sealer commit between two queries of one `take`: before the N-th."""
+
+    def __init__(self, spool, number, work):
+        self._rows, self._one = spool.rows, spool.one
+        self.number, self.work, self.asked = number, work, 0
+        spool.rows, spool.one = self.rows, self.one
+
+    def rows(self, sql, values=()):
+        self._ask()
+        return self._rows(sql, values)
+
+    def one(self, sql, values=()):
+        self._ask()
+        return self._one(sql, values)
+
+    def _ask(self):
+        if self.asked == self.number:
+            self.work()
+        self.asked += 1
+
+
+def takes_with_commits(car, region, before, work):
+    """One take for each of its queries: `before` puts entries there, `work` commits in between.
+
+    Yields what each take returned, nothing of it delivered yet.
+    """
+    for number in range(100):
+        region.drain(car.vault, 1000)
+        before()
+        between = Between(car.vault._second, number, work)
+        batch, _ = car.vault.take(1000, world.MIB, {})
+        del car.vault._second.rows, car.vault._second.one
+        if between.asked <= number:
+            assert number > 5
+            return
+        yield batch
+
+
+def test_a_session_is_offered_before_its_segments_whenever_they_are_committed(car):
+    """A new session and its first segments come between any two queries of a take."""
+    region = world.Region()
+
+    def seal():
+        car.vault._sealer.end_sessions()  # what is sealed next begins one
+        for lane in (sealed_pb2.INCIDENT, sealed_pb2.ROUTINE, sealed_pb2.RECORDER):
+            assert car.vault.seal(world.draft(300, lane=lane)) is not None
+
+    for batch in takes_with_commits(car, region, seal, seal):
+        region.take(batch)  # opens what it gets in the order in which it comes
+        region.drain(car.vault, 1000)
+        assert car.vault._spool.tally.waiting() == 0
+
+
+def test_an_entry_whose_body_goes_while_it_is_taken_is_not_offered_without_it(car):
+    region, sealed = world.Region(), []
+
+    def seal():
+        sealed.append(car.vault.seal(world.draft(300, lane=sealed_pb2.INCIDENT)))
+        car.vault.seal(world.draft(300))
+
+    def evict():
+        car.vault._log.append([], dropped={ledger_pb2.Drop.QUOTA: [sealed[-1]]})
+
+    seen = set()
+    for batch in takes_with_commits(car, region, seal, evict):
+        mine = [one for one in batch if one.upload.index == sealed[-1]]
+        seen.add(tuple((one.lane, bool(one.upload.body)) for one in mine))
+    # With its body on its own lane, or as what it is by then: an entry whose body is gone.
+    whole, hollow = ("incident", True), ("routine", False)
+    assert {(hollow,), (whole, hollow)} <= seen <= {(), (hollow,), (whole, hollow), (whole,)}, seen

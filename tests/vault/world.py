@@ -13,6 +13,7 @@ from agent.frames import FRAME, SIGNAL
 from agent.pb import delivery_pb2, ledger_pb2, moment_pb2, sealed_pb2
 from agent.vault import checkpoint, keys, opening, receipts, tree
 from agent.vault.identity import Identity
+from agent.vault.incidents import Hold
 from agent.vault.outbound import body_hash
 from agent.vault.segment import Draft
 from agent.vault.shelves import Shelf, Tally
@@ -44,7 +45,7 @@ def fresh(folder: Path, template: Path) -> Path:
 
 
 def draft(size=2000, *, lane=sealed_pb2.ROUTINE, recipients=sealed_pb2.REGION, keep_s=0, seed=None,
-          data=None, records=(), recorded=None, consent=""):  # fmt: skip
+          data=None, records=(), recorded=None, consent="", holds=None):  # fmt: skip
     """A draft whose sealed size is about `size` bytes: random data does not compress."""
     if data is None:
         data = (random.Random(seed) if seed is not None else random).randbytes(size)
@@ -60,8 +61,13 @@ def draft(size=2000, *, lane=sealed_pb2.ROUTINE, recipients=sealed_pb2.REGION, k
         frames=frames, signals=np.zeros(0, SIGNAL), channels=("can0",), recipients=recipients,
         lane=lane, resolution_ns=1000, keep_order=False, opened=moment, closed=moment,
         policy=b"p" * 32, dictionary=b"d" * 32, keep_s=keep_s, records=tuple(records),
-        recorded=recorded, consent=consent,
+        recorded=recorded, consent=consent, holds=holds,
     )  # fmt: skip
+
+
+def hold(vault, record, from_ns, to_ns, *, upload, keep_s=0):
+    """Begin or widen a hold whose record, so the test says, is there already."""
+    vault._sealer.incidents.hold(Hold(record, from_ns, to_ns, upload, keep_s))
 
 
 class Car:
