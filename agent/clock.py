@@ -4,7 +4,8 @@ Rules:
 - Order and intervals come from ledger indices and CLOCK_BOOTTIME, never from wall time.
 - Trusted time is max(floor, last time that the region signed) plus the boot time since then.
 - The wall clock is believed only within [floor, floor + 3 years]; not in 1970, not in 2076.
-- The floor is persisted by the vault (it rises with every signed time) and never falls.
+- The floor never falls. The vault persists it: with every signed time that is news, with every
+  checkpoint, and every ten minutes.
 
 Pure but for `read_clocks`.
 """

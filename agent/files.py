@@ -60,6 +60,61 @@ def write_whole(path: Path, chunks: Iterable[bytes], *, mode: int = 0o600) -> No
         raise
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a small file in place of what was there, durably. For one writer at a time.
+
+    What a write leaves that was cut short has one name (`path`.new): the next one takes it away.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
+    """
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    write_new(fresh, content)
+    fresh.replace(path)
+    sync_folder(path.parent)
+
+
+def make_folder(folder: Path, *, mode: int = 0o700) -> None:
+    """Make a folder, and those above it, durably: what is in a folder without a name is lost.
+
+    One that is there may be of a run that was killed before its name was synced: that is done now.
+
+    Args:
+        folder: to be made.
+        mode: of the folder; those above it get the usual one.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    made = not folder.exists()
+    if made and not folder.parent.exists():
+        make_folder(folder.parent, mode=0o777)
+    folder.mkdir(mode=mode, exist_ok=True)
+    try:
+        sync_folder(folder.parent)
+    except PermissionError:
+        if made:
+            raise  # who may write there, and not read, has to say so
+
+
+def place_folder(draft: Path, place: Path) -> None:
+    """Give a finished folder its name, durably and with all that is in it.
+
+    Raises:
+        OSError: the disk did not take it, or something has that name.
+    """
+    for path in draft.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(draft)
+    draft.rename(place)
+    sync_folder(place.parent)
+
+
 @contextmanager
 def short_name(path: Path) -> Iterator[str]:
     """Give a short name for a Unix socket, however deep its folder lies: 108 bytes, unix(7).

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.files import write_new, write_whole
+from agent import files
+from agent.files import make_folder, place_folder, replace_file, write_new, write_whole
 
 
 def test_a_new_file_is_private_and_never_replaces_one(tmp_path: Path):
@@ -34,3 +35,48 @@ def test_a_write_that_fails_half_way_leaves_the_old_file_and_no_other(tmp_path: 
     with pytest.raises(RuntimeError):
         write_whole(path, broken())
     assert (path.read_bytes(), [p.name for p in tmp_path.iterdir()]) == (b"old", ["out"])
+
+
+def test_a_file_is_replaced_whole_and_what_a_cut_left_is_taken_away(tmp_path: Path):
+    path = tmp_path / "note.json"
+    replace_file(path, b"old")
+    (tmp_path / "note.json.new").write_bytes(b"half of a n")  # and then the power went
+    replace_file(path, b"new")
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"note.json": b"new"}
+
+
+def test_a_folder_is_made_with_those_above_it_and_each_name_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "sync_folder", synced.append)
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+    assert synced == [tmp_path, tmp_path / "a"]
+    make_folder(tmp_path / "a" / "b")  # who made it may have been killed before that
+    assert synced[2:] == [tmp_path / "a"]
+
+
+def test_a_folder_that_was_there_may_lie_where_we_cannot_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refused(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "sync_folder", refused)
+    make_folder(tmp_path)
+    with pytest.raises(PermissionError):
+        make_folder(tmp_path / "new")
+
+
+def test_a_folder_takes_its_place_whole_or_not_at_all(tmp_path: Path):
+    draft = tmp_path / ".draft"
+    (draft / "keys").mkdir(parents=True)
+    (draft / "keys" / "one").write_bytes(b"1")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    with pytest.raises(OSError, match="not empty"):
+        place_folder(draft, tmp_path / "taken")
+    place_folder(draft, tmp_path / "place")
+    assert (tmp_path / "place" / "keys" / "one").read_bytes() == b"1"
+    assert not draft.exists()

@@ -30,7 +30,7 @@ from google.protobuf.message import DecodeError
 
 from agent.digest import sha256
 from agent.errors import PolicyError
-from agent.files import sync_folder, write_new, write_whole
+from agent.files import make_folder, replace_file, sync_folder, write_new
 from agent.pb.delivery_pb2 import PolicyBundle, PolicyChunk, PolicyQuestion
 from agent.pb.hatch_pb2 import Accepted
 
@@ -179,9 +179,8 @@ class Incoming:
             self.processed = processed  # first: what cannot be written is not tried again at once
             if processed.outcome != BEGUN and processed.bundle == self._named.hex():
                 self._start_over()
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole(self._folder / NOTE, [json.dumps(asdict(processed)).encode()])
-        sync_folder(self._folder)
+        make_folder(self._folder)
+        replace_file(self._folder / NOTE, json.dumps(asdict(processed)).encode())
 
     def _wants(self) -> bool:
         """Return whether the named bundle is to be fetched; the lock is held."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import ConfigError
-from agent.files import sync_folder, write_new
+from agent.files import make_folder, sync_folder, write_new
 from agent.policy.consent import DAY_NS, MAX_DAYS, Book, Change, Grant, State
 from agent.policy.quantities import frame_selector
 from agent.policy.terms import Clause, SignalTerm, Terms
@@ -105,11 +105,13 @@ def edit(path: Path, *, mend: bool = False, wait: bool = False) -> Iterator[Edit
         if held.book != before or aside is not None:
             held.book = replace(held.book, id=held.book.id or os.urandom(8).hex())
             _write(path, held.book)
+        else:  # what was read may be of a writer that was killed before its name was durable
+            sync_folder(path.parent)
 
 
 @contextmanager
 def _lock(path: Path, *, wait: bool) -> Iterator[None]:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     lock = os.open(path.with_suffix(".lock"), flags, 0o600)
     try:

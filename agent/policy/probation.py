@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.digest import sha256
-from agent.files import sync_folder, write_whole
+from agent.files import replace_file
 from agent.policy import store
 
 FILE: Final = "probation.json"
@@ -144,7 +144,6 @@ def _write(folder: Path, trial: _Trial) -> None:
         }
     )
     try:
-        write_whole(folder / FILE, [text.encode()])
-        sync_folder(folder)
+        replace_file(folder / FILE, text.encode())
     except OSError as error:
         raise store.disk_error(error, folder) from None

@@ -25,7 +25,7 @@ from typing import Final
 
 from agent.digest import sha256
 from agent.errors import ConfigError, InlandError, PolicyError, PolicyLaterError
-from agent.files import sync_folder, write_new
+from agent.files import make_folder, replace_file, sync_folder, write_new
 from agent.policy.compiled import read_policy
 from agent.policy.model import MAX_BYTES, Policy
 
@@ -230,11 +230,7 @@ def _floor(folder: Path) -> _Floor:
 
 
 def _write_floor(folder: Path, floor: _Floor) -> None:
-    fresh = folder / "floor.new"
-    fresh.unlink(missing_ok=True)
-    write_new(fresh, floor.line())
-    fresh.replace(folder / FLOOR)
-    sync_folder(folder)
+    replace_file(folder / FLOOR, floor.line())
 
 
 def _replace(folder: Path, data: bytes, *, displace: bool) -> None:
@@ -268,7 +264,7 @@ def _finish_put_back(folder: Path) -> None:
 def _writing(folder: Path) -> Iterator[None]:
     """Hold the folder against another writer; say what its disk refuses."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         with alone(folder):
             yield
     except OSError as error:

@@ -27,7 +27,7 @@ from tuf.ngclient import Updater, UpdaterConfig
 
 from agent.digest import sha256
 from agent.errors import ConfigError, PolicyError
-from agent.files import sync_folder, write_whole
+from agent.files import make_folder, sync_folder, write_whole
 from agent.policy import probation, store
 from agent.policy.compiled import load_policy
 from agent.policy.drop_dir import METADATA, TARGETS, DropDir
@@ -99,7 +99,8 @@ def update(
         )  # fmt: skip
     cache = folder / CACHE
     with _refusing(drop, cache):
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
+        make_folder(cache)
         with store.alone(cache):
             client = _Client(cache, DropDir(drop), card_root, now_ns)
             data, version = _fetch(client, vehicle, group)

@@ -41,7 +41,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agent.errors import ConfigError
-from agent.files import read_private_file, write_new, write_whole
+from agent.files import (
+    make_folder,
+    place_folder,
+    read_private_file,
+    sync_folder,
+    write_new,
+    write_whole,
+)
 from agent.region import URI_PREFIX, RegionCard, load_region_card
 from agent.station import certificates
 from agent.station.broker import write_mosquitto_files
@@ -112,6 +119,7 @@ class RegionFolder:
         try:
             with contextlib.suppress(FileExistsError):  # as it should be
                 write_new(path, os.urandom(ZONES_KEY_BYTES))
+            sync_folder(path.parent)  # cars get it now
         except OSError as error:
             raise ConfigError(f"cannot write: {error.strerror}", where=str(path)) from None
         key = read_private_file(path, "the zones key")
@@ -160,11 +168,11 @@ def create_region(
         raise ConfigError(
             "not empty; a region is never overwritten", where=str(path), todo="name another folder"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, mode=0o777)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))  # mode 0700
     try:
         _fill(draft, path, region_id=region_id, host=host, port=port, prefixes=prefixes, now=now)
-        draft.rename(path)
+        place_folder(draft, path)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -189,6 +197,7 @@ def renew_certificates(region: RegionFolder, now: dt.datetime) -> tuple[dt.datet
     for name, issued in (("broker", broker), ("station", station)):
         for suffix, content in (("key", issued.key_pem()), ("pem", issued.certificate_pem())):
             write_whole(region.path / f"{name}.{suffix}", [content])
+    sync_folder(region.path)
     return broker.certificate.not_valid_after_utc, station.certificate.not_valid_after_utc
 
 

@@ -25,7 +25,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.errors import ConfigError
-from agent.files import write_new
+from agent.files import make_folder, place_folder, write_new
 from agent.station import certificates
 from agent.station.authority import RegionFolder
 from agent.station.store import Store
@@ -94,7 +94,7 @@ def enroll_vehicle(
     bundle = bundle.absolute()
     if bundle.exists() and (not bundle.is_dir() or any(bundle.iterdir())):
         raise ConfigError("not empty", where=str(bundle), todo="name another folder")
-    bundle.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(bundle.parent, mode=0o777)
     ledger_key = Ed25519PrivateKey.generate()
     zones_key = region.zones_key()
     client = certificates.issue_client(region.issuing_ca(), vehicle, now)
@@ -104,12 +104,12 @@ def enroll_vehicle(
         write_new(draft / "vehicle.key", client.key_pem())
         write_new(draft / "ledger.key", certificates.private_pem(ledger_key))
         write_new(draft / "zones.key", zones_key)
-        shutil.copyfile(region.path / "region.toml", draft / "region.toml")
+        (draft / "region.toml").write_bytes((region.path / "region.toml").read_bytes())
         (draft / "agent.toml").write_text(AGENT_TOML.format(vehicle=vehicle, group=group), "utf-8")
         # Registered before the bundle appears: a bundle in hand always belongs to a known vehicle.
         public = ledger_key.public_key().public_bytes_raw()
         store.enroll(vehicle, public, int(now.timestamp()), group)
-        draft.rename(bundle)
+        place_folder(draft, bundle)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise

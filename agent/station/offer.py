@@ -19,7 +19,7 @@ from typing import Final
 from tuf.api.metadata import TargetFile, Targets
 
 from agent.errors import ConfigError, StationError
-from agent.files import sync_folder, write_new
+from agent.files import make_folder, place_folder, write_new
 from agent.pb.delivery_pb2 import PolicyBundle
 from agent.policy.rollout import next_target, stable_target
 from agent.station.policy_repository import FOLDER, Repository, State
@@ -123,7 +123,7 @@ def export(region_folder: Path, to: Path, group: str) -> list[str]:
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError("not empty", where=str(to), todo="name another folder")
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(to.parent, mode=0o777)
         draft = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))
         try:
             files = PolicyBundle.FromString(data).file
@@ -131,11 +131,10 @@ def export(region_folder: Path, to: Path, group: str) -> list[str]:
                 (draft / folder).mkdir()
             for file in files:
                 write_new(draft / file.name, file.data)
-            draft.rename(to)
+            place_folder(draft, to)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
-        sync_folder(to.parent)
     except OSError as error:
         raise ConfigError(f"cannot write: {error.strerror}", where=str(to)) from None
     return [file.name for file in files]

@@ -19,7 +19,7 @@ from securesystemslib.signer import CryptoSigner, Key
 from tuf.api.metadata import Metadata, Root
 
 from agent.errors import ConfigError, StationError
-from agent.files import read_private_file, write_new
+from agent.files import read_private_file, sync_folder, write_new
 
 NAME_FIELD: Final = "x-inland-name"  # beside the public key in the root metadata
 THRESHOLDS: Final = {"root": 2, "targets": 2, "snapshot": 1, "timestamp": 1}
@@ -117,6 +117,7 @@ def make_signer(folder: Path, name: str) -> CryptoSigner:
     if not path.exists():
         try:
             write_new(path, CryptoSigner.generate_ed25519().private_bytes)
+            sync_folder(folder)  # before anybody is told of the key
         except OSError as error:
             raise ConfigError(f"cannot write: {error.strerror}", where=str(path)) from None
     signer = load_signer(path)

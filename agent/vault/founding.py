@@ -13,16 +13,19 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from agent.errors import SealError, SpoolCorruptError, SpoolError
+from agent.files import make_folder
 from agent.pb import ledger_pb2
 from agent.vault import checkpoint, keys, salvage, tree
 from agent.vault.identity import Identity
 from agent.vault.log import Log, New, axis_end, set_meta
 from agent.vault.schema import VERSION, migrate_apart
-from agent.vault.spool import Size, Spool, translate
+from agent.vault.spool import Size, Spool, Transaction
+from agent.vault.sqlite_errors import UNREADABLE, translate
 from agent.vault.timekeeper import Timekeeper
 
 QUICK_CHECK_S: Final = 1.5
@@ -38,7 +41,7 @@ def lock_folder(folder: Path) -> int:
         SpoolError: another agent holds it, or it cannot be made.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise SpoolError(
@@ -62,7 +65,7 @@ def open_file(path: Path, size: Size) -> tuple[Spool, bool]:
         SpoolCorruptError: the file is damaged, or not what was signed.
         SpoolError: it is of a newer agent, or the storage failed.
     """
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+    make_folder(path.parent)
     version = _schema_version(path)
     if version > VERSION:
         raise SpoolError(
@@ -98,9 +101,10 @@ def _is_sound(path: Path) -> bool:
     connection = sqlite3.connect(path)
     try:
         return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
-    except sqlite3.DatabaseError as error:
+    except UNREADABLE as error:
         # Out of room or locked is no damage: that one may be tried again.
-        return error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+        return code & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
     finally:
         connection.close()
 
@@ -180,9 +184,16 @@ def carry_over(log: Log, folder: Path, why: str) -> None:
         finally:
             old.close()
         log.recorded_ns = axis_end(spool)
-        gap = ledger_pb2.Gap(why=why or "corrupt", log=old.log, size=old.size, salvaged=old.carried)
-        log.append([New(gap)])
-        with spool.write() as transaction:
-            set_meta(transaction, mark, b"1")
-        _log.warning("spool put aside as %s, %d bodies salvaged", path.name, old.carried)
+        log.time.not_before(old.floor_ns)
+        # Counted here: a run that was cut short may have carried some of them over before.
+        bodies = "SELECT count(*) FROM salvage WHERE log=? AND blob IS NOT NULL"
+        salvaged = spool.one(bodies, (old.log,))
+        gap = ledger_pb2.Gap(why=why or "corrupt", log=old.log, size=old.size, salvaged=salvaged)
+        # In one transaction: a gap is told once.
+        log.append([New(gap)], also=partial(_mark, mark))
+        _log.warning("spool put aside as %s, %d bodies salvaged", path.name, salvaged)
     salvage.forget_older(folder)
+
+
+def _mark(key: str, transaction: Transaction, _: int) -> None:
+    set_meta(transaction, key, b"1")

@@ -155,6 +155,16 @@ class Log:
             if (floor := self.time.floor_ns()) is not None:
                 set_meta(transaction, "floor", floor.to_bytes(8, "big"))
 
+    def note_floor(self) -> None:
+        """Write down the floor of trusted time, if the region has signed one since the start.
+
+        Raises:
+            SpoolError: see `spool.translate`.
+        """
+        if (floor := self.time.floor_ns()) is not None:
+            with self.spool.write() as transaction:
+                set_meta(transaction, "floor", floor.to_bytes(8, "big"))
+
 
 def axis_end(spool: Spool) -> int:
     """Return the end of the axis of recorded time as the spool knows it, ns.

@@ -26,13 +26,12 @@ from google.protobuf.message import DecodeError
 
 from agent.files import sync_folder
 from agent.pb import ledger_pb2
-from agent.vault.log import set_meta
-from agent.vault.memory import MAX_VALUE
+from agent.vault import unfinished
 from agent.vault.outbound import body_hash, is_intact
 from agent.vault.schema import PAGE_BYTES
-from agent.vault.segment import MAX_RECORDED_NS
 from agent.vault.shelves import BY_LANE, WAITING, Shelf
 from agent.vault.spool import Spool
+from agent.vault.sqlite_errors import UNREADABLE
 
 BUDGET_S: Final = 2.5
 FILE: Final = "spool.db"
@@ -104,7 +103,8 @@ class Salvage:
         self._file = path / FILE
         self._deadline = time.monotonic() + budget_s
         self._holes = 0
-        self.log, self.size, self.carried = b"", 0, 0
+        self.log, self.size = b"", 0
+        self.floor_ns = 0  # of trusted time, when it is carried over
         self._lost_sessions: set[bytes] = set()
         self._sent: list[tuple[int, int]] = []  # of the recorder, to the region: first, last
         self._withdrawn: set[str] = set()
@@ -122,7 +122,7 @@ class Salvage:
             try:
                 connection.execute("SELECT 1 FROM ledger LIMIT 1").fetchone()
                 connection.execute("EXPLAIN SELECT 1 FROM item")  # its pages may be damaged
-            except sqlite3.DatabaseError:
+            except UNREADABLE:
                 connection.close()
             else:
                 return connection
@@ -133,7 +133,7 @@ class Salvage:
             row = connection.execute("SELECT v FROM meta WHERE k='log'").fetchone()
             if row is not None and len(row[0]) == 16:
                 return bytes(row[0])
-        except sqlite3.DatabaseError:
+        except UNREADABLE:
             self._holes += 1
         first = self._read(connection, 0)
         if first is None:
@@ -169,7 +169,7 @@ class Salvage:
                     found[i] = Stood(shelf, keep, label)
                     if time.monotonic() > self._deadline:
                         return found, True
-        except sqlite3.DatabaseError:
+        except UNREADABLE:
             self._holes += 1
             return found, False
         return found, True
@@ -181,7 +181,7 @@ class Salvage:
                 rows = connection.execute(
                     "SELECT i FROM ledger WHERE i<? ORDER BY i DESC LIMIT ?", (last, _PAGE)
                 ).fetchall()
-            except sqlite3.DatabaseError:
+            except UNREADABLE:
                 self._holes += 1
                 last = (self.size if last == _LARGEST else last) - _PAGE
                 continue
@@ -233,21 +233,21 @@ class Salvage:
             if row is None:
                 return None
             entry.ParseFromString(row[0])
-        except (sqlite3.DatabaseError, DecodeError, TypeError):
+        except (*UNREADABLE, DecodeError, TypeError):
             self._holes += 1
             return None
         if entry.index != i:
             return None
         try:
             blob = connection.execute("SELECT blob FROM body WHERE i=?", (i,)).fetchone()
-        except sqlite3.DatabaseError:
+        except UNREADABLE:
             self._holes += 1
             blob = None
         body = blob[0] if blob is not None and isinstance(blob[0], bytes) else b""
         return row[0], body
 
     def carry_over(self, spool: Spool, max_bytes: int) -> None:
-        """Copy what is good into a spool's table `salvage`; `carried` counts the bodies.
+        """Copy what is good into a spool: its bodies into the table `salvage`, and what goes on.
 
         Raises:
             SpoolError: see `spool.translate`.
@@ -262,28 +262,7 @@ class Salvage:
                 self._store(spool, batch)
                 batch = []
         self._store(spool, batch)
-        self._go_on(spool)
-
-    def _go_on(self, spool: Spool) -> None:
-        """Carry over the open holds, the end of the recorded time, and what was remembered."""
-        ends = [
-            int.from_bytes(v, "big")
-            for (v,) in self._table("SELECT v FROM meta WHERE k='recorded'")
-        ]
-        ends += [end or 0 for (end,) in self._table("SELECT max(recorded_to) FROM item")]
-        end_ns = max([0, *ends])
-        holds = [row for row in self._table("SELECT * FROM hold") if _is_hold(row)]
-        memory = [row for row in self._table("SELECT k, v FROM memory") if _is_remembered(row)]
-        with spool.write() as transaction:
-            if 0 < end_ns <= MAX_RECORDED_NS:
-                set_meta(transaction, "recorded", end_ns.to_bytes(8, "big"))
-            for record, log, *rest in holds:
-                transaction.run(
-                    "INSERT OR IGNORE INTO hold VALUES(?,?,?,?,?,?)",
-                    (record, log or self.log, *rest),
-                )
-            for row in memory:
-                transaction.run("INSERT OR IGNORE INTO memory VALUES(?,?)", row)
+        self.floor_ns = unfinished.carry_over(self._table, self.log, spool)
 
     def _table(self, query: str) -> list[Any]:
         """Return the rows of a small table; none if it is damaged, or of an older version."""
@@ -291,7 +270,7 @@ class Salvage:
             return []
         try:
             return self._connection.execute(query).fetchmany(_MAX_HOLES)
-        except sqlite3.DatabaseError:
+        except UNREADABLE:
             return []
 
     def _store(self, spool: Spool, batch: list[Row]) -> None:
@@ -306,25 +285,11 @@ class Salvage:
                     ),
                 ).rowcount  # fmt: skip
                 transaction.salvaged += new if row.shelf in WAITING else 0
-                self.carried += bool(new and row.body)
 
     def close(self) -> None:
         """Close the quarantined file."""
         if self._connection is not None:
             self._connection.close()
-
-
-def _is_hold(row: tuple[Any, ...]) -> bool:
-    record, log, first, last, upload, keep = row
-    if not (isinstance(log, bytes) and len(log) in (0, 16) and upload in (0, 1)):
-        return False
-    whole = all(isinstance(number, int) and number >= 0 for number in (record, first, last, keep))
-    return whole and first <= last <= MAX_RECORDED_NS
-
-
-def _is_remembered(row: tuple[Any, ...]) -> bool:
-    key, value = row
-    return isinstance(key, str) and isinstance(value, bytes) and len(value) <= MAX_VALUE
 
 
 def _mend_first_page(file: Path, template: Path) -> bool:

@@ -5,6 +5,8 @@ for ever. The daemon looks at `user_version` and only calls this if it differs.
 
 - Migrations only ever append. Every step is one transaction and may be repeated after a crash;
   `user_version` is written last.
+- A new file is made under another name and renamed: in all of them the tables have the same root
+  pages, which is what lets a new file's first page stand in for a destroyed one (salvage.py).
 - Page size and WAL are set here once, because they are properties of the file.
 - Nothing in the file is readable: bodies are sealed, entries say what happened and not what was
   measured. So secure_delete would protect nothing, and is off where rows are deleted.
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import SpoolError
+from agent.files import sync_folder
 
 VERSION: Final = 2
 PAGE_BYTES: Final = 4096
@@ -54,7 +57,20 @@ CREATE TABLE memory(k TEXT PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID;
 
 
 def migrate(path: Path) -> None:
-    """Create or migrate the spool file. Run this in a process of its own."""
+    """Create or migrate the spool file, durably. Run this in a process of its own."""
+    if path.exists() and path.stat().st_size:
+        _bring_up(path)
+        return
+    fresh = path.with_name(f"{path.name}.new")
+    for place in (fresh, path):  # of an attempt that was cut short
+        for end in ("", "-wal", "-shm", "-journal"):
+            Path(f"{place}{end}").unlink(missing_ok=True)
+    _bring_up(fresh)
+    fresh.replace(path)
+    sync_folder(path.parent)
+
+
+def _bring_up(path: Path) -> None:
     import sqlite_utils  # noqa: PLC0415 - the import is the cost that this file keeps out
     from sqlite_utils import Migrations  # noqa: PLC0415
 
@@ -86,7 +102,11 @@ def migrate(path: Path) -> None:
     migrations.apply(db)
     db.execute(f"PRAGMA user_version={VERSION}")
     db.conn.commit()
+    # Closing would do it as well, and not say if it could not.
+    busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     db.close()
+    if busy:
+        raise SpoolError("the new spool is in use", where=str(path))
 
 
 def _run(db: Any, statements: str) -> None:

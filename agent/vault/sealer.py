@@ -34,6 +34,7 @@ SESSION_NS: Final = 3600 * 10**9
 CHECKPOINT_NS: Final = 60 * 10**9
 REPEAT_NS: Final = 60 * 10**9  # a loss or refusal that goes on is one entry a minute
 EXPIRY_NS: Final = 60 * 10**9
+FLOOR_NS: Final = 600 * 10**9  # a car that stands, and hears the region, writes nothing else
 SWEEP_NS: Final = 600 * 10**9
 MAX_KINDS: Final = 256  # (channel, cause) pairs that are told apart
 MAX_DEFERRED: Final = 256
@@ -301,6 +302,8 @@ class Sealer:
         self._restore()
         try:
             self.write_down()
+            if self._is_due("floor", FLOOR_NS):
+                self.log.note_floor()
             self.forgetting.pursue()
             if self._is_due("expiry", EXPIRY_NS):
                 self.forgetting.expire()

@@ -4,11 +4,10 @@
   around writing (so that nobody meets "database is locked") and the tally.
 - `write()` is one transaction: all of it is on the disk when it returns, or none of it.
 - Every pragma is read back; a setting that did not take is an error, not a hope.
-- Errors: full -> SpoolFullError (make room, count the loss, go on); corrupt -> SpoolCorruptError
-  (quarantine, new log); anything the storage refuses, fsync above all -> SpoolError, and this
-  connection is not used again: after a failed fsync the kernel may believe that pages are clean.
+- Errors are those of `translate` (sqlite_errors.py). After one that the storage raised, fsync above
+  all, this connection is not used again: the kernel may believe that pages are clean.
 
-Source: sqlite.org/pragma.html, sqlite.org/wal.html, sqlite.org/rescode.html.
+Source: sqlite.org/pragma.html, sqlite.org/wal.html.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from agent.errors import SpoolCorruptError, SpoolError, SpoolFullError
 from agent.vault import tree
 from agent.vault.schema import PAGE_BYTES
 from agent.vault.shelves import WAITING, Shelf, Tally
+from agent.vault.sqlite_errors import UNREADABLE, translate
 
 TILE_LEAVES: Final = 256  # a tile is the hash of so many leaves, or of so many tiles a level below
 TILE_HEIGHT: Final = 8
@@ -33,8 +33,6 @@ MAX_LEVEL: Final = 6  # 256**7 entries: no car lives that long
 OVERFLOW_BYTES: Final = 4092  # of a body in one overflow page
 NOWHERE: Final = (-1, -1)  # on the axis of recorded time: not of the recorder
 _BUSY_MS: Final = 10_000
-_FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
-_CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,36 +112,6 @@ class Transaction:
             for name in ("page_count", "freelist_count", "max_page_count")
         )
         return int(most - count + free)
-
-
-@contextmanager
-def translate(where: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours. Misuse of SQL stays what it is and ends the process.
-
-    Raises:
-        SpoolFullError: no room.
-        SpoolCorruptError: the file is damaged.
-        SpoolError: the storage failed, or somebody else holds the file.
-    """
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", None)  # absent: raised by the module itself
-        if code is None:
-            raise
-        name = getattr(error, "sqlite_errorname", "")
-        if code in _FULL:
-            raise SpoolFullError("the spool is full", where=str(where)) from error
-        if code & 0xFF in _CORRUPT:
-            raise SpoolCorruptError(f"the spool is damaged ({name})", where=str(where)) from error
-        if code & 0xFF in (
-            sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN,
-            sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOMEM,
-        ):  # fmt: skip
-            raise SpoolError(
-                f"the storage failed ({name})", where=str(where), todo="check the disk"
-            ) from error
-        raise
 
 
 class Spool:
@@ -277,12 +245,10 @@ class Spool:
         self.connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
         try:
             return bool(self.connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
-        except sqlite3.OperationalError as error:
+        except UNREADABLE as error:
             # Out of time is no verdict: the hash of each body is checked before it is sent.
-            # A page that cannot be read is one.
-            return error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT
-        except sqlite3.DatabaseError:
-            return False  # quick_check itself stumbled over the damage: the answer is no
+            # Where quick_check itself stumbles over the damage, the answer is no.
+            return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
         finally:
             self.connection.set_progress_handler(None, 0)
 

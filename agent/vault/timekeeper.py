@@ -9,7 +9,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Final
 
-from agent.clock import BUILD_FLOOR_NS, REGION, Reading, Trust, learn, stepped, trusted_ns
+from agent.clock import BUILD_FLOOR_NS, REGION, Reading, Trust, learn, stepped, trust_at, trusted_ns
 from agent.pb.moment_pb2 import ClockQuality, Moment
 
 # A signed time further ahead than this of what we know is a region's mistake, not a clock.
@@ -61,6 +61,13 @@ class Timekeeper:
         with self._lock:
             before, self._trust = self._trust, learn(self._trust, signed_unix_ns, reading)
             return self._trust is not before
+
+    def not_before(self, floor_ns: int) -> None:
+        """Raise the floor to what an earlier spool knew; a lower one changes nothing."""
+        reading = self.reading()
+        with self._lock:
+            if not self._trust.signed and floor_ns > trust_at(self._trust, reading):
+                self._trust = Trust(floor_ns, reading.boottime_ns, signed=False)
 
     def floor_ns(self) -> int | None:
         """Return the floor to persist; None while nothing better than the last one is known."""

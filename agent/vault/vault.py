@@ -121,6 +121,7 @@ class Vault(Holding):
             self._time = Timekeeper(self._now, int.from_bytes(floor, "big"))
         log, fresh = founding.begin_log(spool, self._identity, self._time, self._rng)
         founding.carry_over(log, self._folder, why)
+        log.note_floor()  # of this run, if a file was exchanged in the middle of it
         log.append([New(ledger_pb2.Boot(
             boot_id=self._boot_id, clean=clean or fresh, version=self._version
         ))])  # fmt: skip

@@ -22,7 +22,7 @@ from agent.errors import SpoolCorruptError, UndecidedError
 from agent.pb import ledger_pb2
 from agent.vault.salvage import FILE
 from agent.vault.shelves import WAITING
-from agent.vault.spool import translate
+from agent.vault.sqlite_errors import translate
 
 PAGE: Final = 2048  # rows a statement
 _BUSY_S: Final = 10.0

@@ -304,7 +304,7 @@ def test_what_cannot_be_noted_is_still_not_tried_again_at_once(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(incoming, "write_whole", full)
+    monkeypatch.setattr(incoming, "replace_file", full)
     with pytest.raises(OSError, match="No space"):
         world.incoming.take()
     with pytest.raises(OSError, match="No space"):

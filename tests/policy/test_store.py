@@ -210,8 +210,9 @@ def test_the_new_file_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
     install(tmp_path, policy(1))
     install(tmp_path, policy(2))
     noted = ["fsync", store.FLOOR, "fsync"]
-    first = ["fsync", store.ACTIVE, "fsync", *noted]
-    second = ["fsync", store.PREVIOUS, store.ACTIVE, "fsync", *noted]
+    named = ["fsync"]  # the policy folder itself
+    first = [*named, "fsync", store.ACTIVE, "fsync", *noted]
+    second = [*named, "fsync", store.PREVIOUS, store.ACTIVE, "fsync", *noted]
     assert calls == first + second
 
 

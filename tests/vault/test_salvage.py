@@ -6,9 +6,11 @@ import time
 
 import pytest
 
-from agent.errors import SpoolCorruptError
+from agent.errors import SpoolCorruptError, SpoolError
 from agent.pb import ledger_pb2
-from agent.vault import salvage
+from agent.vault import founding, salvage
+from agent.vault.floor import spool_floor_ns
+from agent.vault.log import set_meta
 from tests.vault import world
 from tests.vault.world import Car, Region, draft
 
@@ -223,3 +225,71 @@ def test_a_rewritten_ledger_is_not_continued(car):
     other.crash()
     car.start()
     assert car.what("gap")[0].why == "corrupt"
+
+
+def test_a_damaged_schema_that_is_no_text_is_damage(car):
+    """SQLite quotes it in its error, and Python's module cannot decode that: still an error."""
+    sealed, log = backlog(car, 3), car.vault._log.log
+    car.shut()
+    raw = bytearray(car.database.read_bytes())
+    at = raw.index(b"CREATE TABLE", 0, PAGE)
+    for place in range(at - 16, at + 8):
+        raw[place] ^= 0x80
+    car.database.write_bytes(raw)
+    car.start()
+    assert [gap.log for gap in car.what("gap")] == [log]
+    assert car.what("gap")[0].salvaged == len(sealed) + 1
+
+
+def test_damaged_text_in_a_row_is_damage(car):
+    backlog(car, 3)
+    log = car.vault._log.log
+    with car.vault._spool.write() as transaction:
+        transaction.run("UPDATE item SET consent=CAST(x'ff' AS TEXT)")
+    assert car.vault.take(5, world.MIB, {})[0] == []
+    car.tick()
+    assert [gap.log for gap in car.what("gap")] == [log]
+
+
+def test_a_new_log_knows_what_time_it_was(car):
+    ahead = world.NOW_NS + 400 * 86_400 * 10**9
+    car.vault.receipt(Region().receipt([], unix_ns=ahead))
+    backlog(car, 3)
+    car.shut()
+    scar(car.database, [0])
+    car.wall_ns, car.boot_ns = 0, 5
+    car.start()
+    assert len(car.what("gap")) == 1
+    assert car.vault.trusted()[0] >= ahead
+    assert spool_floor_ns(car.folder) >= ahead
+    car.crash()
+    car.start()
+    assert car.vault.trusted()[0] >= ahead
+
+
+def test_a_damaged_floor_does_not_put_the_time_years_ahead(car):
+    """No policy and no certificate would be valid any more, for ever."""
+    backlog(car, 3)
+    with car.vault._spool.write() as transaction:
+        set_meta(transaction, "floor", (world.NOW_NS + 2**57).to_bytes(8, "big"))
+    car.crash()
+    scar(car.database, [0])
+    car.start()
+    assert len(car.what("gap")) == 1
+    assert car.vault.trusted()[0] < world.NOW_NS + 86_400 * 10**9
+
+
+def test_a_cut_in_the_middle_of_salvage_changes_nothing_in_what_is_told(car, monkeypatch):
+    sealed = backlog(car, 5)
+    car.shut()
+    scar(car.database, [0])
+
+    def power_goes(*_):
+        raise SpoolError("the power went")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(founding, "axis_end", power_goes)  # what comes after the bodies
+        with pytest.raises(SpoolError, match="the power went"):
+            car.start()
+    car.start()
+    assert [gap.salvaged for gap in car.what("gap")] == [len(sealed) + 1]

@@ -28,6 +28,18 @@ def test_migrating_twice_changes_nothing(tmp_path):
     connection.close()
 
 
+def test_a_new_file_is_made_in_one_go_whatever_lies_there(tmp_path):
+    """Its tables stand where they stand in every other; an old WAL of its name is not its own."""
+    for name in ("spool.db", "spool.db-wal", "spool.db.new", "spool.db.new-wal"):
+        (tmp_path / name).write_bytes(b"" if name == "spool.db" else b"half")
+    schema.migrate(tmp_path / "spool.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["spool.db"]
+    with sqlite3.connect(tmp_path / "spool.db") as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
 def test_a_schema_that_cannot_be_made_says_why(tmp_path):
     with pytest.raises(SpoolError, match=r"cannot prepare the spool: .*unable to open"):
         schema.migrate_apart(tmp_path / "none" / "spool.db")

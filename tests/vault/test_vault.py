@@ -149,6 +149,19 @@ def test_a_receipt_teaches_the_time_and_the_floor_survives(car):
     assert car.vault.trusted() == (ahead, FLOOR)
 
 
+def test_a_car_that_stands_notes_the_time_every_ten_minutes(car):
+    """Nothing is written, so no checkpoint is signed; the region's time still goes on."""
+    region = Region()
+    region.drain(car.vault)
+    car.tick()
+    for _ in range(50):
+        car.tick(60)
+    car.crash()
+    car.wall_ns, car.boot_ns = 0, 5
+    car.start()
+    assert car.vault.trusted()[0] >= world.NOW_NS + 40 * 60 * 10**9
+
+
 def test_clock_steps_are_entries(car):
     car.tick()
     car.wall_ns += 3600 * 10**9

@@ -19,7 +19,8 @@ from agent.vault.segment import Draft
 from agent.vault.shelves import Shelf, Tally
 from agent.vault.vault import Vault
 
-REGION, OWNER = keys.generate_recipient(), keys.generate_recipient()
+# The same in every process, so that one can open what another sealed.
+REGION, OWNER = ((key, keys.public_of(key)) for key in (b"R" * 96, b"O" * 96))
 LEDGER = Ed25519PrivateKey.from_private_bytes(b"l" * 32)
 RECEIPT = Ed25519PrivateKey.from_private_bytes(b"r" * 32)
 COSIGN = Ed25519PrivateKey.from_private_bytes(b"c" * 32)
