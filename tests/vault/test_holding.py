@@ -295,4 +295,4 @@ def test_planted_bugs_are_found_in_the_story(bug, monkeypatch):
 def test_planted_bugs_are_found_by_chance(bug, monkeypatch):
     bug(monkeypatch)
     with pytest.raises(AssertionError):
-        run(80, (Phase.generate,))
+        run(240, (Phase.generate,))
