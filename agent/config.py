@@ -138,29 +138,24 @@ class _Reader:
             state=self._place(values, "state"),
             run=self._place(values, "run"),
             region_card=self._place(values, "region_card"),
-            vehicle=Vehicle(
-                id=self._text_of(vehicle, "id", "vehicle"),
-                certificate=self._place(vehicle, "certificate", "vehicle"),
-                key=self._place(vehicle, "key", "vehicle"),
-                ledger_key=self._place(vehicle, "ledger_key", "vehicle"),
-                group=self._text_of(vehicle, "group", "vehicle")
-                if "group" in vehicle
-                else "default",
-                zones_key=self._place(vehicle, "zones_key", "vehicle")
-                if "zones_key" in vehicle
-                else None,
-            ),
+            vehicle=self._vehicle(vehicle),
             buses=self._buses(values.get("bus", [])),
             **optional,
         )
 
-    def _vehicle_options(self, vehicle: dict[str, Any]) -> dict[str, Any]:
-        options: dict[str, Any] = {}
-        if "group" in vehicle:
-            options["group"] = self._text_of(vehicle, "group", "vehicle")
-        if "zones_key" in vehicle:
-            options["zones_key"] = self._place(vehicle, "zones_key", "vehicle")
-        return options
+    def _vehicle(self, table: dict[str, Any]) -> Vehicle:
+        optional: dict[str, Any] = {}
+        if "group" in table:
+            optional["group"] = self._text_of(table, "group", "vehicle")
+        if "zones_key" in table:
+            optional["zones_key"] = self._place(table, "zones_key", "vehicle")
+        return Vehicle(
+            id=self._text_of(table, "id", "vehicle"),
+            certificate=self._place(table, "certificate", "vehicle"),
+            key=self._place(table, "key", "vehicle"),
+            ledger_key=self._place(table, "ledger_key", "vehicle"),
+            **optional,
+        )
 
     def _buses(self, tables: object) -> tuple[Bus, ...]:
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):

@@ -53,6 +53,13 @@ def test_good_file_gives_every_value(tmp_path: Path):
         "fd": True,
     }
     assert (config.spool_bytes, config.spread_s) == (64 << 20, 60.0)
+    assert (config.vehicle.group, config.vehicle.zones_key) == ("default", None)
+
+
+def test_what_a_vehicle_may_have_besides(tmp_path: Path):
+    more = GOOD.replace("[[bus]]", 'group = "taxis"\nzones_key = "zones.key"\n\n[[bus]]')
+    vehicle = load(tmp_path, more).vehicle
+    assert (vehicle.group, vehicle.zones_key) == ("taxis", tmp_path / "zones.key")
 
 
 @pytest.mark.parametrize(
@@ -66,6 +73,8 @@ def test_good_file_gives_every_value(tmp_path: Path):
         ('"60s"', "60", 21, "'spread'"),
         ('interface = "socketcan"\n', "", 11, "has no 'interface'"),
         ('id = "car-1234"\n', "", 5, "key 'id' is missing"),
+        ('id = "car-1234"', 'id = "car-1234"\ngroup = ""', 7, "'group' must be a text"),
+        ('id = "car-1234"', 'id = "car-1234"\nzones_key = 1', 7, "'zones_key' must be a text"),
         ("run = ", "run = = ", None, "not TOML"),
     ],
 )

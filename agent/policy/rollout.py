@@ -13,14 +13,26 @@ import re
 from typing import Final
 
 from agent.digest import sha256
+from agent.errors import ConfigError
 
-GROUP: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
-GROUP_TODO: Final = "a group is 1 to 32 of a-z, 0-9 and '-'"
+_GROUP: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")  # part of a file's name in the repository
 
 
-def is_group(name: str) -> bool:
-    """Return whether a name can be a vehicle group's."""
-    return GROUP.fullmatch(name) is not None
+def check_group(name: str, *, where: str) -> None:
+    """Check the name of a vehicle group; enrolling, publishing and installing all ask here.
+
+    Args:
+        name: of the group.
+        where: option or key that it came from.
+
+    Raises:
+        ConfigError: it can be none.
+    """
+    if _GROUP.fullmatch(name) is None:
+        raise ConfigError(
+            f"'{name}' is no vehicle group", where=where,
+            todo="a group is 1 to 32 of a-z, 0-9 and '-', and does not begin with '-'",
+        )  # fmt: skip
 
 
 def stable_target(group: str) -> str:

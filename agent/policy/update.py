@@ -32,7 +32,7 @@ from agent.policy import probation, store
 from agent.policy.compiled import load_policy
 from agent.policy.drop_dir import METADATA, TARGETS, DropDir
 from agent.policy.model import MAX_BYTES, Policy
-from agent.policy.rollout import GROUP_TODO, is_group, next_target, stable_target, takes_part
+from agent.policy.rollout import check_group, next_target, stable_target, takes_part
 
 CACHE: Final = "tuf"
 MAX_ROTATIONS: Final = 64  # new roots in one update
@@ -89,9 +89,7 @@ def update(
         PolicyLaterError: the disk is full or failing.
         ConfigError: no repository there, no such group, or a folder that cannot be written.
     """
-    if not is_group(group):
-        raise ConfigError(f"'{group}' is no vehicle group", where="[vehicle] group",
-                          todo=GROUP_TODO)  # fmt: skip
+    check_group(group, where="[vehicle] group")
     if not (drop / "metadata").is_dir():
         raise ConfigError(
             "holds no policy repository", where=str(drop),

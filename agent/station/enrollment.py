@@ -26,12 +26,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.errors import ConfigError
 from agent.files import make_folder, place_folder, write_new
+from agent.policy.rollout import check_group
 from agent.station import certificates
 from agent.station.authority import RegionFolder
 from agent.station.store import Store
 
 PSEUDONYM: Final = re.compile(r"[a-z0-9-]{8,40}")
-GROUP: Final = re.compile(r"[a-z0-9-]{1,40}")  # part of a file's name in the repository
 PSEUDONYM_BYTES: Final = 10  # 80 random bits: no two cars meet, nobody guesses one
 
 AGENT_TOML: Final = """\
@@ -87,8 +87,7 @@ def enroll_vehicle(
             f"'{vehicle}' must be 8 to 40 of a-z, 0-9 and '-'", where="--vehicle",
             todo="never a VIN: leave it out for a random pseudonym",
         )  # fmt: skip
-    if not GROUP.fullmatch(group):
-        raise ConfigError(f"'{group}' must be 1 to 40 of a-z, 0-9 and '-'", where="--group")
+    check_group(group, where="--group")
     if store.vehicle(vehicle) is not None:
         raise ConfigError(f"'{vehicle}' is enrolled already", where="--vehicle")
     bundle = bundle.absolute()

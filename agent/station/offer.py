@@ -21,7 +21,7 @@ from tuf.api.metadata import TargetFile, Targets
 from agent.errors import ConfigError, StationError
 from agent.files import make_folder, place_folder, write_new
 from agent.pb.delivery_pb2 import PolicyBundle
-from agent.policy.rollout import next_target, stable_target
+from agent.policy.rollout import check_group, next_target, stable_target
 from agent.station.policy_repository import FOLDER, Repository, State
 
 MAX_BUNDLE_BYTES: Final = 1 << 20  # a car takes no more
@@ -109,9 +109,11 @@ def export(region_folder: Path, to: Path, group: str) -> list[str]:
         The names of its files.
 
     Raises:
-        ConfigError: nothing is on offer, or the folder is taken or cannot be written.
+        ConfigError: no such group, nothing is on offer to it, or the folder is taken or cannot be
+            written.
         StationError: the repository cannot be read.
     """
+    check_group(group, where="--group")
     data = bundle(region_folder, group)
     if not data:
         raise ConfigError(

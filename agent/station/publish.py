@@ -21,7 +21,7 @@ from tuf.api.metadata import Root, TargetFile, Targets
 
 from agent.errors import ConfigError, StationError
 from agent.policy.compiled import load_policy
-from agent.policy.rollout import GROUP_TODO, is_group, next_target, stable_target
+from agent.policy.rollout import check_group, next_target, stable_target
 from agent.station.authority import RegionFolder
 from agent.station.offer import MAX_BUNDLE_BYTES, file_name, room
 from agent.station.policy_repository import FOLDER, LIVES, Repository, State, next_root, sealed
@@ -89,7 +89,7 @@ def publish(
         StationError: its version does not rise, too few keys, no room, or a damaged repository.
         ConfigError: wrong group or percent, no repository, or a key file that cannot be used.
     """
-    check_group(group)
+    check_group(group, where="--group")
     if not 1 <= percent <= ALL:
         raise ConfigError(f"percent must be 1 to 100, not {percent}", where="--percent")
     policy = load_policy(data, region=region.card.region, now_ns=int(now.timestamp()) * 10**9)
@@ -128,7 +128,7 @@ def withdraw_next(
         StationError: nothing is staged, too few keys, or a damaged repository.
         ConfigError: no repository, or a key file that cannot be used.
     """
-    check_group(group)
+    check_group(group, where="--group")
     repository = Repository(region.path / FOLDER)
     with repository.writing():
         state = repository.state()
@@ -274,16 +274,6 @@ def expiring(region: RegionFolder, now: dt.datetime) -> list[str]:
         for role in ("root", "targets")
         if ends[role] - now < WARN
     ]
-
-
-def check_group(group: str) -> None:
-    """Check the name of a vehicle group.
-
-    Raises:
-        ConfigError: it cannot be one.
-    """
-    if not is_group(group):
-        raise ConfigError(f"'{group}' is no vehicle group", where="--group", todo=GROUP_TODO)
 
 
 def _check_rises(targets: Targets, group: str, target: TargetFile, version: int) -> None:

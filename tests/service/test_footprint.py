@@ -12,8 +12,9 @@ import pytest
 CAPTURE = """
 import sys
 from pathlib import Path
-import agent.service.capture, agent.service.answers
-from agent.capture import queue, reader, sealer, slot
+import agent.service.capture, agent.service.answers, agent.service.policy_fetch
+import agent.service.places, agent.service.trial
+from agent.capture import gate, incoming, limits, queue, reader, sealer, slot
 from agent.frames import ChannelTable
 from agent.capture.bus import open_bus
 from agent.vault import vault
@@ -34,10 +35,14 @@ LOADED = """
 names = sorted(sys.modules)
 print(" ".join(names))
 """
-NOT_IN_CAPTURE = {"ssl", "paho", "can", "cantools", "sqlite_utils", "asyncio", "agent.uplink"}
-NOT_IN_UPLINK = {
+# TUF is for `inland policy install`, a process of its own that ends: 20 MiB and a large parser.
+TUF = {"tuf", "securesystemslib", "urllib3", "requests", "agent.policy.update"}
+NOT_IN_CAPTURE = TUF | {
+    "ssl", "paho", "can", "cantools", "sqlite_utils", "asyncio", "agent.uplink", "agent.station",
+}  # fmt: skip
+NOT_IN_UPLINK = TUF | {
     "can", "numpy", "zstandard", "sqlite3", "serial", "asyncio", "cryptography", "click",
-    "agent.vault", "agent.policy", "agent.capture", "agent.frames",
+    "agent.vault", "agent.policy", "agent.capture", "agent.frames", "agent.station",
 }  # fmt: skip
 
 
@@ -71,6 +76,13 @@ def test_uplink_has_nothing_that_opens_stores_or_chooses():
     assert names & NOT_IN_UPLINK == set()
 
 
-def test_a_planted_import_is_seen():
+@pytest.mark.parametrize(
+    ("planted", "seen"),
+    [
+        ("sqlite3", {"sqlite3"}), ("tuf.ngclient", {"tuf", "securesystemslib"}),
+        ("agent.policy.update", {"agent.policy.update", "tuf"}),
+    ],
+)  # fmt: skip
+def test_a_planted_import_is_seen(planted: str, seen: set[str]):
     """The check can see what it forbids."""
-    assert "sqlite3" in loaded("import sys, sqlite3\n") & NOT_IN_UPLINK
+    assert seen <= loaded(f"import sys, {planted}\n") & (NOT_IN_UPLINK | NOT_IN_CAPTURE)

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from agent.config import load_config
 from agent.errors import ConfigError
 from agent.files import read_private_file
 from agent.region import load_region_card
@@ -130,10 +131,17 @@ def test_a_bundle_is_what_the_agent_reads(place: Place) -> None:
     assert list(use) == [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
-def enroll(place: Place, bundle: Path, vehicle: str | None) -> str:
+def enroll(place: Place, bundle: Path, vehicle: str | None, group: str = "default") -> str:
     return enroll_vehicle(
-        place.region, place.store, bundle, vehicle=vehicle, now=NOW, rng=os.urandom
+        place.region, place.store, bundle, vehicle=vehicle, group=group, now=NOW, rng=os.urandom
     )
+
+
+@pytest.mark.parametrize("group", ["a", "a" * 32, "0-", "fleet-b"])
+def test_a_car_is_of_its_group(place: Place, tmp_path: Path, group: str) -> None:
+    vehicle = enroll(place, tmp_path / "new", None, group)
+    assert load_config(tmp_path / "new" / "agent.toml").vehicle.group == group
+    assert place.store.vehicle(vehicle).group == group
 
 
 def test_a_random_pseudonym_is_new_each_time(place: Place, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from agent.errors import ConfigError, InlandError, PolicyError, StationError
 from agent.pb.delivery_pb2 import PolicyBundle
 from agent.policy.compiled import read_policy
 from agent.region import load_region_card
+from agent.station.enrollment import enroll_vehicle
 from agent.station.offer import MAX_BUNDLE_BYTES, bundle, export
 from agent.station.policy_repository import Repository
 from agent.station.publish import (
@@ -29,6 +31,7 @@ from agent.station.publish import (
     rotate,
     withdraw_next,
 )
+from agent.station.store import Store
 from tests.policy import making
 from tests.policy.air import DAY, NOW, Air, policy
 from tests.policy.cuts import every_cut
@@ -114,9 +117,36 @@ def test_a_share_that_is_none_is_refused(air, percent):
         air.offer(policy(1), percent=percent)
 
 
-def test_a_group_that_is_none_is_refused(air):
-    with pytest.raises(ConfigError, match="is no vehicle group"):
-        air.offer(policy(1), group="a.next")
+@pytest.mark.parametrize("group", ["", "a.next", "-a", "a" * 33, "A", "a/b", "a\n"])
+def test_a_group_that_is_none_is_refused_by_all_who_ask(air, tmp_path, group):
+    """Whoever enrolls, publishes, exports or installs hears the same."""
+    for ask in (
+        lambda: air.offer(policy(1), group=group),
+        lambda: withdraw_next(air.region, group=group, keys=(), now=NOW),
+        lambda: export(air.region.path, tmp_path / "folder", group),
+        lambda: air.take(air.repository.folder, group=group),
+        lambda: enrolled(air, tmp_path, group),
+    ):
+        with pytest.raises(ConfigError, match="is no vehicle group"):
+            ask()
+    assert not (tmp_path / "car").exists()
+
+
+@pytest.mark.parametrize("group", ["a", "a" * 32, "0-", "fleet-b"])
+def test_a_car_of_any_group_gets_its_policy(air, tmp_path, group):
+    air.offer(policy(1), group=group)
+    export(air.region.path, tmp_path / "folder", group)
+    assert air.take(tmp_path / "folder", group=group).version == 1
+
+
+def enrolled(air, tmp_path, group):
+    """Enroll a car."""
+    store = Store(tmp_path / "station.db")
+    try:
+        enroll_vehicle(air.region, store, tmp_path / "car", vehicle=None, group=group,
+                       now=NOW, rng=os.urandom)  # fmt: skip
+    finally:
+        store.close()
 
 
 # --- keys ---------------------------------------------------------------------------------------
