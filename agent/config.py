@@ -1,12 +1,18 @@
 """agent.toml -> one frozen Config. The only place that knows the file.
 
 An unknown key is an error that names the nearest valid one. Paths are relative to the file they
-stand in. Secrets are paths, never values. Keys of a [[bus]] are python-can's own (`interface`,
-`channel`, `bitrate`, `fd`, ...); `name` is what policies and records call the bus.
+stand in. Keys of a [[bus]] are python-can's own (`interface`, `channel`, `bitrate`, `fd`, ...);
+`name` is what policies and records call the bus.
+
+Secrets are never values but places: a path, or `credential:NAME` for one that the service manager
+alone has (`systemd-creds encrypt --name=NAME`). A process that was handed a credential named after
+the key takes that, and not the file: so the same agent.toml serves the boot service, whose users
+cannot read the file, and a desk.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import ConfigError
+from agent.files import credentials_folder
 from agent.toml_lines import Lines
 from agent.units import duration_ns, nearest, size_bytes
 
@@ -23,6 +30,37 @@ VEHICLE: Final = ("id", "certificate", "key", "ledger_key", "group", "zones_key"
 LIMITS: Final = ("spool", "queue_frames")
 UPLINK: Final = ("spread",)
 MIN_SPOOL: Final = 8 << 20  # bytes: below this eviction would run all the time
+CREDENTIAL: Final = "credential:"
+CREDENTIAL_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Where a key is.
+
+    Attributes:
+        name: of the credential that takes precedence where the service manager hands it over.
+        path: its file; None: the service manager alone has it.
+    """
+
+    name: str
+    path: Path | None
+
+    def file(self) -> Path:
+        """Return the file to read it from, here and now.
+
+        Raises:
+            ConfigError: the service manager alone has it, and has not handed it to this process.
+        """
+        folder = credentials_folder()
+        if folder is not None and (folder / self.name).exists():
+            return folder / self.name
+        if self.path is None:
+            raise ConfigError(
+                "only the service manager has this key", where=f"{CREDENTIAL}{self.name}",
+                todo="start it as a service, or name a file in agent.toml",
+            )  # fmt: skip
+        return self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +78,10 @@ class Vehicle:
 
     id: str
     certificate: Path
-    key: Path
-    ledger_key: Path
+    key: Secret
+    ledger_key: Secret
     group: str = "default"
-    zones_key: Path | None = None
+    zones_key: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +186,12 @@ class _Reader:
         if "group" in table:
             optional["group"] = self._text_of(table, "group", "vehicle")
         if "zones_key" in table:
-            optional["zones_key"] = self._place(table, "zones_key", "vehicle")
+            optional["zones_key"] = self._secret(table, "zones_key", "zones.key")
         return Vehicle(
             id=self._text_of(table, "id", "vehicle"),
             certificate=self._place(table, "certificate", "vehicle"),
-            key=self._place(table, "key", "vehicle"),
-            ledger_key=self._place(table, "ledger_key", "vehicle"),
+            key=self._secret(table, "key", "vehicle.key"),
+            ledger_key=self._secret(table, "ledger_key", "ledger.key"),
             **optional,
         )
 
@@ -192,6 +230,16 @@ class _Reader:
 
     def _place(self, table: dict[str, Any], key: str, name: str = "") -> Path:
         return (self._path.parent / self._text_of(table, key, name)).absolute()
+
+    def _secret(self, table: dict[str, Any], key: str, name: str) -> Secret:
+        text = self._text_of(table, key, "vehicle")
+        if not text.startswith(CREDENTIAL):
+            return Secret(name, self._place(table, key, "vehicle"))
+        name = text.removeprefix(CREDENTIAL)
+        if not CREDENTIAL_NAME.fullmatch(name):
+            raise self._error("vehicle", key, f"'{name}' is no name of a credential",
+                              todo="up to 64 letters, digits and . _ -")  # fmt: skip
+        return Secret(name, None)
 
     def _limit(self, text: object) -> int:
         size = self._value("limits", "spool", text, size_bytes)

@@ -40,6 +40,18 @@ class ConfigError(InlandError):
     exit_code = 2
 
 
+class WallError(InlandError):
+    """The service manager's wall around a process is not there. The process does not start."""
+
+    exit_code = 2
+
+
+class ServiceError(InlandError):
+    """The boot service: a unit that does not start, a step that the service manager refuses."""
+
+    exit_code = 1
+
+
 class BusError(InlandError):
     """A CAN interface that cannot be opened or read. Transient: the reader reopens it."""
 

@@ -16,6 +16,10 @@ from typing import Final
 from agent.errors import ConfigError
 
 MAX_KEY_FILE_BYTES: Final = 16 * 1024  # a PEM Ed25519 key has 119
+_OTHERS: Final = 0o077
+# The service manager may give a credential to one user by an ACL, whose mask shows as the group's
+# bits. The folder around it is closed to everybody else.
+_OTHERS_BY_ACL: Final = 0o037
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -142,6 +146,12 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def credentials_folder() -> Path | None:
+    """Return the folder of what the service manager handed to this process: systemd.exec(5)."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    return Path(folder) if folder.startswith("/") else None
+
+
 def read_private_file(path: Path, what: str) -> bytes:
     """Return the bytes of a secret file that nobody but its owner may touch.
 
@@ -150,13 +160,14 @@ def read_private_file(path: Path, what: str) -> bytes:
     Raises:
         ConfigError: missing, unreadable, not a plain file, too large, or open to group or others.
     """
+    closed_to = _OTHERS_BY_ACL if path.parent == credentials_folder() else _OTHERS
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             mode = stat.S_IMODE(status.st_mode)
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_KEY_FILE_BYTES:
                 raise ConfigError(f"{what} is not a small plain file", where=str(path))
-            if mode & 0o077:
+            if mode & closed_to:
                 raise ConfigError(
                     f"{what} can be read by others (mode {mode:04o})", where=str(path),
                     todo=f"chmod 600 {path}",

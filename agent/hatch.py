@@ -7,6 +7,8 @@ Rules:
   is not even read before the answer to the last one has left.
 - Mode 0660; SO_PEERCRED must name an allowed uid; at most 4 clients (the one silent longest makes
   room); one that sends junk, or stops in the middle of a message, is closed and counted.
+- Whom the mode alone lets in, a member of the socket's group, is a visitor: it may ask what
+  visitors may ask, and anything else closes it.
 - The thread that serves spends at most 30 % of one core, whatever is asked of it.
 - A socket file that nobody answers on is replaced; one that somebody answers on is an error.
 - What `answer` raises besides InlandError ends the process.
@@ -49,7 +51,10 @@ Answer = Callable[[HatchRequest], HatchReply]
 
 @dataclass(slots=True)
 class HatchCounts:
-    """Clients refused by uid, closed for junk or for getting stuck, crowded out; and answers."""
+    """Clients refused by uid, closed for junk or for getting stuck, crowded out; and answers.
+
+    A visitor that asks for more than visitors may counts as refused.
+    """
 
     answered: int = 0
     refused: int = 0
@@ -61,6 +66,7 @@ class HatchCounts:
 class _Client:
     sock: socket.socket
     heard_s: float
+    is_visitor: bool
     stuck_since_s: float | None = None
     frames: Frames = field(default_factory=lambda: Frames(MAX_REQUEST_BYTES))
     reply: memoryview = field(default_factory=lambda: memoryview(b""))
@@ -72,17 +78,26 @@ class HatchServer:
     Args:
         path: the socket file; its folder must exist.
         answer: replies to a request, in the thread that serves; an InlandError becomes an `error`.
-        allowed_uids: who may connect.
+        allowed_uids: who may ask anything.
+        visitors: kinds of requests that whoever else can open the socket file may ask; none: such
+            a client is refused.
 
     Raises:
         HatchError: somebody answers on `path` already, or it cannot be bound.
     """
 
-    def __init__(self, path: Path, answer: Answer, *, allowed_uids: frozenset[int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        answer: Answer,
+        *,
+        allowed_uids: frozenset[int],
+        visitors: frozenset[str] = frozenset(),
+    ) -> None:
         self.path = path
         self.counts = HatchCounts()
         self._answer = answer
-        self._allowed_uids = allowed_uids
+        self._allowed_uids, self._visitors = allowed_uids, visitors
         self._clients: dict[int, _Client] = {}
         self._listener, self._inode = _bind(path)
         self._poll = select.poll()
@@ -118,7 +133,8 @@ class HatchServer:
         except (BlockingIOError, ConnectionError):
             return
         _, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        if uid not in self._allowed_uids:
+        is_visitor = uid not in self._allowed_uids
+        if is_visitor and not self._visitors:
             self.counts.refused += 1
             sock.close()
             return
@@ -126,7 +142,7 @@ class HatchServer:
             self.counts.crowded_out += 1
             self._drop(min(self._clients, key=lambda fd: self._clients[fd].heard_s))
         sock.setblocking(False)
-        self._clients[sock.fileno()] = _Client(sock, time.monotonic())
+        self._clients[sock.fileno()] = _Client(sock, time.monotonic(), is_visitor)
         self._poll.register(sock, select.POLLIN)
 
     def _turn(self, fd: int, events: int) -> None:
@@ -137,7 +153,12 @@ class HatchServer:
                 self._drop(fd)  # the client went away: it asks again when it is back
                 return
             while not client.reply and (message := client.frames.take()) is not None:
-                client.reply = memoryview(self._reply(_request(message)))
+                request = _request(message)
+                if client.is_visitor and request.WhichOneof("what") not in self._visitors:
+                    self.counts.refused += 1
+                    self._drop(fd)
+                    return
+                client.reply = memoryview(self._reply(request))
                 self.counts.answered += 1
                 self._send(client)
         except HatchError:
@@ -289,6 +310,8 @@ class HatchClient:
         except (OSError, DecodeError, HatchError) as error:
             self.close()
             todo = "is `inland capture` running?"
+            if isinstance(error, PermissionError):
+                todo = "say sudo, or join the group of this socket"
             raise HatchError(f"capture does not answer: {error}", where=where, todo=todo) from None
         kind = reply.WhichOneof("what")
         if kind == "error":

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import load_config
+from agent.config import Secret, load_config
 from agent.errors import ConfigError
+from agent.files import read_private_file
 from agent.units import duration_ns, nearest, size_bytes
 
 GOOD = """\
@@ -59,7 +60,9 @@ def test_good_file_gives_every_value(tmp_path: Path):
 def test_what_a_vehicle_may_have_besides(tmp_path: Path):
     more = GOOD.replace("[[bus]]", 'group = "taxis"\nzones_key = "zones.key"\n\n[[bus]]')
     vehicle = load(tmp_path, more).vehicle
-    assert (vehicle.group, vehicle.zones_key) == ("taxis", tmp_path / "zones.key")
+    assert vehicle.group == "taxis"
+    assert vehicle.zones_key is not None
+    assert vehicle.zones_key.path == tmp_path / "zones.key"
 
 
 @pytest.mark.parametrize(
@@ -124,3 +127,71 @@ def test_sizes():
 def test_nearest_names_one_or_all():
     assert nearest("evry", ["every", "on"]) == "nearest valid key is 'every'"
     assert nearest("zzzz", ["every", "on"]) == "write every, on"
+
+
+# --- where keys are ---
+
+
+def test_a_key_is_its_file_where_nothing_was_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    vehicle = load(tmp_path, GOOD).vehicle
+    assert vehicle.key == Secret("vehicle.key", tmp_path / "vehicle.key")
+    assert vehicle.key.file() == tmp_path / "vehicle.key"
+    assert vehicle.zones_key is None
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "none"))
+    assert vehicle.ledger_key.file() == tmp_path / "ledger.key"
+
+
+def test_a_credential_takes_precedence_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The same agent.toml at a desk and in the service, whose user cannot read the file."""
+    handed = tmp_path / "credentials"
+    handed.mkdir()
+    (handed / "ledger.key").write_text("handed over")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(handed))
+    vehicle = load(tmp_path, GOOD).vehicle
+    assert vehicle.ledger_key.file() == handed / "ledger.key"
+    assert vehicle.key.file() == tmp_path / "vehicle.key"
+
+
+def test_a_key_that_only_the_service_manager_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    text = GOOD.replace('"ledger.key"', '"credential:car.ledger"')
+    key = load(tmp_path, text).vehicle.ledger_key  # others can read the file all the same
+    assert key == Secret("car.ledger", None)
+    with pytest.raises(ConfigError, match=r"credential:car\.ledger: only the service manager has"):
+        key.file()
+    (tmp_path / "car.ledger").write_text("handed over")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert key.file() == tmp_path / "car.ledger"
+
+
+@pytest.mark.parametrize("name", ["", "../ledger.key", "a/b", ".hidden", "x" * 65, "a b"])
+def test_no_name_of_a_credential(tmp_path: Path, name: str):
+    with pytest.raises(ConfigError, match=r"agent\.toml:9: '.*' is no name of a credential"):
+        load(tmp_path, GOOD.replace('"ledger.key"', f'"credential:{name}"'))
+
+
+@pytest.mark.parametrize(("mode", "handed", "good"), [
+    (0o600, False, True), (0o640, False, False), (0o604, False, False),
+    (0o400, True, True), (0o440, True, True), (0o460, True, False), (0o404, True, False),
+])  # fmt: skip
+def test_a_credential_may_show_its_acl_and_a_file_may_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, handed: bool, good: bool
+):
+    """On a file system with ACLs systemd gives it mode 0440, and closes the folder."""
+    if handed:
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    else:
+        monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    path = tmp_path / "key"
+    path.write_bytes(b"secret")
+    path.chmod(mode)
+    if good:
+        assert read_private_file(path, "the key") == b"secret"
+    else:
+        with pytest.raises(ConfigError, match="can be read by others"):
+            read_private_file(path, "the key")

@@ -52,9 +52,12 @@ def answer(request: HatchRequest) -> HatchReply:
 
 @contextmanager
 def serving(
-    path: Path, allowed: frozenset[int] = frozenset({os.getuid()})
+    path: Path,
+    allowed: frozenset[int] = frozenset({os.getuid()}),
+    visitors: frozenset[str] = frozenset(),
 ) -> Iterator[HatchServer]:
-    server, stop = HatchServer(path, answer, allowed_uids=allowed), threading.Event()
+    server = HatchServer(path, answer, allowed_uids=allowed, visitors=visitors)
+    stop = threading.Event()
     thread = threading.Thread(target=server.serve, args=(stop,))
     thread.start()
     try:
@@ -194,6 +197,37 @@ def test_uid_that_is_not_allowed_is_closed_unheard(tmp_path: Path) -> None:
         with raw(server.path) as sock:
             assert closed_by_server(sock)
         assert (server.counts.refused, server.counts.answered) == (1, 0)
+
+
+def test_a_visitor_may_ask_what_visitors_may_and_nothing_else(tmp_path: Path) -> None:
+    """A member of the socket's group, whom the file's mode lets in: the status, no entry."""
+    nobody_else = frozenset({os.getuid() + 1})
+    with serving(tmp_path / "hatch", nobody_else, frozenset({"status"})) as server:
+        client = HatchClient(server.path)
+        assert client.status() == b"{}"
+        for question in (
+            lambda: client.next(1, 100, {}),
+            lambda: client.deliver("receipt", b""),
+            lambda: client.report(LinkReport()),
+            client.policy,
+            client.checkpoint,
+        ):
+            with pytest.raises(HatchError, match="closed the hatch"):
+                question()
+            assert client.status() == b"{}"
+        client.close()
+        assert (server.counts.refused, server.counts.answered) == (5, 6)
+
+
+def test_a_socket_that_is_closed_to_us_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(hatch.socket.socket, "connect", refuse)
+    with pytest.raises(HatchError, match="say sudo, or join the group of this socket"):
+        HatchClient(tmp_path / "hatch").status()
 
 
 JUNK = [

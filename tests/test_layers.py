@@ -96,6 +96,7 @@ PURE = {
     "agent/policy/words.py",
     "agent/policy/zone_file.py",
     "agent/policy/zones.py",
+    "agent/service/unit_files.py",
     "agent/station/arrival.py",
     "agent/station/examine.py",
     "agent/station/records.py",

@@ -7,18 +7,20 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import config_option, log_to_stderr, verbose_option
+from agent.cli.common import config_option, log_to_stderr, verbose_option, wall_option
 from agent.config import load_config
 
 
 @click.command()
 @config_option
 @click.option("--once", is_flag=True, help="End when every log has ended and all is receipted.")
+@wall_option
 @verbose_option
 @click.pass_obj
 def command(
-    sockets: dict[str, socket.socket] | None, config_path: Path, *, once: bool, verbose: bool
-) -> None:
+    sockets: dict[str, socket.socket] | None, config_path: Path, *,
+    once: bool, wall: bool, verbose: bool,
+) -> None:  # fmt: skip
     """Read the buses, keep what the policy names, seal it.
 
     This process has CAN and the vault, and opens no internet socket. `inland uplink` carries what
@@ -31,4 +33,4 @@ def command(
     log_to_stderr(verbose=verbose)
     from agent.service.capture import run_capture
 
-    run_capture(load_config(config_path), sockets, once=once)
+    run_capture(load_config(config_path), sockets, once=once, wall=wall)

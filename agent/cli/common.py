@@ -35,6 +35,14 @@ def json_option(function: F) -> F:
     )
 
 
+def wall_option(function: F) -> F:
+    """Add --wall, for the units."""
+    return click.option(
+        "--wall", is_flag=True,
+        help="As the boot service: start only if the service manager's wall stands.",
+    )(function)  # fmt: skip
+
+
 def verbose_option(function: F) -> F:
     """Add --verbose."""
     return click.option("-v", "--verbose", is_flag=True, help="Log more.")(function)

@@ -239,8 +239,11 @@ def _now_ns() -> int:
 
 def _folder(config_path: Path, state: Path | None) -> Path:
     from agent.config import load_config
+    from agent.service.acting import act_as_owner_of
 
-    return state if state is not None else load_config(config_path).state
+    folder = state if state is not None else load_config(config_path).state
+    act_as_owner_of(folder)
+    return folder
 
 
 def _policy(folder: Path) -> Policy | None:

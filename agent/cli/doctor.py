@@ -78,6 +78,7 @@ def examine(config_path: Path, *, offline: bool) -> Iterator[Finding]:
         return
     yield Finding("config", "ok", f"{config_path}: {len(config.buses)} buses")
     yield _running(config)
+    yield from _service(config_path)
     card: RegionCard | None = None
     try:
         card = load_region_card(config.region_card)
@@ -120,14 +121,40 @@ def _running(config: Config) -> Finding:
     return Finding("agent", "ok", f"running; `inland status --config {config.path}` tells more")
 
 
+def _service(config_path: Path) -> Iterator[Finding]:
+    """Look at the boot service, where there is one."""
+    from agent.service import boot
+    from agent.service.machine import HALVES, Machine
+    from agent.service.premises import Wish, survey
+
+    if not boot.is_installed():
+        return
+    states = {unit: Machine().state(unit) for unit in HALVES}
+    for unit, state in states.items():
+        if state != "active":
+            yield Finding("service", "fail", f"{unit} is {state}; journalctl -u {unit}")
+    if os.geteuid() == 0:  # the keys are root's, and the units follow from all of it
+        site, mistakes = survey(Wish(config_path.absolute()))
+        for mistake in mistakes:
+            yield Finding("service", "fail", str(mistake))
+        if site is not None and (stale := boot.stale_files(site)):
+            text = f"{stale[0]} is older than what it follows from; `inland service install`"
+            yield Finding("service", "warn", text)
+    if set(states.values()) == {"active"}:
+        yield Finding("service", "ok", "both halves run, behind walls that they have proved")
+
+
 def _keys(config: Config) -> Finding:
     from cryptography import x509
 
     from agent.files import read_private_file
     from agent.vault.keys import load_ledger_key
 
-    load_ledger_key(config.vehicle.ledger_key)
-    read_private_file(config.vehicle.key, "the vehicle's key")
+    vehicle = config.vehicle
+    if vehicle.ledger_key.path is not None:
+        load_ledger_key(vehicle.ledger_key.file())
+    if vehicle.key.path is not None:
+        read_private_file(vehicle.key.file(), "the vehicle's key")
     try:
         certificate = x509.load_pem_x509_certificate(config.vehicle.certificate.read_bytes())
     except ValueError as error:
@@ -252,11 +279,14 @@ def _broker(config: Config, card: RegionCard) -> Finding:
     from agent.uplink.timing import Timing
     from agent.uplink.tls import PinnedContext
 
+    if config.vehicle.key.path is None:
+        text = "not asked: the service manager alone has the key; `inland status` tells of the link"
+        return Finding("broker", "ok", text)
     address = resolve(card, random.SystemRandom().random)[0]
     context = PinnedContext(
         card,
         config.vehicle.certificate,
-        config.vehicle.key,
+        config.vehicle.key.file(),
         now_ns=_now_ns,
         timing=Timing(),
     )

@@ -43,9 +43,11 @@ def command(
       inland ledger --year 2026 --json
     """
     from agent.config import load_config
+    from agent.service.acting import act_as_owner_of
     from agent.vault.yearly import LedgerReader
 
     folder = state if state is not None else load_config(config_path).state
+    act_as_owner_of(folder)
     with LedgerReader(folder) as reader:
         if year is None:
             _show_last(reader, last, as_json=as_json)

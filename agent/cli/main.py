@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "uplink": "The half with the network, and neither CAN nor keys.",
     "status": "What the running agent is doing.",
     "doctor": "Check configuration, keys, disk, buses and the way to the region.",
+    "service": "Start at every boot, as services of systemd.",
     "replay": "Play a recorded CAN log onto a bus.",
     "policy": "Check, compare, try, build, install and explain policies.",
     "consent": "Give, refuse, withdraw and list consents.",

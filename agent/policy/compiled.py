@@ -171,7 +171,9 @@ def _refuse_unknown(message: Message, what: str) -> None:
     if len(UnknownFieldSet(message)):
         raise refusal(what, "asks for something not supported by this version", "update the agent")
     for field, value in message.ListFields():
-        if field.message_type is None or field.message_type.GetOptions().map_entry:
+        kind = field.message_type
+        # GetOptions imports the descriptors' own messages: asked only where there are options.
+        if kind is None or (kind.has_options and kind.GetOptions().map_entry):
             continue
         for one in value if field.is_repeated else (value,):
             _refuse_unknown(one, what)

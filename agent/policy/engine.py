@@ -242,7 +242,8 @@ class _Place:
         numbers = {one.signal for rule in rules for one in rule.signals}
         if policy.camera is not None and (position := policy.camera.position) is not None:
             numbers |= {position.latitude.signal, position.longitude.signal}
-        self.signals: Bools = np.isin(np.arange(len(policy.layouts)), sorted(numbers))
+        # Not np.isin: it imports numpy.ma, two megabytes that nothing else here needs.
+        self.signals: Bools = np.array([one in numbers for one in range(len(policy.layouts))], bool)
         self._selectors = [one for rule in rules for one in rule.frames]
         for number in sorted(numbers):
             self._selectors += _carriers(policy.layouts[number])

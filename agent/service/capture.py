@@ -8,6 +8,7 @@ Order of an end: readers, hatch, then what is still in memory is sealed, then th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.config import Bus, Config
 from agent.errors import ConfigError
 from agent.service.crew import Crew
-from agent.service.notify import notify, watchdog_period_s
+from agent.service.notify import Watchdog, notify
 
 if TYPE_CHECKING:
     from agent.pb.moment_pb2 import Moment
@@ -29,7 +30,11 @@ log = logging.getLogger(__name__)
 
 
 def run_capture(
-    config: Config, sockets: dict[str, socket.socket] | None = None, *, once: bool = False
+    config: Config,
+    sockets: dict[str, socket.socket] | None = None,
+    *,
+    once: bool = False,
+    wall: bool = False,
 ) -> None:
     """Run until a signal, or with `once` until every log has ended and all is receipted.
 
@@ -37,11 +42,17 @@ def run_capture(
         config: what to run.
         sockets: by name of the bus, as `bind_sockets` has bound them; owned from now on.
         once: end by itself.
+        wall: as the boot service: behind a wall that is proved first, with uplink as another user.
 
     Raises:
         ConfigError: `once` with a bus that never ends.
+        WallError: an internet socket could be opened.
         InlandError: what stops a start, or what ended a thread.
     """
+    if wall:
+        from agent.service.wall import prove_capture
+
+        prove_capture()
     if once and not (config.buses and all(map(_is_log, config.buses))):
         raise ConfigError(
             '--once needs buses that end: only [[bus]] with interface = "log"',
@@ -50,7 +61,7 @@ def run_capture(
     crew = Crew()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: crew.stop.set())
-    process = CaptureProcess(config, sockets or {})
+    process = CaptureProcess(config, sockets or {}, askers=_askers(service=wall))
     clean = False
     try:
         process.start(crew)
@@ -58,6 +69,19 @@ def run_capture(
         clean = True
     finally:
         process.end(crew, clean=clean)
+
+
+def _askers(*, service: bool) -> frozenset[int]:
+    """Return the users who may ask anything at the hatch: root, our own, uplink's if it has one."""
+    askers = {0, os.geteuid()}
+    if service:
+        import pwd
+
+        from agent.service.names import UPLINK
+
+        with contextlib.suppress(KeyError):  # then it is refused, and says so
+            askers.add(pwd.getpwnam(UPLINK).pw_uid)
+    return frozenset(askers)
 
 
 def _is_log(bus: Bus) -> bool:
@@ -73,7 +97,9 @@ def _read_clocks() -> Moment:
 class CaptureProcess:
     """The parts of a running capture process, built bottom up."""
 
-    def __init__(self, config: Config, early: dict[str, socket.socket]) -> None:
+    def __init__(
+        self, config: Config, early: dict[str, socket.socket], *, askers: frozenset[int]
+    ) -> None:
         from agent import __version__
         from agent.capture import gate, limits
         from agent.capture.force import Surroundings
@@ -94,12 +120,13 @@ class CaptureProcess:
         from agent.vault.vault import Vault
 
         card = load_region_card(config.region_card)
+        zones_key = config.vehicle.zones_key
         self._config, self._region = config, card.region
         boot = boot_id()
         identity = Identity(
             region=card.region,
             vehicle=config.vehicle.id,
-            ledger_key=load_ledger_key(config.vehicle.ledger_key),
+            ledger_key=load_ledger_key(config.vehicle.ledger_key.file()),
             receipt_keys=card.receipt_keys,
             cosign_keys=card.cosign_keys,
             region_key=card.recipient_key,
@@ -122,7 +149,7 @@ class CaptureProcess:
         )
         self._queue = FrameQueue(config.queue_frames)
         self._channels = ChannelTable()
-        self._early = early
+        self._early, self._askers = early, askers
         self.readers: list[Reader] = []
         self.sealer = Sealer(
             vault=self.vault,
@@ -135,7 +162,7 @@ class CaptureProcess:
                 gate=gate.GateFile(config.run / gate.NAME),
                 limits=limits.Limits(config.run / limits.NAME, boot),
                 consents=config.state / consent_file.FILE,
-                zones=Places(config.vehicle.zones_key, card.region),
+                zones=Places(zones_key.file() if zones_key else None, card.region),
                 rng=os.urandom,
                 boot_id=boot,
                 version=__version__,
@@ -165,7 +192,12 @@ class CaptureProcess:
         )
         crew.start("policy", self.fetch.step)
         self._config.run.mkdir(mode=0o755, parents=True, exist_ok=True)
-        hatch = HatchServer(self._config.hatch, answers, allowed_uids=frozenset({0, os.geteuid()}))
+        hatch = HatchServer(
+            self._config.hatch,
+            answers,
+            allowed_uids=self._askers,
+            visitors=frozenset({"status"}),
+        )
         crew.run("hatch", lambda: hatch.serve(crew.stop))
         for reader in self.readers:
             reader.open_now()
@@ -195,15 +227,13 @@ class CaptureProcess:
 
     def work(self, crew: Crew, *, once: bool) -> None:
         """Seal until the crew stops, or until the logs are over and receipted."""
-        feed_s = watchdog_period_s()
-        fed = time.monotonic()
+        watchdog = Watchdog()
         while not crew.stop.is_set():
             wait_s = self.sealer.step()
             for refusal in self.fetch.take_refusals():
                 self.vault.record(refusal)
-            if feed_s is not None and time.monotonic() - fed >= feed_s and crew.healthy():
-                fed = time.monotonic()
-                notify("WATCHDOG=1")
+            if crew.healthy():
+                watchdog.beat()
             if once and self.sealer.drained:
                 if not sum(self.vault.status().pending.values()):
                     return

@@ -36,6 +36,7 @@ PSEUDONYM_BYTES: Final = 10  # 80 random bits: no two cars meet, nobody guesses 
 
 AGENT_TOML: Final = """\
 # The agent of one car. Paths are relative to this file.
+# As a boot service: state = "/var/lib/inland", run = "/run/inland".
 state = "state"
 run = "run"
 region_card = "region.toml"

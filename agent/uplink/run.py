@@ -64,6 +64,7 @@ class Uplink:
         clock: monotonic seconds.
         getaddrinfo: the resolver.
         spread_s: the first connection waits a random part of it: a fleet may wake at one moment.
+        beat: called at each turn of a loop, for a watchdog; at least once in 90 s, DNS apart.
 
     Raises:
         ConfigError: the certificate, key, region id or vehicle id cannot be used.
@@ -83,27 +84,25 @@ class Uplink:
         clock: Callable[[], float] = time.monotonic,
         getaddrinfo: GetAddresses = socket.getaddrinfo,
         spread_s: float = 0.0,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._card, self._vehicle = card, vehicle
-        self._certificate, self._key = certificate, key
+        self._own = (certificate, key)
         self._hatch, self._rng, self._clock = hatch, rng, clock
-        self._timing = timing or Timing()
-        self._getaddrinfo, self._spread_s = getaddrinfo, spread_s
+        self._timing = timing = timing or Timing()
+        self._getaddrinfo, self._spread_s, self._beat = getaddrinfo, spread_s, beat
         heard = (topics.RECEIPT, topics.POLICY)
         self._topics = [topics.down(card.region, vehicle, what) for what in heard]
         self._report = LinkReport()
-        self._delivery = Delivery(
-            resend_s=self._timing.resend_s, resend_cap_s=self._timing.resend_cap_s
-        )
-        self._errand = Errand(hatch, period_s=self._timing.policy_s)
+        self._delivery = Delivery(resend_s=timing.resend_s, resend_cap_s=timing.resend_cap_s)
+        self._errand = Errand(hatch, period_s=timing.policy_s)
         self._wait_s = 0.0
         self._reported_s = self._ask_s = self._checkpoint_s = self._hatch_s = -1e9
         self._idle_s = self._timing.idle_low_s
         self._answered_s = self._clock()  # when capture last did
         self._asked_head = False  # capture had no signed head, and is asked once more
         self._receipts: list[bytes] = []
-        self._forged = 0
-        self._hang_ups = HangUps()
+        self._forged, self._hang_ups = 0, HangUps()
         self._context(0)
 
     def run(self, stop: Event) -> None:
@@ -164,14 +163,14 @@ class Uplink:
         def now_ns() -> int:
             return trusted_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME) - begun_ns
 
-        own = (self._certificate, self._key)
         return PinnedContext(
-            self._card, *own, now_ns=now_ns, timing=self._timing, clock=self._clock
+            self._card, *self._own, now_ns=now_ns, timing=self._timing, clock=self._clock
         )
 
     def _dial(self, trusted_ns: int) -> Link:
         failed: LinkError | None = None
         for address in resolve(self._card, self._rng, self._getaddrinfo):
+            self._beat()
             context, (topic, chunk_topic) = self._context(trusted_ns), self._topics
             link = Link(context, self._vehicle, topic, self._timing, chunk_topic)
             try:
@@ -191,6 +190,7 @@ class Uplink:
         begun = False
         self._forged = 0
         while not stop.is_set():
+            self._beat()
             now_s = self._clock()
             link.step(self._patience(now_s) if begun else self._timing.idle_cap_s)
             now_s = self._clock()
@@ -304,8 +304,7 @@ class Uplink:
         upload = outgoing.upload
         key = (upload.log, upload.index)
         topic = topics.up(self._card.region, self._vehicle, outgoing.lane)
-        payload = upload.SerializeToString()
-        if not self._publish(link, topic, payload, key, now_s):
+        if not self._publish(link, topic, upload.SerializeToString(), key, now_s):
             self._delivery.park(key, now_s)
 
     def _publish(
@@ -346,5 +345,6 @@ class Uplink:
         end_s = self._clock() + wait_s
         self._reported_s = -1e9
         while not stop.is_set() and (left_s := end_s - self._clock()) > 0:
+            self._beat()
             self._tell(self._clock())
             stop.wait(min(left_s, self._timing.report_s))

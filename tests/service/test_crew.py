@@ -9,7 +9,7 @@ import pytest
 
 from agent.service import crew as crew_module
 from agent.service.crew import Crew
-from agent.service.notify import notify, watchdog_period_s
+from agent.service.notify import Watchdog, notify, watchdog_period_s
 
 
 def test_failure_in_one_thread_stops_all_and_is_raised():
@@ -54,3 +54,27 @@ def test_watchdog_period_is_half_its_limit(monkeypatch: pytest.MonkeyPatch):
     assert watchdog_period_s() == 5.0
     monkeypatch.setenv("WATCHDOG_PID", "1")
     assert watchdog_period_s() is None
+
+
+@pytest.mark.parametrize(("limit_us", "fed"), [("0", 3), ("3600000000", 0)])
+def test_watchdog_is_fed_as_often_as_it_wants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_us: str, fed: int
+):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", limit_us)
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        watchdog = Watchdog()
+        for _ in range(3):
+            watchdog.beat()
+        assert [manager.recv(100) for _ in range(fed)] == [b"WATCHDOG=1"] * fed
+        with pytest.raises(BlockingIOError):
+            manager.recv(100)
+
+
+def test_without_a_watchdog_none_is_fed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
+    Watchdog().beat()

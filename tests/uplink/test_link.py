@@ -92,6 +92,25 @@ def test_connect_says_what_the_contract_says(pki: Pki, good: object, capture: Ca
     assert DOWN_POLICY.encode() in broker.packets[1][1]
 
 
+def test_every_loop_beats_for_the_watchdog(pki: Pki, good: object, capture: Capture) -> None:
+    """While it waits for capture, while it is refused, and while it works."""
+    beats = threading.Event()
+    with HostileBroker(good) as broker:
+        uplink = make_uplink(pki, broker.port, capture, beat=beats.set)
+        capture.failing = True
+        with running(uplink):
+            assert beats.wait(10), "without capture"
+            capture.failing = False
+            assert broker.wait(lambda: capture.report.connected)
+            for _ in range(3):
+                beats.clear()
+                assert beats.wait(10), "with a link"
+    with running(make_uplink(pki, broker.port, capture, beat=beats.set)):
+        for _ in range(3):  # the broker is gone
+            beats.clear()
+            assert beats.wait(10), "between attempts"
+
+
 def test_socket_sends_at_once_and_gives_up_on_a_dead_peer(pki: Pki, good: object) -> None:
     """Nagle with a window of one: 22 messages a second instead of 2,224."""
     with HostileBroker(good) as broker:

@@ -41,23 +41,28 @@ def install(
     from agent.clock import read_clocks
     from agent.config import load_config
     from agent.region import load_region_card
+    from agent.service.acting import act_as, other_owner, readable_for
     from agent.vault.floor import trusted_now_ns
 
     if state is None or region_card is None:
         state, region_card = _configured(config_path, state, region_card)
     card = load_region_card(region_card)
-    now_ns = trusted_now_ns(state, read_clocks())
-    folder = state / "policy"
-    if source.is_dir():
-        if not card.policy_root:
-            raise ConfigError(
-                "has no policy_root: a bench card trusts no policy repository",
-                where=str(region_card), todo="install a compiled FILE.policy",
-            )  # fmt: skip
-        vehicle = load_config(config_path).vehicle
-        changed, name = _install_folder(source, folder, card, vehicle, now_ns)
-    else:
-        changed, name = _install_file(source, folder, card, now_ns)
+    is_folder = source.is_dir()
+    if is_folder and not card.policy_root:
+        raise ConfigError(
+            "has no policy_root: a bench card trusts no policy repository",
+            where=str(region_card), todo="install a compiled FILE.policy",
+        )  # fmt: skip
+    vehicle = load_config(config_path).vehicle if is_folder else None
+    owner = other_owner(state)
+    with readable_for(owner, source) as given:
+        act_as(owner)  # from here on: nothing of root's stays in the state folder
+        now_ns = trusted_now_ns(state, read_clocks())
+        folder = state / "policy"
+        if vehicle is not None:
+            changed, name = _install_folder(given, folder, card, vehicle, now_ns)
+        else:
+            changed, name = _install_file(given, folder, card, now_ns)
     click.echo(f"{name} is in force" if changed else f"{name} was in force already")
 
 
