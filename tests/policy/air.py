@@ -44,7 +44,10 @@ class Air:
     def __init__(self, folder: Path) -> None:
         self.folder, self.state = folder, folder / "state" / "policy"
         folder.mkdir(exist_ok=True)
-        self.root = create_repository(folder / "policy", NOW).encode()
+        first = folder / "policy" / "metadata" / "1.root.json"
+        if not first.exists():
+            create_repository(folder / "policy", NOW)
+        self.root = first.read_bytes()
         card = RegionCard(
             making.REGION, "broker", 8883, (ipaddress.ip_network("127.0.0.0/8"),), (), (), (), (),
             b"", self.root,
