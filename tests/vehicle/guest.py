@@ -155,29 +155,37 @@ class Guest:
             raise GuestError(f"{command!r} exited {result.code}:\n{result.out}{result.err}")
         return result.out
 
+    def until(self, condition: str, *, timeout: float = 30) -> None:
+        """Wait in the guest until a shell command ends well."""
+        self.sh(f"until {condition}; do sleep 0.05; done", timeout=timeout)
+
     def begin(self, unit: str, command: str, *properties: str) -> None:
         """Start a shell command in the background, as a unit of systemd.
 
         Its words go to /run/<unit>.txt; `end` ends it, `finished` waits for its own end.
         """
-        usual = ("Type=exec", "RemainAfterExit=yes", f"StandardOutput=file:/run/{unit}.txt",
+        usual = ("Type=exec", "RemainAfterExit=yes", f"StandardOutput=truncate:/run/{unit}.txt",
                  "StandardError=inherit")  # fmt: skip
         options = " ".join(f"-p {name}" for name in (*usual, *properties))
+        # The exit code is written down: systemd forgets it with the unit. The shell around gets the
+        # signals too, and outlives them.
+        script = f"trap : TERM INT HUP\nrm -f /run/{unit}.code\nbash /run/{unit}.sh\n"
         self.write(f"/run/{unit}.sh", command.encode())
-        self.sh(f"systemctl reset-failed {unit} 2>/dev/null; "
-                f"systemd-run -q --unit={unit} {options} bash /run/{unit}.sh")  # fmt: skip
+        self.write(f"/run/{unit}.around.sh", f"{script}echo $? >/run/{unit}.code\n".encode())
+        self.sh(f"systemd-run -q --unit={unit} {options} bash /run/{unit}.around.sh")
 
     def finished(self, unit: str, *, timeout: float = 60) -> Result:
         """Wait until a command that was begun ends by itself; return how, with its words."""
-        self.sh(f"until [[ $(systemctl show -P SubState {unit}) == @(exited|failed|dead) ]]; "
-                "do read -t 0.05 <> <(:) || :; done", timeout=timeout)  # fmt: skip
-        return self.end(unit)
+        ended = f"[[ $(systemctl show -P SubState {unit}) == @(exited|failed|dead) ]]"
+        self.until(ended, timeout=timeout)
+        code = self.run(f"cat /run/{unit}.code || echo {128 + signal.SIGKILL}").out
+        self.run(f"systemctl stop {unit}; systemctl reset-failed {unit}")
+        return Result(int(code), self.read(f"/run/{unit}.txt").decode(errors="replace"), "")
 
     def end(self, unit: str, *, number: str = "TERM") -> Result:
         """End a command that was begun; return its exit code and words."""
-        self.run(f"systemctl kill -s {number} {unit}; systemctl stop {unit}")
-        code = int(self.sh(f"systemctl show -P ExecMainStatus {unit}") or 0)
-        return Result(code, self.read(f"/run/{unit}.txt").decode(errors="replace"), "")
+        self.sh(f"systemctl kill -s {number} {unit}")
+        return self.finished(unit)
 
     def read(self, path: str) -> bytes:
         """Return a file of the guest."""

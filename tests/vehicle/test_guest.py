@@ -130,12 +130,15 @@ def test_a_small_data_disk_gets_full(image: Path):
 
 def test_commands_in_the_background(guest: Guest):
     guest.begin("well", "echo done")
-    assert (guest.finished("well").code, guest.finished("well").out) == (0, "done\n")
+    assert (well := guest.finished("well")).code == 0
+    assert well.out == "done\n"
     guest.begin("badly", "echo oh >&2; exit 7")
     assert guest.finished("badly").code == 7
-    guest.begin("forever", "echo on; exec sleep infinity")
-    guest.sh("until grep -q on /run/forever.txt; do :; done", timeout=10)
-    assert guest.end("forever").out == "on\n"
+    for number, code in (("TERM", 128 + 15), ("KILL", 128 + 9)):
+        guest.begin("forever", "echo on; exec sleep infinity")
+        guest.until("grep -q on /run/forever.txt")
+        ended = guest.end("forever", number=number)
+        assert (ended.code, ended.out.splitlines()[0]) == (code, "on")
     assert "forever" not in guest.sh("systemctl list-units --no-legend")
     with pytest.raises(DoorError, match="more than"):
         guest.run("sleep 5", timeout=0.2)
@@ -157,7 +160,7 @@ def test_the_network_is_cut_and_mended_and_leads_nowhere(image: Path):
             assert one.sh("cat /sys/class/net/vec0/carrier") == "1\n"
             two.sh(ping + HOST)
             one.link(True)
-            one.sh(f"until {ping + HOST}; do :; done", timeout=20)
+            one.until(ping + HOST)
             two.impair("loss 100%")
             assert two.run(ping + HOST).code == 1
             two.impair("delay 300ms")
