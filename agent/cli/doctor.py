@@ -27,8 +27,8 @@ from agent.region import RegionCard, load_region_card
 MARKS: Final = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 WANTED_RCVBUF: Final = 8 << 20  # bytes: two seconds of a full bus
 IN_MEMORY: Final = ("tmpfs", "ramfs")
+IFF_UP: Final = 1  # linux/if.h
 NS_PER_DAY: Final = 86_400 * 10**9
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -43,7 +43,6 @@ class Finding:
     what: str
     verdict: str
     text: str
-
 
 @click.command()
 @config_option
@@ -67,7 +66,6 @@ def command(config_path: Path, *, offline: bool, as_json: bool) -> None:
             mark, colour = MARKS[finding.verdict]
             click.echo(f"{click.style(mark, fg=colour)}  {finding.what:<9} {finding.text}")
     sys.exit(1 if failed else 0)
-
 
 def examine(config_path: Path, *, offline: bool) -> Iterator[Finding]:
     """Look at everything; what cannot even be read ends the round."""
@@ -100,13 +98,11 @@ def examine(config_path: Path, *, offline: bool) -> Iterator[Finding]:
         region = card
         yield _guarded("broker", lambda: _broker(config, region))
 
-
 def _guarded(what: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
     except (InlandError, OSError) as error:
         return Finding(what, "fail", str(error))
-
 
 def _running(config: Config) -> Finding:
     from agent.hatch import HatchClient
@@ -119,7 +115,6 @@ def _running(config: Config) -> Finding:
     finally:
         hatch.close()
     return Finding("agent", "ok", f"running; `inland status --config {config.path}` tells more")
-
 
 def _service(config_path: Path) -> Iterator[Finding]:
     """Look at the boot service, where there is one."""
@@ -142,7 +137,6 @@ def _service(config_path: Path) -> Iterator[Finding]:
             yield Finding("service", "warn", text)
     if set(states.values()) == {"active"}:
         yield Finding("service", "ok", "both halves run, behind walls that they have proved")
-
 
 def _keys(config: Config) -> Finding:
     from cryptography import x509
@@ -170,7 +164,6 @@ def _keys(config: Config) -> Finding:
     verdict = "ok" if left_d > 30 else "warn"
     return Finding("keys", verdict, f"{config.vehicle.id}, certificate good for {left_d} days")
 
-
 def _disk(config: Config) -> Finding:
     place = config.state
     while not place.exists():
@@ -182,7 +175,6 @@ def _disk(config: Config) -> Finding:
     text = f"{config.state}: quota {config.spool_bytes >> 20} MiB, {have >> 20} MiB there for it"
     return Finding("disk", "ok" if have > config.spool_bytes else "warn", text)
 
-
 def _run(config: Config) -> Finding:
     kind = file_system(config.run.resolve(), Path("/proc/self/mounts").read_text("utf-8"))
     if kind in IN_MEMORY:
@@ -191,7 +183,6 @@ def _run(config: Config) -> Finding:
         "run", "warn", f"{config.run} is on a disk ({kind}), which then tells how often an event "
         "was today; set `run` to a folder below /run",
     )  # fmt: skip
-
 
 def file_system(place: Path, mounts: str) -> str:
     """Return the kind of file system that a place is on.
@@ -209,10 +200,8 @@ def file_system(place: Path, mounts: str) -> str:
             found, depth = kind, len(at.parts)
     return found
 
-
 def _now_ns() -> int:
     return first_trusted_ns(read_clocks())
-
 
 def _clock() -> Finding:
     now = read_clocks()
@@ -221,7 +210,6 @@ def _clock() -> Finding:
             "clock", "warn", "before this version was made: stamps say so until it is set"
         )
     return Finding("clock", "ok", "plausible")
-
 
 def _policy(config: Config, region: str) -> Finding:
     from agent.policy.compiled import load_policy
@@ -239,7 +227,6 @@ def _policy(config: Config, region: str) -> Finding:
     verdict = "ok" if left_d > 30 else "warn"
     return Finding("policy", verdict, f"{policy.name} version {policy.version}, {left_d} days left")
 
-
 def _bus(bus: Bus) -> Finding:
     interface, channel = bus.settings["interface"], str(bus.settings["channel"])
     what = f"bus {bus.name}"
@@ -255,7 +242,6 @@ def _bus(bus: Bus) -> Finding:
         return Finding(what, "fail", f"{channel} is not there")
     return Finding(what, "ok", f"{interface} {channel}")
 
-
 def _socketcan(what: str, channel: str) -> Finding:
     if not hasattr(socket, "AF_CAN"):
         return Finding(what, "fail", "this Python knows no AF_CAN")
@@ -265,6 +251,9 @@ def _socketcan(what: str, channel: str) -> Finding:
         return Finding(what, "fail", f"the kernel has no SocketCAN ({error}); modprobe can_raw")
     if channel not in (name for _, name in socket.if_nameindex()):
         return Finding(what, "warn", f"no interface {channel}; capture waits for it")
+    if not int(Path(f"/sys/class/net/{channel}/flags").read_text("ascii"), 16) & IFF_UP:
+        todo = f"ip link set {channel} up"
+        return Finding(what, "warn", f"interface {channel} is down: {todo}; capture waits for it")
     limit = int(Path("/proc/sys/net/core/rmem_max").read_text("ascii"))
     if limit < WANTED_RCVBUF and os.geteuid() != 0:
         return Finding(
@@ -272,7 +261,6 @@ def _socketcan(what: str, channel: str) -> Finding:
             f"sysctl net.core.rmem_max={WANTED_RCVBUF}",
         )  # fmt: skip
     return Finding(what, "ok", f"socketcan {channel}")
-
 
 def _broker(config: Config, card: RegionCard) -> Finding:
     from agent.uplink.resolve import resolve
