@@ -30,6 +30,7 @@ IN_MEMORY: Final = ("tmpfs", "ramfs")
 IFF_UP: Final = 1  # linux/if.h
 NS_PER_DAY: Final = 86_400 * 10**9
 
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at.
@@ -43,6 +44,7 @@ class Finding:
     what: str
     verdict: str
     text: str
+
 
 @click.command()
 @config_option
@@ -66,6 +68,7 @@ def command(config_path: Path, *, offline: bool, as_json: bool) -> None:
             mark, colour = MARKS[finding.verdict]
             click.echo(f"{click.style(mark, fg=colour)}  {finding.what:<9} {finding.text}")
     sys.exit(1 if failed else 0)
+
 
 def examine(config_path: Path, *, offline: bool) -> Iterator[Finding]:
     """Look at everything; what cannot even be read ends the round."""
@@ -98,11 +101,13 @@ def examine(config_path: Path, *, offline: bool) -> Iterator[Finding]:
         region = card
         yield _guarded("broker", lambda: _broker(config, region))
 
+
 def _guarded(what: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
     except (InlandError, OSError) as error:
         return Finding(what, "fail", str(error))
+
 
 def _running(config: Config) -> Finding:
     from agent.hatch import HatchClient
@@ -115,6 +120,7 @@ def _running(config: Config) -> Finding:
     finally:
         hatch.close()
     return Finding("agent", "ok", f"running; `inland status --config {config.path}` tells more")
+
 
 def _service(config_path: Path) -> Iterator[Finding]:
     """Look at the boot service, where there is one."""
@@ -137,6 +143,7 @@ def _service(config_path: Path) -> Iterator[Finding]:
             yield Finding("service", "warn", text)
     if set(states.values()) == {"active"}:
         yield Finding("service", "ok", "both halves run, behind walls that they have proved")
+
 
 def _keys(config: Config) -> Finding:
     from cryptography import x509
@@ -164,6 +171,7 @@ def _keys(config: Config) -> Finding:
     verdict = "ok" if left_d > 30 else "warn"
     return Finding("keys", verdict, f"{config.vehicle.id}, certificate good for {left_d} days")
 
+
 def _disk(config: Config) -> Finding:
     place = config.state
     while not place.exists():
@@ -175,6 +183,7 @@ def _disk(config: Config) -> Finding:
     text = f"{config.state}: quota {config.spool_bytes >> 20} MiB, {have >> 20} MiB there for it"
     return Finding("disk", "ok" if have > config.spool_bytes else "warn", text)
 
+
 def _run(config: Config) -> Finding:
     kind = file_system(config.run.resolve(), Path("/proc/self/mounts").read_text("utf-8"))
     if kind in IN_MEMORY:
@@ -183,6 +192,7 @@ def _run(config: Config) -> Finding:
         "run", "warn", f"{config.run} is on a disk ({kind}), which then tells how often an event "
         "was today; set `run` to a folder below /run",
     )  # fmt: skip
+
 
 def file_system(place: Path, mounts: str) -> str:
     """Return the kind of file system that a place is on.
@@ -200,8 +210,10 @@ def file_system(place: Path, mounts: str) -> str:
             found, depth = kind, len(at.parts)
     return found
 
+
 def _now_ns() -> int:
     return first_trusted_ns(read_clocks())
+
 
 def _clock() -> Finding:
     now = read_clocks()
@@ -210,6 +222,7 @@ def _clock() -> Finding:
             "clock", "warn", "before this version was made: stamps say so until it is set"
         )
     return Finding("clock", "ok", "plausible")
+
 
 def _policy(config: Config, region: str) -> Finding:
     from agent.policy.compiled import load_policy
@@ -227,6 +240,7 @@ def _policy(config: Config, region: str) -> Finding:
     verdict = "ok" if left_d > 30 else "warn"
     return Finding("policy", verdict, f"{policy.name} version {policy.version}, {left_d} days left")
 
+
 def _bus(bus: Bus) -> Finding:
     interface, channel = bus.settings["interface"], str(bus.settings["channel"])
     what = f"bus {bus.name}"
@@ -241,6 +255,7 @@ def _bus(bus: Bus) -> Finding:
     if interface == "log" and not Path(channel).exists():
         return Finding(what, "fail", f"{channel} is not there")
     return Finding(what, "ok", f"{interface} {channel}")
+
 
 def _socketcan(what: str, channel: str) -> Finding:
     if not hasattr(socket, "AF_CAN"):
@@ -261,6 +276,7 @@ def _socketcan(what: str, channel: str) -> Finding:
             f"sysctl net.core.rmem_max={WANTED_RCVBUF}",
         )  # fmt: skip
     return Finding(what, "ok", f"socketcan {channel}")
+
 
 def _broker(config: Config, card: RegionCard) -> Finding:
     from agent.uplink.resolve import resolve

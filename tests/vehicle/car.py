@@ -130,6 +130,10 @@ class Car:
         assert "Traceback" not in done.err, done.err
         return json.loads(done.out) if done.code == 0 else None
 
+    def policy_version(self) -> int:
+        """Version of the policy in force; 0: none, or the agent does not answer."""
+        return ((self.status() or {}).get("policy") or {}).get("version") or 0
+
     def inland(self, arguments: str, *, code: int = 0, timeout: float = 60) -> str:
         """Run a command of the agent in the guest; return what it printed."""
         done = self.guest.run(f"inland {arguments} --config {CONFIG}", timeout=timeout)
