@@ -1,4 +1,4 @@
-"""A policy reaches the car over MQTT and in a folder, while frames flow; nothing restarts for it."""
+"""Policies reach the car over MQTT and in a folder while frames flow; nothing restarts for them."""
 
 from __future__ import annotations
 
