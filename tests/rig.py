@@ -59,14 +59,22 @@ def wait_for(there: Callable[[], object], seconds: float, what: str) -> None:
 
 
 class Rig:
-    """One region with one car."""
+    """One region with one car.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for everything; emptied by nobody.
+        host: name of the broker.
+        prefix: addresses that the car may dial.
+    """
+
+    def __init__(
+        self, folder: Path, *, host: str = "localhost", prefix: str = "127.0.0.0/8"
+    ) -> None:
         self.folder, self.region = folder, folder / "region"
         self.port = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.inland("station", "init", str(self.region), "--region", "cn", "--host", "localhost",
-                    "--port", str(self.port), "--prefix", "127.0.0.0/8")  # fmt: skip
+        self.inland("station", "init", str(self.region), "--region", "cn", "--host", host,
+                    "--port", str(self.port), "--prefix", prefix)  # fmt: skip
         self.new_car("car")
 
     def new_car(self, name: str) -> None:

@@ -20,7 +20,7 @@ from agent.pb.ledger_pb2 import Loss
 
 READ_TIMEOUT_S: Final = 0.25  # how long a silent bus keeps a reader from seeing `stop`
 FIRST_RETRY_S: Final = 0.2
-LAST_RETRY_S: Final = 10.0
+LAST_RETRY_S: Final = 1.0  # an interface that appears late in a boot is heard within a second
 
 log = logging.getLogger(__name__)
 

@@ -27,6 +27,7 @@ from agent.region import RegionCard, load_region_card
 MARKS: Final = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 WANTED_RCVBUF: Final = 8 << 20  # bytes: two seconds of a full bus
 IN_MEMORY: Final = ("tmpfs", "ramfs")
+IFF_UP: Final = 1  # linux/if.h
 NS_PER_DAY: Final = 86_400 * 10**9
 
 
@@ -265,6 +266,9 @@ def _socketcan(what: str, channel: str) -> Finding:
         return Finding(what, "fail", f"the kernel has no SocketCAN ({error}); modprobe can_raw")
     if channel not in (name for _, name in socket.if_nameindex()):
         return Finding(what, "warn", f"no interface {channel}; capture waits for it")
+    if not int(Path(f"/sys/class/net/{channel}/flags").read_text("ascii"), 16) & IFF_UP:
+        todo = f"ip link set {channel} up"
+        return Finding(what, "warn", f"interface {channel} is down: {todo}; capture waits for it")
     limit = int(Path("/proc/sys/net/core/rmem_max").read_text("ascii"))
     if limit < WANTED_RCVBUF and os.geteuid() != 0:
         return Finding(

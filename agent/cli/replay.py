@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import select
+import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from agent.cli.common import json_option, print_json
+from agent.cli.common import json_option
+from agent.cli.replay_view import Summary, report
 from agent.errors import BusError, ConfigError
 
 if TYPE_CHECKING:
@@ -36,57 +37,6 @@ _SEND_RETRY_MS: Final = 1
 _SEND_PATIENCE_S: Final = 5.0  # a full transmit queue empties within it, unless nobody listens
 _NAMED: Final = 10  # broken lines that are named; all are counted
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
-_HISTOGRAM: Final = 64
-
-
-@dataclass(slots=True)
-class Summary:
-    """What a replay did. `late` counts frames by the power of two of their lateness in µs."""
-
-    sent: int = 0
-    broken: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    seconds: float = 0.0
-    retries: int = 0
-    worst_us: float = 0.0
-    total_late_us: float = 0.0
-    late: list[int] = field(default_factory=lambda: [0] * _HISTOGRAM)
-    interrupted: bool = False
-
-    def note_late(self, late_us: float) -> None:
-        """Count one frame's lateness; early ones (there are none) count as on time."""
-        late_us = max(0.0, late_us)
-        self.worst_us = max(self.worst_us, late_us)
-        self.total_late_us += late_us
-        self.late[min(int(late_us).bit_length(), _HISTOGRAM - 1)] += 1
-
-    def late_us(self, share: float) -> int:
-        """Return the lateness that this share of the frames stays below, as a power of two, µs."""
-        wanted, seen = share * sum(self.late), 0
-        for bits, count in enumerate(self.late):
-            seen += count
-            if seen >= wanted:
-                return 1 << bits
-        return 1 << _HISTOGRAM
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the summary for --json."""
-        paced = sum(self.late)
-        return {
-            "sent": self.sent,
-            "broken": self.broken,
-            "skipped": dict(self.skipped),
-            "seconds": round(self.seconds, 6),
-            "retries": self.retries,
-            "interrupted": self.interrupted,
-            "late_us": {
-                "mean": round(self.total_late_us / paced, 1),
-                "p99_below": self.late_us(0.99),
-                "max": round(self.worst_us, 1),
-            }
-            if paced
-            else None,
-        }
 
 
 class Player:
@@ -108,7 +58,18 @@ class Player:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._buses, self._fd, self._summary, self._clock = buses, fd, summary, clock
+        self._interrupted, self._waits = False, False
         self._pause = select.poll()  # nothing registered: polling it just takes its time
+
+    def interrupt(self, *_: object) -> None:
+        """End the replay between two frames: what is sent is counted. A signal handler.
+
+        Raises:
+            KeyboardInterrupt: nothing is being sent now.
+        """
+        self._interrupted = True
+        if self._waits:
+            raise KeyboardInterrupt
 
     def play(
         self, batches: Iterator[FrameBatch], channels: ChannelTable, speed: float | None
@@ -117,6 +78,7 @@ class Player:
 
         Raises:
             BusError: a bus fails, or takes nothing for 5 s.
+            KeyboardInterrupt: `interrupt` was called.
         """
         from agent.capture.messages import to_message
         from agent.capture.pace import Pace
@@ -126,6 +88,8 @@ class Player:
             start = self._clock() if start is None else start  # the log is open by now
             due = pace.deadlines(batch["timestamp_ns"]) if speed else None
             for index, row in enumerate(batch):
+                if self._interrupted:
+                    raise KeyboardInterrupt
                 if due is not None:
                     self._wait(start + int(due[index]) / 1e9)
                 bus = self._bus_for(row, channels.names[int(row["channel"])])
@@ -136,7 +100,11 @@ class Player:
     def _wait(self, deadline: float) -> None:
         remaining_s = deadline - self._clock()
         if remaining_s > 0:
-            self._pause.poll(remaining_s * 1000)
+            self._waits = True
+            if self._interrupted:
+                raise KeyboardInterrupt
+            select.select([], [], [], remaining_s)  # to the µs, where poll takes whole ms
+            self._waits = False
         self._summary.note_late((self._clock() - deadline) * 1e6)
 
     def _bus_for(self, row: np.void, name: str) -> can.BusABC | None:
@@ -165,11 +133,24 @@ class Player:
             except (can.CanError, OSError) as error:
                 code = getattr(error, "error_code", None) or getattr(error, "errno", None)
                 if code not in (errno.ENOBUFS, errno.EAGAIN) or self._clock() > give_up:
-                    raise BusError(f"cannot send: {error}", where=str(bus.channel_info)) from error
+                    raise _refused(bus, message, error, code) from error
+                if self._interrupted:
+                    raise KeyboardInterrupt from error
                 self._summary.retries += 1
                 self._pause.poll(_SEND_RETRY_MS)
             else:
                 return
+
+
+def _refused(bus: can.BusABC, message: can.Message, error: Exception, code: int | None) -> BusError:
+    """Return what the kernel meant, where it is clear."""
+    where, name = str(bus.channel_info), getattr(bus, "channel", "IFACE")
+    if code == errno.ENETDOWN:
+        return BusError("the interface is down", where=where, todo=f"ip link set {name} up")
+    if code == errno.EINVAL and message.is_fd:
+        todo = f"ip link set {name} mtu 72, or leave out --fd"
+        return BusError("the interface takes no CAN FD frames", where=where, todo=todo)
+    return BusError(f"cannot send: {error}", where=where)
 
 
 def _parse_maps(texts: tuple[str, ...]) -> dict[str, str]:
@@ -204,6 +185,8 @@ def _open_bus(interface: str, name: str, *, fd: bool, stack: contextlib.ExitStac
 
     from agent.capture.early import HOW_TO_VCAN
 
+    # It logs what it raises as well; nobody is to read it twice.
+    logging.getLogger("can").addHandler(logging.NullHandler())
     options: dict[str, Any] = {"fd": True} if fd else {}
     try:
         bus = can.Bus(interface=interface, channel=name, **options)
@@ -229,20 +212,18 @@ def _rounds(loop: int) -> Iterator[int]:
         done += 1
 
 
-def _report(summary: Summary, *, as_json: bool) -> None:
-    figures = summary.as_dict()
-    if as_json:
-        print_json(figures)
+@contextlib.contextmanager
+def _interrupts(player: Player) -> Iterator[None]:
+    """Let Ctrl-C end the replay between two frames; ignored, as by nohup, it stays ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        yield
         return
-    text = f"sent {summary.sent} frames in {summary.seconds:.1f} s"
-    if late := figures["late_us"]:
-        text += f", late by {late['mean']} µs on average, 99 % below {late['p99_below']} µs"
-        text += f", at most {late['max']} µs"
-    click.echo(text + (", interrupted" if summary.interrupted else ""))
-    for why, count in summary.skipped.items():
-        click.echo(f"not sent: {count} ({why})")
-    if summary.broken:
-        click.echo(f"broken lines: {summary.broken}")
+    signal.signal(signal.SIGINT, player.interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @click.command("replay")
@@ -291,12 +272,13 @@ def command(
         player = Player(buses, fd=fd, summary=summary)
         start = time.monotonic()
         try:
-            for _ in _rounds(loop):
-                _play_once(player, log, summary, speed=factor, strict=strict, quiet=as_json)
+            with _interrupts(player):
+                for _ in _rounds(loop):
+                    _play_once(player, log, summary, speed=factor, strict=strict, quiet=as_json)
         except KeyboardInterrupt:
             summary.interrupted = True
         summary.seconds = time.monotonic() - start
-    _report(summary, as_json=as_json)
+    report(summary, as_json=as_json)
     if summary.interrupted:
         raise SystemExit(_INTERRUPTED)
 

@@ -112,7 +112,8 @@ class Machine:
         if anew:
             self._do("systemctl", "daemon-reload")
             self._run(["systemctl", "restart", *HALVES])
-        self._do("systemctl", "start", TARGET_UNIT)
+        # Named one by one: a target that is reached already starts no half that has failed.
+        self._run(["systemctl", "start", TARGET_UNIT, *HALVES])
         for unit in HALVES:
             state = self.state(unit)
             if state != "active":

@@ -103,7 +103,8 @@ class _Survey:
         if card is not None and not self._mistakes:
             with self._noting():
                 site = self._site(card, capture_keys, uplink_keys)
-        return site, self._mistakes
+        # One closed folder is in the way of many files.
+        return site, list({str(mistake): mistake for mistake in self._mistakes}.values())
 
     @contextmanager
     def _noting(self) -> Iterator[None]:

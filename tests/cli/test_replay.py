@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import signal
+import threading
 from pathlib import Path
 
 import can
@@ -14,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.cli import replay
-from agent.cli.replay import Player, Summary, command
+from agent.cli.replay import Player, command
+from agent.cli.replay_view import Summary
 from agent.errors import BusError, ConfigError, InlandError, LogError
 from agent.frames import FRAME, ChannelTable
 
@@ -130,6 +133,34 @@ def test_interrupt_ends_with_the_summary(log, monkeypatch) -> None:
     assert "interrupted" in result.stdout
 
 
+@pytest.mark.parametrize("speed", ["1", "max"])
+def test_interrupt_while_a_frame_is_sent_counts_that_frame(log, monkeypatch, speed) -> None:
+    """What has gone out is in the summary, whenever Ctrl-C comes."""
+    gone: list[can.Message] = []
+
+    def send(self, bus, message):
+        gone.append(message)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Player, "_send", send)
+    words = ["--interface", "virtual", "--channel", "replay-f", "--speed", speed, "--json"]
+    result = run(str(log), *words)
+    assert result.exit_code == 130
+    assert json.loads(result.stdout)["sent"] == len(gone) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_interrupt_ends_a_long_wait(tmp_path) -> None:
+    path = tmp_path / "gap.log"
+    path.write_text("(100.000000) can0 123#\n(9100.000000) can0 124#\n")
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    result = run(str(path), "--interface", "virtual", "--channel", "replay-g", "--json")
+    timer.join()
+    assert result.exit_code == 130
+    assert json.loads(result.stdout)["sent"] == 1
+
+
 class FullBus:
     """Takes no frame for a while, as an interface with a full queue."""
 
@@ -153,7 +184,7 @@ def test_full_queue_is_tried_again_and_a_dead_one_is_named() -> None:
     summary, bus = Summary(), FullBus(3, errno.ENOBUFS)
     Player({"": bus}, fd=False, summary=summary).play(one_frame(), ChannelTable(("can0",)), None)
     assert (bus.sent, summary.retries, summary.sent) == (1, 3, 1)
-    with pytest.raises(BusError, match="full: cannot send"):
+    with pytest.raises(BusError, match="full: the interface is down; ip link set IFACE up"):
         Player({"": FullBus(1, errno.ENETDOWN)}, fd=False, summary=summary).play(
             one_frame(), ChannelTable(("can0",)), None
         )

@@ -189,6 +189,12 @@ def test_again_nothing_is_restarted(tmp_path: Path, commands: Commands):
     assert "systemctl start" in commands.verbs()
 
 
+def test_a_half_that_had_failed_is_started_again(tmp_path: Path, commands: Commands):
+    """Its target is reached already: starting that alone would do nothing."""
+    boot.install(SITE, Here(commands), tmp_path)
+    assert ["systemctl", "start", TARGET_UNIT, CAPTURE_UNIT, UPLINK_UNIT] in commands.asked
+
+
 def test_new_code_alone_restarts_it(tmp_path: Path, commands: Commands):
     boot.install(SITE, Here(commands), tmp_path)
     commands.asked.clear()

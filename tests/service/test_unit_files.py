@@ -116,7 +116,7 @@ def test_each_half_has_its_own_families_and_keys_and_nothing_of_the_other():
     assert values(uplink, "LoadCredential") == ["vehicle.key:/etc/inland/vehicle.key"]
     assert values(capture, "User") == ["inland-capture"]
     assert values(uplink, "User") == ["inland-uplink"]
-    assert values(uplink, "InaccessiblePaths") == ["-/var/lib/inland"]
+    assert values(uplink, "InaccessiblePaths") == ["-/var/lib/inland -/dev/shm -/dev/mqueue"]
     assert "StateDirectory" not in uplink
 
 
@@ -179,7 +179,7 @@ def test_a_state_folder_elsewhere_is_made_and_opened_for_capture_alone():
     capture, uplink = files[UNITS / CAPTURE_UNIT], files[UNITS / UPLINK_UNIT]
     assert values(capture, "ReadWritePaths") == ["/data/inland"]
     assert "StateDirectory=" not in capture
-    assert values(uplink, "InaccessiblePaths") == ["-/data/inland"]
+    assert values(uplink, "InaccessiblePaths") == ["-/data/inland -/dev/shm -/dev/mqueue"]
 
 
 def test_an_encrypted_credential_needs_no_file():

@@ -1,0 +1,51 @@
+"""Everything in this folder is marked `vehicle` and gets what it needs: image, payload, guest.
+
+Where something is missing the tests are skipped with the reason; in CI they fail with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.vehicle import image as images
+from tests.vehicle import needs
+from tests.vehicle import payload as payloads
+from tests.vehicle.guest import Guest
+
+HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at the markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.vehicle)
+            item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session")
+def image() -> Path:
+    """The guest's disk and kernel, built if they are not cached."""
+    if why := needs.missing():
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must not skip this: {why}")
+        pytest.skip(why)
+    return images.image()
+
+
+@pytest.fixture(scope="session")
+def payload(image: Path) -> Path:
+    """The disk with this checkout."""
+    return payloads.payload(image)
+
+
+@pytest.fixture(scope="module")
+def guest(image: Path, payload: Path) -> Iterator[Guest]:
+    """A car's computer, booted, for all tests of a module."""
+    with Guest(image, payload) as guest:
+        assert guest.ready() == "running"
+        yield guest

@@ -1,0 +1,51 @@
+"""candump in the guest as the independent witness of what is on its buses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tests.vehicle.guest import Guest
+
+LAST = "1FFFFFF0"  # the id of the frame that tells the witness that all is over
+
+
+@dataclass(slots=True)
+class Seen:
+    """What candump saw, once the watching is over."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def frames(self, interface: str = "") -> list[str]:
+        """The frames as `id#data`, of one interface or of all."""
+        rows = (line.split() for line in self.lines)
+        return [text for _, name, text in rows if interface in ("", name)]
+
+    def stamps(self) -> list[float]:
+        """When the kernel saw each frame, Unix seconds."""
+        return [float(line[1:].partition(")")[0]) for line in self.lines]
+
+
+@contextmanager
+def watching(guest: Guest, *interfaces: str, options: str = "") -> Iterator[Seen]:
+    """Run candump until everything that was sent meanwhile has been seen."""
+    seen, names = Seen(), " ".join(interfaces)
+    # Each line is written as it comes: what waits in a buffer cannot be waited for.
+    guest.begin("candump", f"exec stdbuf -oL candump -L -r 33554432 {options} {names}")
+    try:
+        for name in interfaces:
+            guest.until(f"grep -q {name} /proc/net/can/rcvlist_all")
+        yield seen
+        for name in interfaces:
+            guest.sh(f"cansend {name} {LAST}#")
+            guest.until(f"tail -n 9 /run/candump.txt | grep -q '{name} {LAST}#'")
+    finally:
+        said = guest.end("candump").out
+    seen.lines += [line for line in said.splitlines() if line.split()[2] != f"{LAST}#"]
+
+
+def plain(frame: str) -> str:
+    """A frame as `id#data` without what the kernel adds to it: the flag FDF of CAN FD frames."""
+    identifier, fd, rest = frame.partition("##")
+    return f"{identifier}##{int(rest[0], 16) & 3:X}{rest[1:]}" if fd else frame
