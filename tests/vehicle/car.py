@@ -41,7 +41,7 @@ class Region(Rig):
     """
 
     def __init__(self, folder: Path, net: Net) -> None:
-        self.net = net
+        self.net, self.version = net, 0  # of the policy on offer
         super().__init__(folder, host=BROKER, prefix=SUBNET)
 
     def start(self, name: str, *arguments: str, command: list[str] | None = None) -> Any:
@@ -80,6 +80,7 @@ class Region(Rig):
         self.inland("policy", "build", str(path))
         self.inland("station", "policy", "publish", str(path.with_suffix(".policy")),
                     "--region", str(self.region))  # fmt: skip
+        self.version = version
 
 
 class Car:
@@ -91,25 +92,43 @@ class Car:
         state: the agent's state folder in the guest.
         limits: more of agent.toml, e.g. a table [limits].
         bus: settings of its one bus beside name, interface and channel.
+        environment: NAME=value for capture, e.g. a PYTHONPATH that plants a mistake.
     """
 
     def __init__(
         self, region: Region, guest: Guest, *, state: str = STATE, limits: str = "",
-        bus: str = "fd = true",
+        bus: str = "fd = true", environment: str = "",
     ) -> None:  # fmt: skip
         self.region, self.guest, self.state = region, guest, state
+        self._environment = environment
         text = region.enrolled.replace('state = "state"', f'state = "{state}"')
         text = text.replace('run = "run"', f'run = "{RUN}"')
         text += f'\n{limits}\n[[bus]]\nname = "can0"\ninterface = "socketcan"\n'
         region.config.write_text(f'{text}channel = "vcan0"\n{bus}\n', "utf-8")
-        guest.push(region.car, os.path.dirname(CONFIG))  # noqa: PTH120 - a path of the guest
-        guest.sh(f"echo '{HOST} {BROKER}' >> /etc/hosts; sync")  # as the factory leaves it
+        bundle = os.path.dirname(CONFIG)  # noqa: PTH120 - a path of the guest
+        guest.sh(f"rm -rf {bundle} {state}; grep -q {BROKER} /etc/hosts || "
+                 f"echo '{HOST} {BROKER}' >> /etc/hosts")  # fmt: skip
+        guest.push(region.car, bundle)
+        guest.sh("sync")  # as the factory leaves it
 
-    def start(self, *names: str) -> None:
+    def another(self, **settings: str) -> Car:
+        """Another car on the same computer: enrolled anew, its state folder empty.
+
+        Args:
+            settings: of `Car`.
+        """
+        self.guest.run(f"systemctl stop {unit('capture')} {unit('uplink')}", timeout=90)
+        self.region.new_car(f"car{len(list(self.region.folder.glob('car*')))}")
+        return Car(self.region, self.guest, **settings)
+
+    def start(self, *names: str, wait: bool = True) -> None:
         """Start capture or uplink as services; capture is up when its bus is open."""
         for name in names:
+            how = properties(name) + ("" if wait else " --no-block")
+            if name == "capture" and self._environment:
+                how += f" -p Environment={self._environment}"
             self.guest.sh(f"systemctl reset-failed {unit(name)} 2>/dev/null; "
-                          f"systemd-run -q --unit={unit(name)} {properties(name)} "
+                          f"systemd-run -q --unit={unit(name)} {how} "
                           f"/usr/local/bin/inland {name} --config {CONFIG} --verbose")  # fmt: skip
 
     def stop(self, *names: str) -> None:

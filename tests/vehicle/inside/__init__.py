@@ -1,0 +1,1 @@
+"""Programs that run in the guest, by the agent's own Python."""
