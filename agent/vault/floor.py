@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from agent.clock import BUILD_FLOOR_NS, Reading, Trust, trusted_ns
 from agent.vault.salvage import FILE
+from agent.vault.sqlite_errors import UNREADABLE
 from agent.vault.timekeeper import MAX_SIGNED_NS
 
 _WAIT_S: Final = 2.0
@@ -38,7 +39,7 @@ def spool_floor_ns(state: Path) -> int:
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_WAIT_S)) as spool:
             row = spool.execute("SELECT v FROM meta WHERE k='floor'").fetchone()
-    except sqlite3.Error as error:
+    except (*UNREADABLE, sqlite3.Error) as error:
         log.warning("trusted time: the spool tells no floor: %s", error)
         return 0
     value = row[0] if row else b""
