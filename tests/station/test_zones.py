@@ -129,8 +129,8 @@ def test_a_region_has_a_key_and_its_cars_have_it_too(place: Place) -> None:
     assert len(key) == 32
     config = load_config(place.bundle / "agent.toml")
     assert config.vehicle.zones_key is not None
-    assert config.vehicle.zones_key.read_bytes() == key
-    assert stat.S_IMODE(config.vehicle.zones_key.stat().st_mode) == 0o600
+    assert config.vehicle.zones_key.file().read_bytes() == key
+    assert stat.S_IMODE(config.vehicle.zones_key.file().stat().st_mode) == 0o600
 
 
 def test_a_region_from_before_gets_its_key_when_it_is_needed(tmp_path: Path) -> None:
