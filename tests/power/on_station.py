@@ -60,7 +60,7 @@ def usable(folder: Path, notes: list[Note]) -> None:
             assert vehicle in known, "a bundle of a car that nobody knows"
             config = load_config(bundle / "agent.toml")
             assert config.vehicle.id == vehicle
-            load_ledger_key(config.vehicle.ledger_key)
+            load_ledger_key(config.vehicle.ledger_key.file())
             assert load_region_card(config.region_card) == region.card
             assert (bundle / "zones.key").read_bytes() == region.zones_key()
     enroll(folder, "v-0000000003")

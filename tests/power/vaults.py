@@ -92,7 +92,7 @@ class Life:
         self.say("remembered", key, value)
 
     def hold(self, record: int, from_ns: int, to_ns: int, *, upload: bool) -> None:
-        self.vault.hold(record, from_ns, to_ns, upload=upload)
+        world.hold(self.vault, record, from_ns, to_ns, upload=upload)
         self.say("held", record)
 
     def release(self, record: int) -> None:

@@ -70,7 +70,8 @@ def test_exposure_is_small(tmp_path: Path, name: str, site: Site):
 
 @needs_analyze
 @pytest.mark.parametrize(
-    "line", ["CapabilityBoundingSet=", "SystemCallFilter=@system-service", "ProtectSystem=strict"]
+    "line",
+    ["CapabilityBoundingSet=", "SystemCallFilter=@system-service", "NoNewPrivileges=yes"],
 )
 def test_a_planted_hole_shows_in_the_exposure(tmp_path: Path, line: str):
     unit = texts()[CAPTURE_UNIT]
@@ -159,10 +160,13 @@ def test_one_target_starts_both_at_boot():
         assert values(texts()[name], "PartOf") == [TARGET_UNIT]
 
 
-def test_the_network_is_waited_for_by_nobody():
-    for unit in texts().values():
-        orders = " ".join(values(unit, "After") + values(unit, "Before") + values(unit, "Wants"))
-        assert "network" not in orders
+def test_the_network_waits_for_capture_and_nobody_for_the_network():
+    capture, uplink = texts()[CAPTURE_UNIT], texts()[UPLINK_UNIT]
+    assert "network-pre.target" in " ".join(values(capture, "Before")).split()
+    assert values(capture, "Wants") == ["network-pre.target"]
+    assert values(capture, "DefaultDependencies") == ["no"]
+    for unit in (capture, uplink):
+        assert "network" not in " ".join(values(unit, "After") + values(unit, "Requires"))
 
 
 def test_a_state_folder_below_var_lib_is_the_service_managers():
