@@ -61,12 +61,14 @@ def wait_for(there: Callable[[], object], seconds: float, what: str) -> None:
 class Rig:
     """One region with one car."""
 
+    host, prefix = "localhost", "127.0.0.0/8"  # where the region's services listen
+
     def __init__(self, folder: Path) -> None:
         self.folder, self.region = folder, folder / "region"
         self.port = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.inland("station", "init", str(self.region), "--region", "cn", "--host", "localhost",
-                    "--port", str(self.port), "--prefix", "127.0.0.0/8")  # fmt: skip
+        self.inland("station", "init", str(self.region), "--region", "cn", "--host", self.host,
+                    "--port", str(self.port), "--prefix", self.prefix)  # fmt: skip
         self.new_car("car")
 
     def new_car(self, name: str) -> None:
