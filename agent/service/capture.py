@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +20,7 @@ from agent.service.crew import Crew
 from agent.service.notify import notify, watchdog_period_s
 
 if TYPE_CHECKING:
+    from agent.capture.early import Socket
     from agent.pb.moment_pb2 import Moment
 
 POLL_S: Final = 0.2  # how often --once asks whether everything is receipted
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def run_capture(
-    config: Config, sockets: dict[str, socket.socket] | None = None, *, once: bool = False
+    config: Config, sockets: dict[str, Socket] | None = None, *, once: bool = False
 ) -> None:
     """Run until a signal, or with `once` until every log has ended and all is receipted.
 
@@ -73,7 +73,7 @@ def _read_clocks() -> Moment:
 class CaptureProcess:
     """The parts of a running capture process, built bottom up."""
 
-    def __init__(self, config: Config, early: dict[str, socket.socket]) -> None:
+    def __init__(self, config: Config, early: dict[str, Socket]) -> None:
         from agent import __version__
         from agent.capture import gate
         from agent.capture.force import Surroundings
