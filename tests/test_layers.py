@@ -28,7 +28,7 @@ NOT_BELOW = {"uplink": {"policy", "vault"}}  # a taken-over uplink finds nothing
 BANNED = {
     "agent/capture": {"ssl", "paho", "http", "urllib", "asyncio"},
     "agent/vault": {"ssl", "paho", "can", "asyncio"},
-    "agent/policy": {"ssl", "paho", "can", "asyncio", "socket"},
+    "agent/policy": {"ssl", "paho", "can", "asyncio", "socket", "_socket"},
     "agent/uplink": {"can", "numpy", "zstandard", "sqlite3", "serial", "asyncio"},
     "agent": {"firmware_sim", "asyncio"},
     "firmware_sim": {"agent", "asyncio"},
@@ -96,6 +96,7 @@ PURE = {
     "agent/policy/words.py",
     "agent/policy/zone_file.py",
     "agent/policy/zones.py",
+    "agent/service/glance.py",
     "agent/service/unit_files.py",
     "agent/station/arrival.py",
     "agent/station/examine.py",
@@ -131,8 +132,8 @@ PURE = {
     "firmware_sim/vehicle.py",
 }
 IMPURE = {
-    "asyncio", "can", "logging", "os", "paho", "random", "secrets", "select", "socket", "sqlite3",
-    "ssl", "subprocess", "threading", "time", "tempfile",
+    "_socket", "asyncio", "can", "logging", "os", "paho", "random", "secrets", "select", "socket",
+    "sqlite3", "ssl", "subprocess", "threading", "time", "tempfile",
 }  # fmt: skip
 
 

@@ -114,8 +114,12 @@ def parse_control(words: Words, lengths: Integers) -> tuple[Integers, Integers]:
 
 
 def dropped_between(before: int, now: int) -> int:
-    """Return how many frames the kernel dropped between two readings of its u32 count."""
-    return (now - before) & 0xFFFFFFFF
+    """Return how many frames the kernel dropped between two readings of its u32 count.
+
+    0 if the second is the older one: a frame carries the count of the moment it was queued.
+    """
+    dropped = (now - before) & 0xFFFFFFFF
+    return dropped if dropped < 1 << 31 else 0
 
 
 def to_frames(

@@ -6,10 +6,10 @@ readers of our own, `log` plays a recorded log, any other interface goes through
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+from agent.capture.early import Socket
 from agent.capture.filters import Filters
 from agent.capture.settings import check_keys
 from agent.errors import ConfigError
@@ -43,7 +43,8 @@ class BatchBus(Protocol):
         """Return what has arrived, in order; waits up to timeout_s for a first frame.
 
         Raises:
-            BusError: the interface is down or gone. Open it again.
+            BusDownError: the interface is down. Go on reading.
+            BusError: the interface is gone. Open it again.
         """
 
     def losses(self) -> list[tuple[str, int, int]]:
@@ -57,7 +58,7 @@ class BatchBus(Protocol):
 
 
 def open_bus(
-    settings: Mapping[str, Any], channels: ChannelTable, *, early: socket.socket | None = None
+    settings: Mapping[str, Any], channels: ChannelTable, *, early: Socket | None = None
 ) -> BatchBus:
     """Open a bus, listen-only where its driver can.
 
@@ -85,7 +86,7 @@ def open_bus(
 
 
 def _open(
-    interface: str, settings: dict[str, Any], channels: ChannelTable, early: socket.socket | None
+    interface: str, settings: dict[str, Any], channels: ChannelTable, early: Socket | None
 ) -> BatchBus:
     if interface == "socketcan":
         return _open_socketcan(settings, channels, early)
@@ -103,7 +104,7 @@ def _open(
 
 
 def _open_socketcan(
-    settings: dict[str, Any], channels: ChannelTable, early: socket.socket | None
+    settings: dict[str, Any], channels: ChannelTable, early: Socket | None
 ) -> BatchBus:
     from agent.capture.early import open_socket  # noqa: PLC0415 - see open_bus
     from agent.capture.socketcan import DEFAULT_BITRATE, SocketcanBus  # noqa: PLC0415 - see open_bus

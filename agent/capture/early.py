@@ -1,4 +1,4 @@
-"""Opening a SocketCAN socket within milliseconds after exec: standard library only, no numpy.
+"""Opening a SocketCAN socket within milliseconds after exec: built-in modules, nothing else.
 
 The service binds its sockets here first and imports the heavy modules afterwards; from the moment
 of the bind the kernel stamps and buffers every frame, so nothing is lost meanwhile.
@@ -8,18 +8,23 @@ Rules:
   SO_RCVBUF, which the kernel cuts to net.core.rmem_max. `granted_bytes` tells what came of it.
 - Listen only: the socket is for reading; nothing in this package sends on it.
 - Kernel stamps in ns (SO_TIMESTAMPNS), drops counted (SO_RXQ_OVFL), error frames on.
+- `_socket` is the part of `socket` that is written in C; the rest of it, with the modules that it
+  imports, is a third of the way from exec to the bind.
 
 Source: linux/can/raw.h, linux/can/error.h, Documentation/networking/can.rst, asm-generic/socket.h.
 """
 
 from __future__ import annotations
 
+import _socket
 import errno
-import select
-import socket
-from typing import Final
+import time
 
 from agent.errors import BusError
+
+TYPE_CHECKING = False  # typing.TYPE_CHECKING, but typing takes as long as all of this
+if TYPE_CHECKING:
+    from typing import Final
 
 SO_RCVBUFFORCE: Final = 33
 SO_TIMESTAMPNS: Final = 35
@@ -29,31 +34,33 @@ ALL_ERROR_CLASSES: Final = 0x1FFFFFFF
 SETTLE_MS: Final = 4
 BUFFER_BYTES: Final = 8 << 20  # 10,000 frames and more: half a second of a full 1 Mbit/s bus
 
+Socket = _socket.socket  # socket.socket is one too
+
 HOW_TO_VCAN: Final = "create one: ip link add dev vcan0 type vcan && ip link set up vcan0"
 
 
-def raise_buffer(sock: socket.socket, wanted_bytes: int = BUFFER_BYTES) -> int:
+def raise_buffer(sock: Socket, wanted_bytes: int = BUFFER_BYTES) -> int:
     """Raise the receive buffer as far as the kernel lets us and return what it granted, bytes.
 
     The kernel counts its own bookkeeping too and so reports twice what one asks for.
     """
     try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, wanted_bytes)
+        sock.setsockopt(_socket.SOL_SOCKET, SO_RCVBUFFORCE, wanted_bytes)
     except PermissionError:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted_bytes)
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, wanted_bytes)
     return granted_bytes(sock)
 
 
-def granted_bytes(sock: socket.socket) -> int:
+def granted_bytes(sock: Socket) -> int:
     """Return the receive buffer of a socket as the kernel reports it, bytes."""
-    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    return sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF)
 
 
-def prepare(sock: socket.socket) -> None:
+def prepare(sock: Socket) -> None:
     """Raise the buffer and ask for kernel stamps and drop counts; any datagram socket will do."""
     raise_buffer(sock)
-    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-    sock.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
+    sock.setsockopt(_socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    sock.setsockopt(_socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
     sock.setblocking(False)
 
 
@@ -63,7 +70,7 @@ def open_socket(
     *,
     receive_own_messages: bool = False,
     ignore_rx_error_frames: bool = False,
-) -> socket.socket:
+) -> Socket:
     """Open, prepare and bind a raw CAN socket.
 
     Args:
@@ -76,19 +83,21 @@ def open_socket(
         BusError: this kernel has no CAN, the interface is missing, or we may not open it.
     """
     try:
-        sock = socket.socket(socket.AF_CAN, socket.SOCK_RAW, socket.CAN_RAW)
+        sock = Socket(_socket.AF_CAN, _socket.SOCK_RAW, _socket.CAN_RAW)
     except OSError as error:
         raise _refused(channel, error) from error
     try:
         prepare(sock)
         # The kernel starts to stamp a moment after it was asked to (net_enable_timestamp defers
         # it); what arrived before would carry the time of reading, a whole start later.
-        select.poll().poll(SETTLE_MS)
+        time.sleep(SETTLE_MS / 1000)
         if fd:
-            sock.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_FD_FRAMES, 1)
-        sock.setsockopt(socket.SOL_CAN_RAW, socket.CAN_RAW_RECV_OWN_MSGS, int(receive_own_messages))
+            sock.setsockopt(_socket.SOL_CAN_RAW, _socket.CAN_RAW_FD_FRAMES, 1)
+        sock.setsockopt(
+            _socket.SOL_CAN_RAW, _socket.CAN_RAW_RECV_OWN_MSGS, int(receive_own_messages)
+        )
         mask = 0 if ignore_rx_error_frames else ALL_ERROR_CLASSES
-        sock.setsockopt(socket.SOL_CAN_RAW, CAN_RAW_ERR_FILTER, mask)
+        sock.setsockopt(_socket.SOL_CAN_RAW, CAN_RAW_ERR_FILTER, mask)
         sock.bind((channel,))
     except OSError as error:
         sock.close()

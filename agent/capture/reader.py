@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from agent.capture.bus import BatchBus
 from agent.capture.queue import Arrival, FrameQueue
-from agent.errors import BusError
+from agent.errors import BusDownError, BusError
 from agent.pb.ledger_pb2 import Loss
 
 READ_TIMEOUT_S: Final = 0.25  # how long a silent bus keeps a reader from seeing `stop`
@@ -95,8 +95,11 @@ class Reader:
             bus = self._bus or self._reopen()
             self._apply_filters(bus)
             batch = bus.recv_batch(READ_TIMEOUT_S)
+        except BusDownError as error:
+            return self._down(error)
         except BusError as error:
             return self._gone(error)
+        self._say("up")
         self._count(bus)
         if len(batch):
             return self._hand_over(Arrival(self._number, batch))
@@ -141,7 +144,6 @@ class Reader:
         with self._lock:
             self._filters_new = True
         self._retry_s = FIRST_RETRY_S
-        self._say("up")
         return self._bus
 
     def _apply_filters(self, bus: BatchBus) -> None:
@@ -150,6 +152,12 @@ class Reader:
             self._filters_new = False
         if new:
             bus.set_filters(filters)
+
+    def _down(self, error: BusDownError) -> float:
+        if self.state != "down":
+            log.warning("bus %s: %s", self.name, error)
+            self._say("down")
+        return 0.0  # the bus waits, and is read again
 
     def _gone(self, error: BusError) -> float:
         if self._bus is not None or self.state == "closed":

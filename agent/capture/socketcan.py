@@ -8,13 +8,17 @@
   are. `drain_s` is 50 ms at most, and less if the receive buffer granted by the kernel would not
   hold four times what a full bus brings in that time.
 - Frames that the kernel dropped are counted (`losses`), records that are no frames too.
-- An interface that goes down or away raises BusError; the reader reopens it.
+- An interface that goes down raises BusDownError and stays bound: the first frame after it is up
+  again is there. One that goes away raises BusError; the reader reopens it. Both are told after
+  the frames that came before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import select
 import socket
@@ -26,8 +30,8 @@ from typing import Final
 import numpy as np
 
 from agent.capture import ancillary, early, filters
-from agent.errors import BusError
-from agent.frames import FRAME, ChannelTable, FrameBatch, concatenate
+from agent.errors import BusDownError, BusError
+from agent.frames import ChannelTable, FrameBatch, concatenate
 from agent.pb.ledger_pb2 import Loss
 
 DEFAULT_BITRATE: Final = 1_000_000  # the fastest classic bus, where none is configured
@@ -38,11 +42,13 @@ _FRAME_COST_BYTES: Final = 768  # what one frame takes of the receive buffer (sk
 _SHORTEST_FRAME_BITS: Final = 47  # standard id, no data, with the gap to the next
 _MAX_DRAIN_S: Final = 0.05  # the costs of a batch are shared by 200 frames of a full 500 kbit/s bus
 _MIN_DRAIN_S: Final = 0.001
-_GONE: Final = {
-    errno.ENETDOWN: "the interface is down",
-    errno.ENODEV: "the interface was removed",
-    errno.ENXIO: "the interface was removed",
-}
+_DOWN: Final = "the interface is down"
+_REMOVED: Final = (errno.ENODEV, errno.ENXIO)
+_SO_MEMINFO: Final = 55
+_MEMINFO: Final = struct.Struct("=9I")  # the last one: frames dropped so far
+_SIOCGIFFLAGS: Final = 0x8913
+_IFREQ: Final = struct.Struct("=16sH22x")
+_IFF_UP: Final = 1
 
 _IOVEC: Final = np.dtype([("base", "<u8"), ("len", "<u8")])
 _MMSGHDR: Final = np.dtype(
@@ -137,7 +143,7 @@ class SocketcanBus:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: early.Socket,
         name: str,
         channels: ChannelTable,
         *,
@@ -153,6 +159,8 @@ class SocketcanBus:
         self._software = filters.SoftwareFilter(None)
         self._dropped = 0  # the kernel's cumulative count when last seen
         self._losses = {Loss.KERNEL: 0, Loss.BROKEN: 0}
+        self._fault: BusError | None = None  # told once the frames before it are handed on
+        self._is_down = False
         self._readable = select.poll()
         self._readable.register(sock, select.POLLIN)
         self._pause = select.poll()  # nothing registered: polling it just takes its time
@@ -161,28 +169,59 @@ class SocketcanBus:
         """Return what has arrived; waits up to timeout_s for the first frame.
 
         Raises:
-            BusError: the interface is down or gone, or the bus was closed.
+            BusDownError: the interface is down.
+            BusError: it was removed or cannot be read, or the bus was closed.
         """
         if self._sock.fileno() < 0:
             raise BusError("the bus is closed", where=self.name)
-        if not self._readable.poll(timeout_s * 1000):
-            return np.zeros(0, FRAME)
-        self._pause.poll(self.drain_s * 1000)
         parts = []
-        for _ in range(_CALLS):
-            count = self._receive()
-            if count:
-                parts.append(self._take(count))
-            if count < _ROWS:
-                break
-        return self._software(parts[0] if len(parts) == 1 else concatenate(parts))
+        if self._fault is None and self._readable.poll(timeout_s * 1000):
+            self._pause.poll(self.drain_s * 1000)
+            for _ in range(_CALLS):
+                count = self._receive()
+                if count:
+                    parts.append(self._take(count))
+                if count < _ROWS:
+                    break
+        if not parts:
+            self._tell_fault()
+        return self._software(concatenate(parts))
 
     def _receive(self) -> int:
+        for _ in range(2):  # an error is told once, ahead of the frames that wait behind it
+            try:
+                return self._receiver.receive(self._sock.fileno())
+            except OSError as error:
+                self._note(error)
+        return 0
+
+    def _note(self, error: OSError) -> None:
+        if error.errno == errno.ENETDOWN:
+            self._is_down = True
+            self._fault = BusDownError(_DOWN, where=self.name)
+            return
+        gone = error.errno in _REMOVED
+        why = "the interface was removed" if gone else f"cannot read: {error.strerror}"
+        self._fault = BusError(why, where=self.name)
+        self._fault.__cause__ = error
+
+    def _tell_fault(self) -> None:
+        """Nothing came: raise why, if there is a reason."""
+        if self._fault is not None:
+            fault, self._fault = self._fault, None
+            raise fault
+        self._is_down = self._is_down and not self._is_up()
+        if self._is_down:
+            raise BusDownError(_DOWN, where=self.name)
+
+    def _is_up(self) -> bool:
+        """Whether the interface that we are bound to is up, by the kernel's word."""
         try:
-            return self._receiver.receive(self._sock.fileno())
-        except OSError as error:
-            why = _GONE.get(error.errno or 0, f"cannot read: {error.strerror}")
-            raise BusError(why, where=self.name) from error
+            interface = str(self._sock.getsockname()[0])
+            asked = fcntl.ioctl(self._sock, _SIOCGIFFLAGS, _IFREQ.pack(interface.encode(), 0))
+        except OSError:
+            return False  # it is being removed: the socket tells
+        return bool(_IFREQ.unpack(asked)[1] & _IFF_UP)
 
     def _take(self, count: int) -> FrameBatch:
         receiver = self._receiver
@@ -194,17 +233,24 @@ class SocketcanBus:
             stamps[stamps == 0] = self._clock_ns()
         seen = drops[drops >= 0]
         if len(seen):
-            now = int(seen[-1])
-            self._losses[Loss.KERNEL] += ancillary.dropped_between(self._dropped, now)
-            self._dropped = now
+            self._count_drops(int(seen[-1]))
         batch, broken = ancillary.to_frames(
             receiver.records[:count], headers["len"].astype(np.int64), stamps, self._number
         )
         self._losses[Loss.BROKEN] += broken
         return batch
 
+    def _count_drops(self, now: int) -> None:
+        dropped = ancillary.dropped_between(self._dropped, now)
+        if dropped:
+            self._losses[Loss.KERNEL] += dropped
+            self._dropped = now
+
     def losses(self) -> list[tuple[str, int, int]]:
         """Return (channel, frames, cause) lost since the last call; the least we know of."""
+        with contextlib.suppress(OSError):  # closed, or before Linux 4.12: the next frame tells
+            memory = self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+            self._count_drops(_MEMINFO.unpack(memory)[-1])
         lost = [(self.name, count, int(cause)) for cause, count in self._losses.items() if count]
         self._losses = dict.fromkeys(self._losses, 0)
         return lost

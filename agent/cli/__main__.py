@@ -4,13 +4,14 @@ Importing click costs as much time as everything that `inland capture` needs bef
 bound. So they are bound here, before it.
 """
 
-import signal
+# The part of signal that is written in C: the rest imports enum. typeshed has no stub of it.
+import _signal  # type: ignore[import-not-found]
 import sys
 
 # While modules load, an interrupt ends the process as it ends any program: without a traceback.
 # Whoever has it ignored (nohup) keeps that.
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
 def start() -> None:

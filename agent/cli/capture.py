@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from agent.cli.common import config_option, log_to_stderr, verbose_option, wall_option
 from agent.config import load_config
+
+if TYPE_CHECKING:
+    from agent.capture.early import Socket
 
 
 @click.command()
@@ -18,7 +21,7 @@ from agent.config import load_config
 @verbose_option
 @click.pass_obj
 def command(
-    sockets: dict[str, socket.socket] | None, config_path: Path, *,
+    sockets: dict[str, Socket] | None, config_path: Path, *,
     once: bool, wall: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Read the buses, keep what the policy names, seal it.

@@ -9,13 +9,15 @@ from __future__ import annotations
 import importlib
 import os
 import signal
-import socket
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from agent.errors import InlandError
+
+if TYPE_CHECKING:
+    from agent.capture.early import Socket
 
 COMMANDS: Final = {
     "demo": "See the whole thing run: a car, its agent, a broker, its region.",
@@ -62,7 +64,7 @@ def inland() -> None:
     """
 
 
-def main(sockets: dict[str, socket.socket] | None = None) -> None:
+def main(sockets: dict[str, Socket] | None = None) -> None:
     """Run the command line and exit.
 
     Args:

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +21,7 @@ from agent.service.crew import Crew
 from agent.service.notify import Watchdog, notify
 
 if TYPE_CHECKING:
+    from agent.capture.early import Socket
     from agent.pb.moment_pb2 import Moment
 
 POLL_S: Final = 0.2  # how often --once asks whether everything is receipted
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 def run_capture(
     config: Config,
-    sockets: dict[str, socket.socket] | None = None,
+    sockets: dict[str, Socket] | None = None,
     *,
     once: bool = False,
     wall: bool = False,
@@ -97,9 +97,7 @@ def _read_clocks() -> Moment:
 class CaptureProcess:
     """The parts of a running capture process, built bottom up."""
 
-    def __init__(
-        self, config: Config, early: dict[str, socket.socket], *, askers: frozenset[int]
-    ) -> None:
+    def __init__(self, config: Config, early: dict[str, Socket], *, askers: frozenset[int]) -> None:
         from agent import __version__
         from agent.capture import gate, limits
         from agent.capture.force import Surroundings

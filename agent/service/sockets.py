@@ -1,30 +1,31 @@
 """The SocketCAN sockets of `inland capture`, bound before anything slow is imported.
 
-From the bind on the kernel stamps and buffers every frame. Imported here are the standard library's
-TOML parser and socket, nothing else that takes time; so the configuration is only looked at, and
-what is wrong with it is left to `agent.config`, which reads it properly afterwards and says so.
+From the bind on the kernel stamps and buffers every frame. Nothing that takes time is imported
+before it; so the configuration is only looked at (`glance.py`), and what is wrong with it is left
+to `agent.config`, which reads it properly afterwards and says so.
 """
 
 from __future__ import annotations
 
-import socket
-import tomllib
-from collections.abc import Sequence
-
-from agent.capture.early import open_socket
+from agent.capture.early import Socket, open_socket
 from agent.errors import BusError
+from agent.service.glance import buses
+
+TYPE_CHECKING = False  # see agent/errors.py
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 CONFIG = "/etc/inland/agent.toml"  # as agent.config.DEFAULT_PATH, which costs too much to import
 FLAGS = ("fd", "receive_own_messages", "ignore_rx_error_frames")
 
 
-def bind_sockets(arguments: Sequence[str]) -> dict[str, socket.socket]:
+def bind_sockets(arguments: Sequence[str]) -> dict[str, Socket]:
     """Bind what can be bound; return the sockets by the name of their bus.
 
     Args:
         arguments: of `inland capture`.
     """
-    sockets: dict[str, socket.socket] = {}
+    sockets: dict[str, Socket] = {}
     for bus in _buses(_config(arguments)):
         name, channel = bus.get("name"), bus.get("channel")
         if bus.get("interface") != "socketcan" or name in sockets:
@@ -50,7 +51,12 @@ def _config(arguments: Sequence[str]) -> str:
 def _buses(path: str) -> list[dict[str, object]]:
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs time
-            buses = tomllib.load(file).get("bus")
+            text = file.read().decode()
+        seen = buses(text)
+        if seen is None:
+            import tomllib
+
+            seen = tomllib.loads(text).get("bus")
     except (OSError, ValueError):  # no file, no UTF-8, no TOML
         return []
-    return [bus for bus in buses if isinstance(bus, dict)] if isinstance(buses, list) else []
+    return [bus for bus in seen if isinstance(bus, dict)] if isinstance(seen, list) else []

@@ -71,6 +71,7 @@ def test_hostile_item_lengths_stay_inside_the_buffer() -> None:
 
 def test_drop_count_wraps() -> None:
     assert ancillary.dropped_between(2**32 - 2, 3) == 5
+    assert ancillary.dropped_between(3, 2**32 - 2) == 0  # an older reading
 
 
 def records(*rows: tuple[int, int, int, bytes], wide: bool = False) -> np.ndarray:

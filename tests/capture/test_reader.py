@@ -9,7 +9,7 @@ import pytest
 
 from agent.capture.queue import FrameQueue
 from agent.capture.reader import Reader
-from agent.errors import BusError, ConfigError
+from agent.errors import BusDownError, BusError, ConfigError
 from agent.frames import FRAME
 from agent.pb.ledger_pb2 import Loss
 
@@ -73,6 +73,28 @@ def test_lost_interface_is_noticed_reopened_and_counted():
     assert reader.losses() == [("can0", 3, Loss.KERNEL)]
     assert waits[1] > 0
     assert waits[2] > waits[1]  # back-off grows
+
+
+def test_interface_that_is_down_stays_open_and_is_told_once():
+    """A night with the interface down is two entries, not one every 200 ms."""
+    down = BusDownError("the interface is down")
+    bus = ScriptedBus([5, down, down, down, 7, 0])
+    reader, queue, notices = reader_of([bus])
+    reader.open_now()
+    waits = [reader.step() for _ in range(6)]
+    assert not bus.closed
+    assert notices == [("can0", "down"), ("can0", "up")]
+    assert sum(len(a.batch) for a in queue.drain(100)) == 12
+    assert set(waits) == {0.0}  # the bus itself waits
+
+
+def test_interface_that_comes_back_but_is_still_down_is_not_called_up():
+    buses = [ScriptedBus([1, BusError("removed")]), ScriptedBus([BusDownError("down"), 1])]
+    reader, _, notices = reader_of(list(buses))
+    reader.open_now()
+    for _ in range(4):
+        reader.step()
+    assert notices == [("can0", "down"), ("can0", "up")]
 
 
 def test_interface_missing_at_start_is_waited_for():

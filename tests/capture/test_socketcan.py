@@ -15,7 +15,7 @@ import pytest
 
 from agent.capture import early
 from agent.capture.socketcan import SocketcanBus, drain_seconds
-from agent.errors import BusError
+from agent.errors import BusDownError, BusError
 from agent.frames import FD, ChannelTable
 from agent.pb.ledger_pb2 import Loss
 
@@ -171,6 +171,45 @@ def test_interface_that_goes_is_a_bus_error(link, monkeypatch, number) -> None:
     sender.send(frame(1))
     with pytest.raises(BusError, match="can0: "):
         bus.recv_batch(1)
+
+
+@pytest.mark.parametrize("number", [errno.ENETDOWN, errno.ENODEV])
+def test_frames_that_came_before_the_fault_come_before_it(link, monkeypatch, number) -> None:
+    """The kernel tells a fault first, ahead of what still waits: it is not lost with it."""
+    sender, receiver = link
+    bus = SocketcanBus(receiver, "can0", ChannelTable())
+    real, told = bus._receiver.receive, []
+
+    def faulty(fileno: int) -> int:
+        if not told:
+            told.append(number)
+            raise OSError(number, "fault")
+        return real(fileno)
+
+    monkeypatch.setattr(bus._receiver, "receive", faulty)
+    sender.send(frame(1))
+    sender.send(frame(2))
+    assert [int(row["arbitration_id"]) for row in receive(bus, 2)] == [1, 2]
+    with pytest.raises(BusDownError if number == errno.ENETDOWN else BusError):
+        bus.recv_batch(5)
+
+
+def test_drops_at_the_end_are_counted_though_no_frame_tells_of_them(link) -> None:
+    """And none twice: what waits in the socket tells an older count than the socket itself."""
+    sender, receiver = link
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    bus = SocketcanBus(receiver, "can0", ChannelTable())
+    for burst in (1, 2):
+        for _ in range(400):
+            sender.send(frame(5))
+        told = [bus.losses()]
+        got = 0
+        while count := len(bus.recv_batch(0.05)):
+            got += count
+            told.append(bus.losses())
+        lost = sum(count for losses in told for _, count, _ in losses)
+        assert got + lost == 400, burst
+        assert lost > 0
 
 
 def test_refused_peer_is_a_bus_error_by_the_real_call() -> None:

@@ -157,7 +157,10 @@ class Guest:
 
     def until(self, condition: str, *, timeout: float = 30) -> None:
         """Wait in the guest until a shell command ends well."""
-        self.sh(f"until {condition}; do sleep 0.05; done", timeout=timeout)
+        late = f"(( SECONDS < {timeout:.0f} )) || exit 124"
+        done = self.run(f"until {condition}; do {late}; sleep 0.05; done", timeout=timeout + 10)
+        if done.code:
+            raise GuestError(f"not within {timeout} s: {condition}\n{done.out}{done.err}")
 
     def begin(self, unit: str, command: str, *properties: str) -> None:
         """Start a shell command in the background, as a unit of systemd.

@@ -16,6 +16,7 @@ import subprocess
 from pathlib import Path
 
 from tests.vehicle import cache
+from tests.vehicle.net import HOST, HOST_NAME
 
 SUITE = "bookworm"
 PACKAGES = """
@@ -29,7 +30,7 @@ MODULES = re.compile(r"/(can|sched|loop|tun|dummy|veth|nls|crc|softdog|overlayfs
 
 TREE = {
     "/etc/hostname": "vehicle\n",
-    "/etc/hosts": "127.0.0.1 localhost vehicle\n",
+    "/etc/hosts": f"127.0.0.1 localhost vehicle\n{HOST} {HOST_NAME}\n",
     "/etc/fstab": "LABEL=root / ext4 errors=remount-ro,noatime 0 1\n",
     "/etc/machine-id": "",
     "/etc/modules-load.d/can.conf": "vcan\ncan_raw\n",
@@ -89,7 +90,7 @@ MASKED = """
 
 def image() -> Path:
     """Return a folder with `disk` (ext4), `kernel` and `root/` (the tree), made once."""
-    return cache.get("image", cache.key([Path(__file__).read_bytes()]), _make)
+    return cache.get("image", cache.key([Path(__file__).read_bytes(), HOST, HOST_NAME]), _make)
 
 
 def _make(place: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 HOST = "10.86.0.1"  # where the region's services listen
+HOST_NAME = "region.test"  # its name, which stands in the guest's /etc/hosts
 SUBNET = "10.86.0.0/24"
 GATEWAY_AND_MASK = f"{HOST}:255.255.255.0"
 FIRST_GUEST = 11

@@ -28,21 +28,27 @@ class Seen:
 
 
 @contextmanager
-def watching(guest: Guest, *interfaces: str, options: str = "") -> Iterator[Seen]:
-    """Run candump until everything that was sent meanwhile has been seen."""
-    seen, names = Seen(), " ".join(interfaces)
+def watching(guest: Guest, *interfaces: str) -> Iterator[Seen]:
+    """Run candump until everything that was sent meanwhile has been seen.
+
+    Args:
+        guest: where.
+        interfaces: names, each with filters as candump takes them, e.g. "vcan0,0:0,#FFFFFFFF".
+    """
+    seen, names = Seen(), [name.partition(",")[0] for name in interfaces]
     # Each line is written as it comes: what waits in a buffer cannot be waited for.
-    guest.begin("candump", f"exec stdbuf -oL candump -L -r 33554432 {options} {names}")
+    guest.begin("candump", f"exec stdbuf -oL candump -L -D -r 33554432 {' '.join(interfaces)}")
     try:
-        for name in interfaces:
+        for name in names:
             guest.until(f"grep -q {name} /proc/net/can/rcvlist_all")
         yield seen
-        for name in interfaces:
+        for name in names:
             guest.sh(f"cansend {name} {LAST}#")
             guest.until(f"tail -n 9 /run/candump.txt | grep -q '{name} {LAST}#'")
     finally:
         said = guest.end("candump").out
-    seen.lines += [line for line in said.splitlines() if line.split()[2] != f"{LAST}#"]
+    lines = [line for line in said.splitlines() if line.startswith("(")]  # not "interface down"
+    seen.lines += [line for line in lines if line.split()[2] != f"{LAST}#"]
 
 
 def plain(frame: str) -> str:
