@@ -28,6 +28,7 @@ MARKS: Final = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("F
 WANTED_RCVBUF: Final = 8 << 20  # bytes: two seconds of a full bus
 IN_MEMORY: Final = ("tmpfs", "ramfs")
 IFF_UP: Final = 1  # linux/if.h
+CANFD_MTU: Final = 72  # linux/can.h
 NS_PER_DAY: Final = 86_400 * 10**9
 
 
@@ -245,7 +246,7 @@ def _bus(bus: Bus) -> Finding:
     interface, channel = bus.settings["interface"], str(bus.settings["channel"])
     what = f"bus {bus.name}"
     if interface == "socketcan":
-        return _socketcan(what, channel)
+        return _socketcan(what, channel, fd=bool(bus.settings.get("fd")))
     if interface in ("slcan", "serial"):
         port = Path(channel.split("@", maxsplit=1)[0])
         if not port.exists():
@@ -257,7 +258,7 @@ def _bus(bus: Bus) -> Finding:
     return Finding(what, "ok", f"{interface} {channel}")
 
 
-def _socketcan(what: str, channel: str) -> Finding:
+def _socketcan(what: str, channel: str, *, fd: bool) -> Finding:
     if not hasattr(socket, "AF_CAN"):
         return Finding(what, "fail", "this Python knows no AF_CAN")
     try:
@@ -266,9 +267,8 @@ def _socketcan(what: str, channel: str) -> Finding:
         return Finding(what, "fail", f"the kernel has no SocketCAN ({error}); modprobe can_raw")
     if channel not in (name for _, name in socket.if_nameindex()):
         return Finding(what, "warn", f"no interface {channel}; capture waits for it")
-    if not int(Path(f"/sys/class/net/{channel}/flags").read_text("ascii"), 16) & IFF_UP:
-        todo = f"ip link set {channel} up"
-        return Finding(what, "warn", f"interface {channel} is down: {todo}; capture waits for it")
+    if trouble := _interface(channel, fd=fd):
+        return Finding(what, "warn", trouble)
     limit = int(Path("/proc/sys/net/core/rmem_max").read_text("ascii"))
     if limit < WANTED_RCVBUF and os.geteuid() != 0:
         return Finding(
@@ -276,6 +276,17 @@ def _socketcan(what: str, channel: str) -> Finding:
             f"sysctl net.core.rmem_max={WANTED_RCVBUF}",
         )  # fmt: skip
     return Finding(what, "ok", f"socketcan {channel}")
+
+
+def _interface(channel: str, *, fd: bool) -> str:
+    """What is wrong with an interface that is there; empty: nothing."""
+    interface = Path("/sys/class/net", channel)
+    if not int((interface / "flags").read_text("ascii"), 16) & IFF_UP:
+        return f"interface {channel} is down: ip link set {channel} up; capture waits for it"
+    if int((interface / "mtu").read_text("ascii")) == CANFD_MTU and not fd:
+        # The kernel hands a classic socket no CAN FD frame, and counts none.
+        return f"{channel} takes CAN FD frames; to read them, say fd = true"
+    return ""
 
 
 def _broker(config: Config, card: RegionCard) -> Finding:

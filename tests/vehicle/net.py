@@ -55,7 +55,11 @@ def kill_namespace(process: subprocess.Popen[bytes]) -> None:
 
 
 class Net:
-    """The network. Close it when its guests are closed."""
+    """The network. Close it when its guests are closed.
+
+    Attributes:
+        namespace: its name, as /proc shows it.
+    """
 
     def __init__(self) -> None:
         self._guests = 0
@@ -68,6 +72,7 @@ class Net:
         if self._holder.stdout.readline() != b"ready\n":
             _, said = self._holder.communicate()
             raise RuntimeError(f"no network namespace: {said.decode(errors='replace')}")
+        self.namespace = str(Path(f"/proc/{self._holder.pid}/ns/net").readlink())
 
     def new_guest(self) -> tuple[str, str]:
         """Return (tap, address) of one more guest."""

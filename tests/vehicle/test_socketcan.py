@@ -208,7 +208,8 @@ def test_an_interface_that_goes_down_is_told_and_brings_frames_again(guest: Gues
     """What came before is read before, and the first frame after it is not missed."""
     with reading(guest, bug=bug) as read:
         for first in ("11", "21", "31"):
-            guest.sh(f"cansend vcan0 001#{first}; ip link set vcan0 down")
+            guest.sh(f"systemctl kill -s STOP reader; cansend vcan0 001#{first}; "
+                     "ip link set vcan0 down; systemctl kill -s CONT reader")  # fmt: skip
             guest.until("[ $(tail -n 1 /run/reader.txt | grep -c BusDownError) = 1 ]")
             guest.sh(f"ip link set vcan0 up; cansend vcan0 002#{first}")
     assert read.texts() == [
@@ -220,7 +221,9 @@ def test_an_interface_that_goes_down_is_told_and_brings_frames_again(guest: Gues
 def test_an_interface_that_is_removed_is_told_after_its_last_frames(guest: Guest, bug: str):
     guest.sh("ip link add vcan5 type vcan && ip link set vcan5 up")
     with reading(guest, "vcan5", bug) as read:
-        guest.sh("cangen vcan5 -g 0 -n 20 -I 5 -L 1 -D 00; ip link del vcan5")
+        guest.sh("systemctl kill -s STOP reader; cangen vcan5 -g 0 -n 20 -I 5 -L 1 -D 00; "
+                 "ip link del vcan5; systemctl kill -s CONT reader")  # fmt: skip
+        guest.until("grep -q BusError /run/reader.txt")
     assert read.texts() == ["005#00"] * 20
     assert read.errors[-1] == "BusError"
 
