@@ -48,6 +48,7 @@ PURE = {
     "agent/capture/recorder.py",
     "agent/capture/rows.py",
     "agent/capture/slcan_lines.py",
+    "agent/capture/steady.py",
     "agent/digest.py",
     "agent/errors.py",
     "agent/frames.py",
