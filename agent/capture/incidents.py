@@ -7,7 +7,8 @@
   end of the run interrupt it. What an interrupted run left open is closed at the next start.
 - An edge while an event of its rule is open, or within `retrigger` of it, belongs to it.
 - Beyond `at_most` in a period (UTC hours or days of trusted time, counted over restarts) events are
-  counted in an entry, once a minute at most.
+  counted in an entry, once a minute at most. The two latest periods are remembered, so that a clock
+  that is set to and fro does not begin one anew each time.
 
 Moments, stamps and ids come from the caller.
 """
@@ -35,6 +36,7 @@ from agent.vault.vault import Vault
 SILENT_NS: Final = 10 * 10**9  # without recorded time, and `after` is over
 AGAIN_NS: Final = 10 * 10**9  # between two seals of a closed event whose edges go on
 REPEAT_NS: Final = 60 * 10**9  # between two entries of suppressed events
+PERIODS: Final = 2
 ID_BYTES: Final = 16
 KEY: Final = "events"
 
@@ -74,30 +76,50 @@ class _Counts:
 
     def __init__(self, data: bytes | None, rules: Sequence[EventRule]) -> None:
         self.number = self.last_unix_ns = 0
-        self._of_period: dict[str, tuple[int, int]] = {}  # by rule: which period, how many in it
+        self._last_ns: int | None = None  # CLOCK_BOOTTIME, if the last one was in this run
+        # By rule: the two latest periods, and how many in each.
+        self._of_period: dict[str, dict[int, int]] = {}
         mine = {_short(rule) for rule in rules}
         try:
             told: dict[str, Any] = json.loads(data or b"{}")
             self.number, self.last_unix_ns = int(told.get("n", 0)), int(told.get("last", 0))
-            for rule, (period, count) in told.get("of", {}).items():
+            for rule, counts in told.get("of", {}).items():
                 if rule in mine:
-                    self._of_period[rule] = int(period), int(count)
+                    numbers = list(map(int, counts))
+                    self._of_period[rule] = dict(zip(numbers[::2], numbers[1::2], strict=True))
         except (ValueError, TypeError, AttributeError):
             log.error("the counts of events are damaged: they begin anew")
 
     def so_far(self, rule: EventRule, now_ns: int) -> int:
         """Return how many events of a rule were recorded in the present period."""
-        period, count = self._of_period.get(_short(rule), (0, 0))
-        return count if period == _period(rule, now_ns) else 0
+        return self._of_period.get(_short(rule), {}).get(_period(rule, now_ns), 0)
 
-    def add(self, rule: EventRule, now_ns: int) -> None:
+    def add(self, rule: EventRule, now: Moment) -> None:
         """Count an event that was recorded."""
-        self._of_period[_short(rule)] = _period(rule, now_ns), self.so_far(rule, now_ns) + 1
-        self.number, self.last_unix_ns = self.number + 1, now_ns
+        counts = self._of_period.setdefault(_short(rule), {})
+        period = _period(rule, now.unix_ns)
+        counts[period] = counts.pop(period, 0) + 1
+        if len(counts) > PERIODS:
+            del counts[next(iter(counts))]
+        self.number, self.last_unix_ns, self._last_ns = (
+            self.number + 1,
+            now.unix_ns,
+            now.boottime_ns,
+        )
+
+    def since_last_ns(self, now: Moment) -> int:
+        """Return how long ago the last event was, ns; 0 if there was none."""
+        if self._last_ns is not None:
+            return now.boottime_ns - self._last_ns
+        return max(0, now.unix_ns - self.last_unix_ns) if self.last_unix_ns else 0
 
     def pack(self) -> bytes:
         """Return what is remembered."""
-        told = {"n": self.number, "last": self.last_unix_ns, "of": self._of_period}
+        of = {
+            rule: [one for pair in counts.items() for one in pair]
+            for rule, counts in self._of_period.items()
+        }
+        told = {"n": self.number, "last": self.last_unix_ns, "of": of}
         return json.dumps(told, separators=(",", ":")).encode()
 
 
@@ -215,10 +237,10 @@ class Incidents:
             self._suppressed += 1
             self.tally.suppressed += 1
             return False
-        since_ns = max(0, now.unix_ns - counts.last_unix_ns) if counts.last_unix_ns else 0
         record = EventRecord(
             id=self._rng(ID_BYTES), rule=rule.id, trigger=rule.when.text, stamp_ns=fired.stamp_ns,
-            at=now, number=counts.number + 1, since_previous_ms=since_ns // 10**6, triggers=1,
+            at=now, number=counts.number + 1, triggers=1,
+            since_previous_ms=counts.since_last_ns(now) // 10**6,
             complete=not rule.holds, before_ns=min(rule.before_ns, at_ns), snapshot=fired.snapshot,
             policy=self._seals.policy.name, policy_version=self._seals.policy.version,
             agent_version=self._version,
@@ -234,7 +256,7 @@ class Incidents:
                 upload=rule.upload, keep_s=rule.keep_s,
             )  # fmt: skip
             self.tally.open += 1
-        counts.add(rule, now.unix_ns)
+        counts.add(rule, now)
         self._last[rule.id] = event
         self.tally.recorded += 1
         return True
