@@ -9,7 +9,7 @@ Rules:
   nothing back. Only a time that the region signs takes the highest down again, because a clock that
   was wrong once must not end everything for good.
 
-Pure but for `read_clocks`.
+Pure but for `read_clocks`, `boottime_s` and `boot_id`.
 """
 
 from __future__ import annotations
@@ -64,6 +64,11 @@ class Highest:
 def read_clocks() -> Reading:
     """Read the wall clock and CLOCK_BOOTTIME (which counts through suspend)."""
     return Reading(time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+
+
+def boottime_s() -> float:
+    """Return CLOCK_BOOTTIME in seconds: for ages and for what is due, which a suspend ages too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def trusted_ns(trust: Trust, now: Reading) -> tuple[int, int]:

@@ -107,6 +107,7 @@ PURE = {
     "agent/uplink/pin.py",
     "agent/uplink/timing.py",
     "agent/uplink/topics.py",
+    "agent/uplink/vigil.py",
     "agent/vault/checkpoint.py",
     "agent/vault/columns.py",
     "agent/vault/identity.py",

@@ -193,7 +193,11 @@ class CaptureProcess:
         )
 
     def work(self, crew: Crew, *, once: bool) -> None:
-        """Seal until the crew stops, or until the logs are over and receipted."""
+        """Seal until the crew stops, or until the logs are over and receipted.
+
+        The watchdog is fed by CLOCK_MONOTONIC, which is systemd's clock for it: both stand still
+        while the computer is suspended. After a stop of the process alone it is fed at once.
+        """
         feed_s = watchdog_period_s()
         fed = time.monotonic()
         while not crew.stop.is_set():

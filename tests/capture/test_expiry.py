@@ -18,7 +18,7 @@ from agent.policy import consent_file, store
 from agent.policy.consent import State, terms
 from agent.vault import timekeeper
 from tests.capture import driving
-from tests.capture.driving import NOW_NS, S, TRACK
+from tests.capture.driving import NOW_NS, TRACK, S
 from tests.capture.stepping import Stepped
 from tests.capture.test_slot import END_NS, REGION, built
 from tests.vault.world import Region
