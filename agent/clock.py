@@ -6,8 +6,11 @@ Rules:
 - The wall clock is believed only within [floor, floor + 3 years]; not in 1970, not in 2076.
 - The floor never falls. The vault persists it: with every signed time that is news, with every
   checkpoint, and every ten minutes.
+- What ends, ends by the *highest* time that was ever believed: a clock that is set back brings
+  nothing back. Only a time that the region signs takes the highest down again, because a clock that
+  was wrong once must not end everything for good.
 
-Pure but for `read_clocks`.
+Pure but for `read_clocks`, `boottime_s` and `boot_id`.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from typing import Final
 
 BUILD_FLOOR_NS: Final = 1_793_500_000 * 10**9  # 2026-11-01: no real moment is before the build
 PLAUSIBLE_NS: Final = 3 * 365 * 86_400 * 10**9
+# A signed time further ahead of what is known is a region's mistake: no certificate lives so long.
+MAX_AHEAD_NS: Final = 10 * 365 * 86_400 * 10**9
 STEP_NS: Final = 5 * 10**9  # a larger jump of the wall clock becomes a ledger entry
 
 FLOOR: Final = 0
@@ -49,9 +54,22 @@ class Trust:
     signed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Highest:
+    """The highest time that was ever believed, and CLOCK_BOOTTIME when it was; both ns."""
+
+    unix_ns: int
+    boottime_ns: int
+
+
 def read_clocks() -> Reading:
     """Read the wall clock and CLOCK_BOOTTIME (which counts through suspend)."""
     return Reading(time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+
+
+def boottime_s() -> float:
+    """Return CLOCK_BOOTTIME in seconds: for ages and for what is due, which a suspend ages too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def trusted_ns(trust: Trust, now: Reading) -> tuple[int, int]:
@@ -70,8 +88,12 @@ def first_trusted_ns(now: Reading) -> int:
 
 
 def learn(trust: Trust, signed_unix_ns: int, now: Reading) -> Trust:
-    """Return the trust after the region has signed a time; an earlier time changes nothing."""
-    if signed_unix_ns < trust_at(trust, now):
+    """Return the trust after the region has signed a time.
+
+    An earlier time changes nothing, nor does one that is MAX_AHEAD_NS ahead.
+    """
+    known_ns = trust_at(trust, now)
+    if not known_ns <= signed_unix_ns <= known_ns + MAX_AHEAD_NS:
         return trust
     return Trust(signed_unix_ns, now.boottime_ns, signed=True)
 
@@ -79,6 +101,15 @@ def learn(trust: Trust, signed_unix_ns: int, now: Reading) -> Trust:
 def trust_at(trust: Trust, now: Reading) -> int:
     """Return the earliest that it can be now, ns since the Unix epoch."""
     return trust.unix_ns + max(0, now.boottime_ns - trust.boottime_ns)
+
+
+def highest(before: Highest, trusted: tuple[int, int], now: Reading) -> Highest:
+    """Return the highest time at a reading whose trusted time is known, by the rules above."""
+    unix_ns, quality = trusted
+    if quality != REGION:
+        passed_ns = max(0, now.boottime_ns - before.boottime_ns)
+        unix_ns = max(unix_ns, before.unix_ns + passed_ns)
+    return Highest(unix_ns, now.boottime_ns)
 
 
 def stepped(before: Reading, now: Reading) -> bool:

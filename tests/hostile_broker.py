@@ -6,6 +6,7 @@ empty. `Script` says how it behaves once a client has sent CONNECT.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import struct
@@ -90,6 +91,8 @@ class HostileBroker:
         self.saw_hello = self.saw_client_certificate = False
         self._subscribed = False
         self._stop = threading.Event()
+        self._leave = ""  # how the present client is left: forgotten or hung up
+        self._forgotten: list[int] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0.01)
         if self.script.read_pause_s:
@@ -128,6 +131,18 @@ class HostileBroker:
         self._stop.set()
         self._thread.join(10)
         self._listener.close()
+        for fd in self._forgotten:
+            os.close(fd)
+
+    def forget(self) -> None:
+        """Leave the present client alone: its connection stays open, nobody reads it any more."""
+        self._leave = "forgotten"
+        assert self.wait(lambda: not self._leave)
+
+    def hang_up(self) -> None:
+        """Close the present client's connection in good order, without a reason."""
+        self._leave = "hung up"
+        assert self.wait(lambda: not self._leave)
 
     def wait(self, true: Callable[[], bool], timeout_s: float = 10.0) -> bool:
         """Return whether something became true in time."""
@@ -160,6 +175,13 @@ class HostileBroker:
     def _talk(self, tls: ssl.SSLSocket) -> None:
         data = bytearray()
         while not self._stop.is_set():
+            if self._leave:
+                how, self._leave = self._leave, ""
+                if how == "forgotten":
+                    self._forgotten.append(os.dup(tls.fileno()))
+                else:
+                    tls.unwrap()
+                return
             try:
                 self._stop.wait(self.script.read_pause_s)
                 more = tls.recv(65536)

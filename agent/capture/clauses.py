@@ -3,6 +3,9 @@
 They see the samples of watch points and nothing else. What they find is handed to whoever acts on
 it; only the gate file is written here, in the step in which the gate has decided.
 
+Conditions look at stamps from which the settings of the clock are taken out (`steady.py`); what is
+told of an event has the stamp of its frame. The gate runs on CLOCK_BOOTTIME as it is.
+
 A policy without a [camera] has no gate file: cameras take a file that is missing or old for a
 closed gate.
 """
@@ -10,7 +13,7 @@ closed gate.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -18,6 +21,7 @@ import numpy as np
 from agent.capture.drives import Drives
 from agent.capture.keeper import GateWriter
 from agent.capture.records import Seals
+from agent.capture.steady import Steady
 from agent.frames import SignalBatch
 from agent.pb.moment_pb2 import Moment
 from agent.pb.record_pb2 import CameraRecord, Record
@@ -56,19 +60,23 @@ class Clauses:
         drives: counts the drives; it outlives the policy.
         gate: the file that cameras watch.
         seals: seals camera records.
+        steady: knows when the clock was set.
 
     Attributes:
         decision: of the camera gate.
     """
 
     def __init__(
-        self, policy: Policy, *, zones: Zones | None, drives: Drives, gate: GateWriter, seals: Seals
-    ) -> None:
+        self, policy: Policy, *, zones: Zones | None, drives: Drives, gate: GateWriter,
+        seals: Seals, steady: Steady,
+    ) -> None:  # fmt: skip
         self._policy, self._drives, self._file, self._seals = policy, drives, gate, seals
+        self._steady = steady
         self._driving = Conditions([policy.driving] if policy.driving else [], policy)
         self._events = Events(policy) if policy.events else None
         self._gate = CameraGate(policy, zones) if policy.camera else None
-        self._waiting: list[SignalBatch] = []  # for the events
+        # For the events: samples as they came, and with steady stamps.
+        self._waiting: list[tuple[SignalBatch, SignalBatch]] = []
         self._looked_ns = 0
         self.decision: Decision = CLOSED
 
@@ -83,9 +91,10 @@ class Clauses:
         Raises:
             SpoolError: the storage failed.
         """
+        steady = self._steady.samples(watched)
         if self._events is not None and len(watched):
-            self._waiting.append(watched)
-        for truth in self._driving.update(watched):
+            self._waiting.append((watched, steady))
+        for truth in self._driving.update(steady):
             self._drives.see(truth.true, now.boottime_ns)
         if self._gate is None:
             return Seen(0, place_closed=False)
@@ -112,8 +121,10 @@ class Clauses:
         if not at_once and since_ns < EVENTS_NS and len(self._waiting) < EVENTS_BATCHES:
             return ()
         self._looked_ns = now.boottime_ns
-        watched, self._waiting = np.concatenate(self._waiting), []
-        return self._events.update(watched, open_incidents=open_incidents)
+        watched, steady = (np.concatenate(side) for side in zip(*self._waiting, strict=True))
+        self._waiting = []
+        news = self._events.update(steady, open_incidents=open_incidents)
+        return [replace(one, stamp_ns=_as_it_came(one, watched, steady)) for one in news]
 
     def end(self, now: Moment) -> int:
         """Close the gate: before another policy decides, and at the end of a run.
@@ -143,6 +154,12 @@ class Clauses:
                     keep_s=camera.keep_s, consent=consent,
                 )  # fmt: skip
         return len(step.records) + len(step.owner_records)
+
+
+def _as_it_came(event: Fired | Merged, watched: SignalBatch, steady: SignalBatch) -> int:
+    """Return the stamp of an event's frame as the kernel made it."""
+    (rows,) = np.nonzero(steady["timestamp_ns"] == event.stamp_ns)
+    return int(watched["timestamp_ns"][rows[0]])
 
 
 def _wrap(record: CameraRecord) -> Record:

@@ -8,6 +8,9 @@
 - Every change is returned once, in order, also one that was made while the agent did not run; after
   a crash the last ones may come again. `entered` says that they are in the ledger; the next look
   says it too.
+- Time for grants is trusted time, and within a run it goes on with CLOCK_BOOTTIME: a clock that is
+  set back lengthens nothing. It falls for a time that the region signed, and for a grant that is
+  new: a person who agrees agrees from now.
 - At the first look, and whenever a category falls silent, it is among the ended ones: what is still
   unsent of it has to go.
 """
@@ -19,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.clock import REGION
 from agent.errors import InlandError
 from agent.pb.ledger_pb2 import ConsentChange
 from agent.pb.moment_pb2 import Moment
@@ -77,6 +81,7 @@ class ConsentSlot:
         self._returned, self._returned_of = 0, ""  # last change that was returned, of which book
         self._lost: frozenset[str] = frozenset()  # consents that went with the file
         self._complained = ""
+        self._time: tuple[int, int] | None = None  # for grants, and CLOCK_BOOTTIME then
 
     def look(
         self, policy: Policy | None, now: Moment, *, drive: int, driving: bool = True
@@ -94,8 +99,22 @@ class ConsentSlot:
         """
         self.entered()
         self._read(policy)
-        self._update(now.unix_ns, drive=drive, driving=driving)
-        return self._step(now.unix_ns, drive)
+        now_ns = self._now_ns(now)
+        self._update(now_ns, drive=drive, driving=driving)
+        return self._step(now_ns, drive)
+
+    def _now_ns(self, now: Moment) -> int:
+        """Return the time for grants; see the module."""
+        now_ns = now.unix_ns
+        is_new = any(
+            grant.state is State.GRANTED and not grant.seen_ns
+            for grant in self._known.book.grants.values()
+        )
+        if self._time is not None and now.quality != REGION and not is_new:
+            before_ns, then_ns = self._time
+            now_ns = max(now_ns, before_ns + max(0, now.boottime_ns - then_ns))
+        self._time = now_ns, now.boottime_ns
+        return now_ns
 
     def entered(self) -> None:
         """Note that the entries of the last step are in the ledger."""

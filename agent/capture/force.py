@@ -108,7 +108,7 @@ class Force:
             sealed = policy.camera.zones if policy.camera is not None else b""
             self._clauses = Clauses(
                 policy, zones=around.zones(sealed) if sealed else None, drives=drives,
-                gate=around.gate, seals=seals,
+                gate=around.gate, seals=seals, steady=axis.steady,
             )  # fmt: skip
         self._incidents = Incidents(
             vault, seals, around.limits, rng=around.rng, version=around.version,

@@ -171,12 +171,12 @@ class Incidents:
             self._suppressed += 1
             self.tally.suppressed += 1
             return False
-        since_ns = max(0, now.unix_ns - limits.last_unix_ns) if limits.last_unix_ns else 0
         number = self._number + 1
         self._vault.remember(KEY, number.to_bytes(NUMBER_BYTES, "big"))
         record = EventRecord(
             id=self._rng(ID_BYTES), rule=rule.id, trigger=rule.when.text, stamp_ns=fired.stamp_ns,
-            at=now, number=number, since_previous_ms=since_ns // 10**6, triggers=1,
+            at=now, number=number, triggers=1,
+            since_previous_ms=limits.since_last_ns(now) // 10**6,
             complete=not rule.holds, before_ns=min(rule.before_ns, at_ns), snapshot=fired.snapshot,
             policy=self._seals.policy.name, policy_version=self._seals.policy.version,
             agent_version=self._version,
@@ -191,7 +191,7 @@ class Incidents:
         event.index = index
         self.tally.open += rule.holds
         self._number = number
-        limits.add(rule, now.unix_ns)
+        limits.add(rule, now)
         self._last[rule.id] = event
         self.tally.recorded += 1
         return True

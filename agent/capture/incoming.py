@@ -82,7 +82,7 @@ class Incoming:
     Args:
         folder: state/policy; made when it is first needed.
         now_ns: trusted time, ns since the Unix epoch.
-        clock: monotonic seconds.
+        clock: seconds of CLOCK_BOOTTIME.
     """
 
     def __init__(

@@ -7,8 +7,9 @@ rule today, and the times of today's records in the ledger, would be a diary. Th
   the agent's end, and are gone with the boot that they were made in;
 - the disk knows one number, which is how many events there were in all: see `incidents.py`.
 
-After a reboot each rule has its `at_most` anew. A file that cannot be written is logged once; then
-counts last as long as the process.
+The two latest periods are remembered, so that a clock that is set to and fro does not begin one
+anew each time. After a reboot each rule has its `at_most` anew. A file that cannot be written is
+logged once; then counts last as long as the process.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.digest import sha256
+from agent.pb.moment_pb2 import Moment
 from agent.policy.clauses import EventRule
 
 NAME: Final = "events.json"
-MAX_FILE_BYTES: Final = 16 * 1024  # 64 events take 3 KiB
+PERIODS: Final = 2
+MAX_FILE_BYTES: Final = 16 * 1024  # 64 events take 5 KiB
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +38,15 @@ class Limits:
     Args:
         path: of the file, in a folder that exists when an event is counted; None: no file.
         boot_id: of this boot, 16 bytes.
-
-    Attributes:
-        last_unix_ns: when the last event was, of whatever rule; 0: none in this boot.
     """
 
     def __init__(self, path: Path | None, boot_id: bytes) -> None:
         self._path, self._boot_id = path, boot_id
-        self._of_period: dict[str, tuple[int, int]] = {}  # by rule: which period, how many in it
-        self.last_unix_ns = 0
+        # By rule: the two latest periods, and how many in each.
+        self._of_period: dict[str, dict[int, int]] = {}
+        self._last_ns = (
+            0  # CLOCK_BOOTTIME of the last event, of whatever rule; 0: none in this boot
+        )
         self._is_failing = False
         if path is not None:
             self._load(path)
@@ -55,18 +58,20 @@ class Limits:
 
     def so_far(self, rule: EventRule, now_ns: int) -> int:
         """Return how many events of a rule were counted in the present period."""
-        period, count = self._of_period.get(_short(rule), (0, 0))
-        return count if period == _period(rule, now_ns) else 0
+        return self._of_period.get(_short(rule), {}).get(_period(rule, now_ns), 0)
 
-    def add(self, rule: EventRule, now_ns: int) -> None:
-        """Count an event that was recorded.
+    def since_last_ns(self, now: Moment) -> int:
+        """Return how long ago the last event of this boot was, ns; 0 if there was none."""
+        return max(0, now.boottime_ns - self._last_ns) if self._last_ns else 0
 
-        Args:
-            rule: whose.
-            now_ns: trusted time, ns since the Unix epoch.
-        """
-        self._of_period[_short(rule)] = _period(rule, now_ns), self.so_far(rule, now_ns) + 1
-        self.last_unix_ns = now_ns
+    def add(self, rule: EventRule, now: Moment) -> None:
+        """Count an event that was recorded now."""
+        counts = self._of_period.setdefault(_short(rule), {})
+        period = _period(rule, now.unix_ns)
+        counts[period] = counts.pop(period, 0) + 1
+        if len(counts) > PERIODS:
+            del counts[next(iter(counts))]
+        self._last_ns = now.boottime_ns
         if self._path is not None:
             self._store(self._path)
 
@@ -76,8 +81,11 @@ class Limits:
                 told: dict[str, Any] = json.loads(file.read(MAX_FILE_BYTES))
             if told["boot"] != self._boot_id.hex():
                 return
-            counts = {str(rule): (int(period), int(n)) for rule, (period, n) in told["of"].items()}
-            self.last_unix_ns, self._of_period = int(told["last"]), counts
+            counted = {
+                str(rule): {int(period): int(n) for period, n in counts}
+                for rule, counts in told["of"].items()
+            }
+            self._last_ns, self._of_period = int(told["last"]), counted
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError,
@@ -85,7 +93,8 @@ class Limits:
             log.error("%s is damaged: events are counted anew", path)
 
     def _store(self, path: Path) -> None:
-        told = {"boot": self._boot_id.hex(), "last": self.last_unix_ns, "of": self._of_period}
+        of = {rule: list(counts.items()) for rule, counts in self._of_period.items()}
+        told = {"boot": self._boot_id.hex(), "last": self._last_ns, "of": of}
         new = path.with_name(f".{path.name}.new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:

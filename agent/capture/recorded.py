@@ -2,7 +2,8 @@
 
 It is made of the stamps of the recorder's frames and of nothing else. A frame moves the axis on by
 the time since the one before; a gap of more than 10 s moves it by nothing, and so does a step back.
-So a parked car keeps its last drive, and a wall clock that is set does not empty the window.
+So a parked car keeps its last drive, and a wall clock that is set does not empty the window: what
+is known of settings (`steady.py`) is taken out of the stamps first.
 
 A frame up to 1 s older than the one before is a late one of another bus: the highest stamp stands.
 One that is older still tells of a clock that was set back: time goes on from there.
@@ -19,6 +20,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from agent.capture.steady import Steady
+
 Ints = npt.NDArray[np.int64]
 
 GAP_NS: Final = 10 * 10**9
@@ -31,10 +34,12 @@ class Axis:
 
     Args:
         end_ns: where it ended when it was last stored.
+        steady: knows when the clock was set; None: nobody looks.
     """
 
-    def __init__(self, end_ns: int = 0) -> None:
+    def __init__(self, end_ns: int = 0, steady: Steady | None = None) -> None:
         self.end_ns = end_ns
+        self.steady = steady or Steady()
         self._last_ns = 0  # stamp of the last frame
         self._high_ns: int | None = None  # highest stamp since the last step back
         # (first stamp, first place, last place) of the latest stretches without a step back.
@@ -46,6 +51,7 @@ class Axis:
         Args:
             stamps: of the frames in arrival order, ns; at least one.
         """
+        stamps = self.steady.stamps(stamps)
         highest = stamps.copy()
         cuts = np.flatnonzero(stamps[1:] < stamps[:-1] - LATE_NS) + 1
         begins = [0, *cuts.tolist(), len(stamps)]
@@ -68,6 +74,7 @@ class Axis:
 
         Before all that is remembered is its beginning, after the last frame the end of the axis.
         """
+        stamp_ns = self.steady.stamp(stamp_ns)
         for first_ns, begin, end in reversed(self._stretches):
             if stamp_ns >= first_ns:
                 return min(end, begin + stamp_ns - first_ns)

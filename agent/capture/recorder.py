@@ -2,7 +2,8 @@
 
 A segment is closed when its time is up (`flush_ns` of boot time after its first row), when it holds
 16,384 rows, when it could exceed what fits into one message, or when the policy changes. So a
-segment never mixes two policies, and nothing stays open longer than its rule says.
+segment never mixes two policies, and nothing stays open longer than its rule says; nor does one
+mix what was before the computer slept with what came after.
 
 Segments of the recorder know their piece of the axis of recorded time (`recorded.py`); they adjoin.
 """
@@ -17,6 +18,7 @@ import numpy as np
 
 from agent.capture.queue import Arrival
 from agent.capture.recorded import Axis
+from agent.capture.steady import Steady
 from agent.frames import SIGNAL, FrameBatch, SignalBatch, concatenate
 from agent.pb.moment_pb2 import Moment
 from agent.pb.sealed_pb2 import RECORDER
@@ -108,7 +110,11 @@ class Recorder:
         cost = rows * SAMPLE_COST if frames is None else int(_frame_costs(frames).sum())
         closed: list[Draft] = []
         segment = self._open.get(rule_set)
-        if segment and (segment.rows + rows > MAX_ROWS or segment.cost + cost > MAX_BYTES):
+        if segment and (
+            segment.rows + rows > MAX_ROWS
+            or segment.cost + cost > MAX_BYTES
+            or now.boottime_ns - segment.opened.boottime_ns >= rule_set.flush_ns
+        ):
             closed.append(self._close(rule_set, channels, now))
             segment = None
         if segment is None:
@@ -157,11 +163,16 @@ def _slices(
     return _slices(rows[:half], costs[:half]) + _slices(rows[half:], costs[half:])
 
 
-def merge(arrivals: list[Arrival]) -> FrameBatch:
+def merge(arrivals: list[Arrival], steady: Steady | None = None) -> FrameBatch:
     """Return one batch in the order of the stamps, never changing the order within one source.
 
     Readers run side by side, so the order in which their batches come says nothing; the kernel's
-    stamps do. A source whose stamps step back is placed by the highest stamp it has shown so far.
+    stamps do, once the settings of the clock are taken out. A source whose stamps step back all
+    the same is placed by the highest stamp it has shown so far.
+
+    Args:
+        arrivals: of one step.
+        steady: knows when the clock was set; None: nobody looks.
     """
     sources = {arrival.source for arrival in arrivals}
     batches = [
@@ -170,5 +181,7 @@ def merge(arrivals: list[Arrival]) -> FrameBatch:
     ]
     if len(batches) <= 1:
         return concatenate(batches)
-    place = np.concatenate([np.maximum.accumulate(batch["timestamp_ns"]) for batch in batches])
+    told = steady or Steady()
+    stamps = [told.stamps(batch["timestamp_ns"]) for batch in batches]
+    place = np.concatenate([np.maximum.accumulate(one) for one in stamps])
     return concatenate(batches)[np.argsort(place, kind="stable")]

@@ -24,6 +24,7 @@ from agent.capture.reader import Reader
 from agent.capture.recorded import Axis
 from agent.capture.recorder import merge
 from agent.capture.slot import Change, PolicySlot
+from agent.capture.steady import Steady
 from agent.frames import ChannelTable
 from agent.pb.ledger_pb2 import BusState, Loss, PolicyInForce
 from agent.pb.moment_pb2 import Moment
@@ -78,7 +79,8 @@ class Sealer:
         self._channels, self._slot, self._moment = channels, slot, moment
         self._around, self._trial = around, trial
         close_interrupted(vault)
-        self._axis = Axis(vault.recorded_ns())
+        self._steady = Steady()
+        self._axis = Axis(vault.recorded_ns(), self._steady)
         self._drives = drives.Drives(
             vault.remembered(drives.KEY), partial(vault.remember, drives.KEY), around.boot_id
         )
@@ -132,7 +134,10 @@ class Sealer:
 
     def _take(self, now: Moment) -> bool:
         """Pass on what waits; return whether more than one step's worth was waiting."""
-        batch = merge(self._queue.drain(BATCH_FRAMES))
+        arrivals = self._queue.drain(BATCH_FRAMES)
+        clocks = self._vault.reading()  # after the last stamp of what was taken
+        self._steady.look(clocks.wall_ns, clocks.boottime_ns)
+        batch = merge(arrivals, self._steady)
         for number, state, count in self._faults.see(batch, now.boottime_ns):
             channel = self._channels.names[number]
             log.warning("bus %s: %s, %d error frames", channel, state, count)
@@ -147,10 +152,11 @@ class Sealer:
             self.force.end(now)
 
     def _look(self, now: Moment) -> None:
-        change = self._slot.look(now.unix_ns)
+        until_ns = self._vault.highest_ns()
+        change = self._slot.look(until_ns)
         if change is not None:
             if change.policy is not None and self._is_put_back(change, now):
-                change = self._slot.put_back(now.unix_ns)
+                change = self._slot.put_back(until_ns)
             self._put_in_force(change, now)
         if self._look_at_consents(now) or change is not None:
             self._set_filters()

@@ -1,4 +1,5 @@
 from agent.pb import delivery_pb2 as _delivery_pb2
+from agent.pb import moment_pb2 as _moment_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -58,14 +59,16 @@ class Awaiting(_message.Message):
     def __init__(self, log: _Optional[bytes] = ..., index: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("entry", "pending", "trusted_unix_ns")
+    __slots__ = ("entry", "pending", "trusted_unix_ns", "quality")
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     PENDING_FIELD_NUMBER: _ClassVar[int]
     TRUSTED_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
     entry: _containers.RepeatedCompositeFieldContainer[Outgoing]
     pending: int
     trusted_unix_ns: int
-    def __init__(self, entry: _Optional[_Iterable[_Union[Outgoing, _Mapping]]] = ..., pending: _Optional[int] = ..., trusted_unix_ns: _Optional[int] = ...) -> None: ...
+    quality: _moment_pb2.ClockQuality
+    def __init__(self, entry: _Optional[_Iterable[_Union[Outgoing, _Mapping]]] = ..., pending: _Optional[int] = ..., trusted_unix_ns: _Optional[int] = ..., quality: _Optional[_Union[_moment_pb2.ClockQuality, str]] = ...) -> None: ...
 
 class Outgoing(_message.Message):
     __slots__ = ("lane", "upload")

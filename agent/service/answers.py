@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from agent.capture.queue import FrameQueue
 from agent.capture.reader import Reader
 from agent.capture.sealer import Sealer
+from agent.clock import boottime_s
 from agent.config import Config
 from agent.errors import InlandError
 from agent.pb.delivery_pb2 import CheckpointUpload, PolicyQuestion
 from agent.pb.hatch_pb2 import Accepted, Batch, HatchReply, HatchRequest, LinkReport
+from agent.pb.moment_pb2 import ClockQuality
 from agent.policy import consent_file
 from agent.policy.camera import CLOSED
 from agent.policy.consent import State
@@ -59,7 +60,7 @@ class Answers:
         self._fetch = fetch
         self._link = LinkReport()
         self._receipts = 0
-        self._started_s = time.monotonic()
+        self._started_s = boottime_s()
 
     def __call__(self, request: HatchRequest) -> HatchReply:
         """Return the reply to a request."""
@@ -100,8 +101,15 @@ class Answers:
         entries, pending = self._vault.take(
             min(asked.count, MAX_ENTRIES), min(asked.bytes, MAX_BYTES), skip
         )
-        trusted_ns, _ = self._vault.trusted()
-        return HatchReply(batch=Batch(entry=entries, pending=pending, trusted_unix_ns=trusted_ns))
+        trusted_ns, quality = self._vault.trusted()
+        return HatchReply(
+            batch=Batch(
+                entry=entries,
+                pending=pending,
+                trusted_unix_ns=trusted_ns,
+                quality=ClockQuality.Name(quality),
+            )
+        )
 
     def _receipt(self, payload: bytes) -> Accepted:
         confirmed, valid = self._vault.receipt(payload)
@@ -117,7 +125,7 @@ class Answers:
         return {
             "vehicle": self._config.vehicle.id,
             "region": self._region,
-            "uptime_s": round(time.monotonic() - self._started_s, 3),
+            "uptime_s": round(boottime_s() - self._started_s, 3),
             "policy": {
                 "name": policy.name if policy else None,
                 "version": policy.version if policy else None,

@@ -64,7 +64,7 @@ class Installer:
         config: agent.toml.
         command: makes the command line from the arguments.
         deadline_s: how long one may take.
-        clock: monotonic seconds.
+        clock: monotonic seconds: a deadline for work, which stands still in a suspend.
     """
 
     def __init__(

@@ -30,13 +30,13 @@ The running capture sees the new active file by itself (`agent/capture/slot.py`)
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from agent.capture.incoming import FOLDER, INSTALLED, REFUSED, Incoming
+from agent.clock import boottime_s
 from agent.errors import PolicyError
 from agent.pb.delivery_pb2 import PolicyQuestion
 from agent.pb.hatch_pb2 import Accepted
@@ -58,7 +58,7 @@ class PolicyFetch:
         installer: runs the one-shot process.
         now_ns: trusted time, ns since the Unix epoch.
         enabled: False for a car whose card names no policy root: it could not check a bundle.
-        clock: monotonic seconds.
+        clock: seconds of CLOCK_BOOTTIME.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class PolicyFetch:
         *,
         now_ns: Callable[[], int],
         enabled: bool = True,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boottime_s,
     ) -> None:
         self._folder, self._installer, self._enabled = folder, installer, enabled
         self._incoming = Incoming(folder, now_ns=now_ns, clock=clock)

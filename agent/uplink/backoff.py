@@ -1,10 +1,22 @@
-"""When to try again. Pure.
+"""When to try again. Pure: times are arguments, seconds that count through suspend.
+
+| what happened | the next attempt comes |
+|---|---|
+| no link, or a link that ended | after `next_wait_s`, which grows from attempt to attempt |
+| a receipt of the region | the wait begins at its least again |
+| a refusal that a person has to mend, or a fight | after 600 to 1,200 s, whatever else happens |
+| a sleep (suspend, or the agent was stopped) | at once, but at most every 30 s |
+| a sleep of a minute and more | at once, and the wait begins at its least again, as at a start |
 
 Decorrelated jitter: uniform between the least wait and three times the last wait, capped. A fleet
 that lost its broker at one moment must not come back at one moment: in a model of 100,000 cars the
 doubling back-off without jitter peaks at 50,000 connections a second, this one at under twice what
 the broker admits. Only a receipt of the region resets it. A CONNACK does not: a broker that accepts
 and then drops everybody would be stormed.
+
+Why cars may come at once after a sleep: they wake when somebody opens a door, so a fleet's wakes
+are spread like its starts, over hours; what wakes beside an outage is what starts beside it. A
+fleet that is woken at one moment by a timer is not: whoever sets such a timer has to spread it.
 
 Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015; tests/uplink/test_storm.py.
 """
@@ -13,7 +25,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agent.uplink.timing import HANG_UPS_WITHIN_S, MAX_HANG_UPS
+from agent.uplink.timing import HANG_UPS_WITHIN_S, LONG_WAIT_S, MAX_HANG_UPS, Timing
+
+START_S = 60.0  # a sleep so long is like a start
 
 
 def next_wait_s(
@@ -31,6 +45,61 @@ def next_wait_s(
     return low_s + (high_s - low_s) * rng()
 
 
+class Backoff:
+    """See the table.
+
+    Args:
+        timing: intervals.
+        rng: uniform in [0, 1).
+
+    Attributes:
+        is_long: the wait that was returned last is for a person to mend something.
+    """
+
+    __slots__ = ("_hang_ups", "_rng", "_timing", "_wait_s", "_woke_s", "is_long")
+
+    def __init__(self, timing: Timing, rng: Callable[[], float]) -> None:
+        self._timing, self._rng = timing, rng
+        self._wait_s = 0.0
+        self._woke_s = float("-inf")
+        self.is_long = False
+        self._hang_ups = HangUps()
+
+    def confirmed(self) -> None:
+        """Note a valid receipt."""
+        self._wait_s = 0.0
+
+    def slept(self, slept_s: float, now_s: float) -> bool:
+        """Note a sleep that ended now; return whether the next attempt may come at once."""
+        if slept_s >= START_S:
+            self._wait_s = 0.0
+        if now_s - self._woke_s < self._timing.wake_every_s:
+            return False
+        self._woke_s = now_s
+        return True
+
+    def failed(
+        self, now_s: float, *, by_hand: bool = False, hung_up: bool = False, at_once: bool = False
+    ) -> float:
+        """Return the wait after an attempt that failed or a link that ended, seconds.
+
+        Args:
+            now_s: the time.
+            by_hand: a person has to mend it.
+            hung_up: the broker closed a link that worked and gave no reason: if that happens again
+                and again, another client seems to have our id.
+            at_once: `slept` allowed it since the attempt began.
+        """
+        self.is_long = by_hand or (hung_up and self._hang_ups.is_one_too_many(now_s))
+        if at_once and not self.is_long:
+            return 0.0
+        self._wait_s = next_wait_s(
+            self._wait_s, low_s=self._timing.backoff_low_s, cap_s=self._timing.backoff_cap_s,
+            rng=self._rng,
+        )  # fmt: skip
+        return LONG_WAIT_S * (1 + self._rng()) if self.is_long else self._wait_s
+
+
 class HangUps:
     """Working links that the broker closed without a word, one after the other.
 
@@ -42,7 +111,7 @@ class HangUps:
         self._at_s: list[float] = []
 
     def is_one_too_many(self, now_s: float) -> bool:
-        """Note one, at a monotonic time in seconds; return whether a long wait is due."""
+        """Note one, at a time in seconds; return whether a long wait is due."""
         recent = [at_s for at_s in self._at_s if at_s > now_s - HANG_UPS_WITHIN_S]
         self._at_s = [*recent, now_s]
         if len(self._at_s) < MAX_HANG_UPS:

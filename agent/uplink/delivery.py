@@ -114,6 +114,11 @@ class Delivery:
         size = min(WINDOW_BYTES - in_flight, MAX_AWAITING_BYTES - awaiting, MAX_PACKET_BYTES)
         return (count, size) if count > 0 and size > 0 else (0, 0)
 
+    def has_room(self) -> bool:
+        """Return whether a question to the hatch is worth it: half a window, or nothing to do."""
+        count, _ = self.room()
+        return count > 0 and (2 * count >= self.window or not self._flights)
+
     def skip(self, now_s: float) -> dict[bytes, list[int]]:
         """Return the entries that the hatch must not give now: indices by log."""
         for key in [key for key, until_s in self._parked.items() if until_s <= now_s]:

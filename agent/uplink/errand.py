@@ -21,7 +21,7 @@ from agent.uplink.timing import MAX_CHUNKS, MAX_STRAY
 
 
 class Errand:
-    """See the module's contract. Times are monotonic seconds.
+    """See the module's contract. Times are seconds of CLOCK_BOOTTIME.
 
     Args:
         hatch: the way to capture.

@@ -7,10 +7,10 @@ Rules:
   dropped; so are pieces of policies that nobody has had the time to take.
 - Server references (0x9C, 0x9D) and the reasons of DISCONNECT are recorded and never followed.
 - The broker's Receive Maximum and Maximum Packet Size are respected.
-- A link without a whole packet from the broker for 28 s is dead. After 20 s it is asked for one, by
+- Whether the link is alive, `vigil.py` decides; the broker is asked for a sign of life by
   subscribing again. paho's pings would not do: the broker may change their interval, and paho
-  counts any byte as a sign of life, such as those of a packet that never ends.
-- CONNECT to SUBACK takes 15 s at most.
+  counts any byte as a sign of life, such as those of a packet that never ends. Nor does its clock
+  count through suspend.
 - What the broker sends unasked is bounded: paho keeps QoS 2 messages until they are released.
 - A client is used for one connection. Everything that ends one is a LinkError.
 """
@@ -18,7 +18,6 @@ Rules:
 from __future__ import annotations
 
 import fcntl
-import math
 import select
 import socket
 import struct
@@ -44,6 +43,7 @@ from agent.uplink.timing import (
     Timing,
 )
 from agent.uplink.tls import PinnedContext
+from agent.uplink.vigil import Vigil
 
 mqtt: Any = paho_client  # the published type stubs describe paho 1.6, we need 2.x
 _properties: Any = Properties
@@ -93,7 +93,6 @@ class Link:
         timing: Timing,
         chunk_topic: str = "",
     ) -> None:
-        self.ready = False
         self.receive_maximum = RECEIVE_MAXIMUM
         self.max_packet = MAX_PACKET_BYTES
         self.ended_by: int | None = None  # MQTT reason code
@@ -108,8 +107,7 @@ class Link:
         self._topics = [(name, _OPTIONS) for name in (topic, chunk_topic) if name]
         self._ended = ""
         self._worked = False
-        self._queued = 0  # bytes in the kernel that the peer has not acknowledged
-        self._asked_s = self._heard_s = self._probed_s = 0.0
+        self._vigil = Vigil(timing, self._clock(), peer="")
         self._asked_for = 0  # bytes that the broker was entitled to send
         self._acks: list[Ack] = []
         self._messages: list[bytes] = []
@@ -144,15 +142,20 @@ class Link:
         wanted.ReceiveMaximum = RECEIVE_MAXIMUM
         wanted.TopicAliasMaximum = 0
         self.peer = f"{address} port {self._context.card.port}"
-        with self._translated():
-            self._client.connect(
-                address,
-                self._context.card.port,
-                keepalive=math.ceil(1.5 * self._timing.probe_s),
-                clean_start=True,
-                properties=wanted,
-            )
-        self._asked_s = self._heard_s = self._clock()
+        begun_s = self._clock()
+        try:
+            with self._translated():
+                self._client.connect(
+                    address,
+                    self._context.card.port,
+                    keepalive=self._timing.keepalive_s,
+                    clean_start=True,
+                    properties=wanted,
+                )
+        finally:
+            now_s = self._clock()
+            self._vigil = Vigil(self._timing, begun_s, peer=self.peer)
+            self._vigil.opened(now_s)
 
     def fits(self, topic: str, payload: bytes) -> bool:
         """Return whether a message is small enough for both sides."""
@@ -180,11 +183,14 @@ class Link:
         sock = self._client.socket()
         if sock is None:
             raise self._end()
+        self._vigil.turned(self._clock())
         write = select.POLLOUT if self._client.want_write() else 0
         poll = select.poll()
         poll.register(sock, select.POLLIN | write)
         ready = bool(sock.pending())
-        events = sum(event for _, event in poll.poll(0 if ready else timeout_s * 1000))
+        timeout_s = 0 if ready else timeout_s
+        events = sum(event for _, event in poll.poll(timeout_s * 1000))
+        self._vigil.turned(self._clock(), timeout_s)
         with self._translated():
             if ready or events & ~select.POLLOUT:
                 self._read()
@@ -194,9 +200,20 @@ class Link:
         self._supervise(self._clock())
 
     @property
+    def ready(self) -> bool:
+        """Whether the broker listens to us and we to it."""
+        return self._vigil.ready
+
+    @property
+    def slept_lately_s(self) -> float:
+        """For how long the computer or the agent slept, if the link has just woken."""
+        return self._vigil.slept_lately_s(self._clock())
+
+    @property
     def was_hung_up(self) -> bool:
-        """Whether the broker closed a link that worked, and gave no reason."""
-        return self._worked and self._context.ended and not self._ended
+        """Whether the broker closed a link that worked and never slept, and gave no reason."""
+        worked = self._worked and not self._vigil.has_slept
+        return worked and self._context.ended and not self._ended
 
     def take_acks(self) -> list[Ack]:
         """Return the PUBACKs since the last call."""
@@ -215,7 +232,7 @@ class Link:
 
     def close(self) -> None:
         """Say goodbye if that is possible without waiting, and close the socket."""
-        self.ready = False
+        self._vigil.ready = False
         sock = self._client.socket()
         if sock is None:
             return
@@ -257,31 +274,14 @@ class Link:
             raise LinkError(f"the broker breaks MQTT: {error!r}"[:200], where=self.peer) from None
 
     def _supervise(self, now_s: float) -> None:
-        self._watch_queue(now_s)
-        silent_s = now_s - self._heard_s
-        if not self.ready and now_s - self._asked_s > self._timing.answer_s:
-            raise LinkError(f"no answer in {self._timing.answer_s} s", where=self.peer)
-        if silent_s > self._timing.silence_s:
-            raise LinkError(f"dead: nothing heard for {silent_s:.0f} s", where=self.peer)
+        sock = self._client.socket()
+        if sock is not None:
+            (queued,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
+            self._vigil.queue(queued, now_s)
         if self._context.received > self._asked_for + MAX_UNASKED_BYTES:
             raise LinkError("the broker floods us", where=self.peer)
-        if self.ready and min(silent_s, now_s - self._probed_s) > self._timing.probe_s:
+        if self._vigil.wants_a_sign(now_s):
             self._client.subscribe(self._topics)
-            self._probed_s = now_s
-
-    def _watch_queue(self, now_s: float) -> None:
-        """Take a large packet that gets through slowly for a sign of life, too.
-
-        The kernel's queue shrinks only by what the peer acknowledged. A queue that becomes empty
-        does not count: a probe would do that on a host whose broker is dead.
-        """
-        sock = self._client.socket()
-        if sock is None:
-            return
-        (queued,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
-        if 0 < queued < self._queued:
-            self._heard_s = now_s
-        self._queued = queued
 
     def _on_socket_open(self, _client: Any, _data: Any, sock: socket.socket) -> None:
         # Without NODELAY 22 messages a second instead of 2,224 (16 KiB, one at a time).
@@ -290,7 +290,7 @@ class Link:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
 
     def _on_connect(self, client: Any, _data: Any, _flags: Any, reason: Any, props: Any) -> None:
-        self._heard_s = self._clock()
+        self._vigil.heard(self._clock())
         if reason.is_failure:
             self._record("the broker refuses us", reason, props)
             return
@@ -299,20 +299,20 @@ class Link:
         client.subscribe(self._topics)
 
     def _on_subscribe(self, client: Any, _data: Any, _mid: int, reasons: Any, _props: Any) -> None:
-        self._heard_s = self._clock()
+        self._vigil.heard(self._clock())
         if not reasons or reasons[0].is_failure:
             self.ended_by = NOT_ALLOWED
             self._ended = f"the broker does not let us listen on {self._topic}"
             client.disconnect()
             return
-        self.ready = self._worked = True
+        self._vigil.ready = self._worked = True
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: Any, _props: Any) -> None:
-        self._heard_s = self._clock()
+        self._vigil.heard(self._clock())
         self._acks.append(Ack(mid, reason.getName() if reason.is_failure else ""))
 
     def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
-        self._heard_s = self._clock()
+        self._vigil.heard(self._clock())
         payload = bytes(message.payload)
         if self._chunk_topic and message.topic == self._chunk_topic:
             # What was asked for was paid when the question left (`entitle`).
@@ -325,7 +325,7 @@ class Link:
         self._messages.append(payload)
 
     def _on_disconnect(self, _client: Any, _data: Any, flags: Any, reason: Any, props: Any) -> None:
-        self.ready = False
+        self._vigil.ready = False
         if flags.is_disconnect_packet_from_server and reason is not None:
             self._record("the broker hung up", reason, props)
 

@@ -95,13 +95,16 @@ def check_anchors(anchors: Sequence[bytes], loaded: int, card: RegionCard) -> No
         raise RegionRefusedError("foreign-anchor", f"{loaded} trusted instead of {len(anchors)}")
 
 
-def check_peer(peer: Peer, card: RegionCard, now_ns: int) -> None:
+def check_peer(peer: Peer, card: RegionCard, now_ns: int, *, is_floor: bool = False) -> None:
     """Check the broker after the handshake and before the first MQTT byte.
 
     Args:
         peer: what was verified.
         card: the region.
         now_ns: trusted time, ns since the Unix epoch.
+        is_floor: it is that late at least, and nothing more is known. Then a certificate that
+            begins later proves nothing: the region may have renewed it while the car slept for
+            months, and if the car refused it, it would never hear what time it is.
 
     Raises:
         RegionRefusedError: "tls-version", "resumed", "path", "issuer", "validity" or "region-uri".
@@ -114,8 +117,10 @@ def check_peer(peer: Peer, card: RegionCard, now_ns: int) -> None:
         raise RegionRefusedError("path", f"{len(peer.chain)} certificates instead of 2")
     if hashlib.sha256(spki(peer.chain[1])).digest() not in card.spki:
         raise RegionRefusedError("issuer", "not one of the pinned issuing CAs")
-    if not peer.not_before_s * 10**9 <= now_ns <= peer.not_after_s * 10**9:
-        raise RegionRefusedError("validity", "the certificate is not valid at trusted time")
+    if now_ns > peer.not_after_s * 10**9:
+        raise RegionRefusedError("validity", "the certificate has expired by trusted time")
+    if now_ns < peer.not_before_s * 10**9 and not is_floor:
+        raise RegionRefusedError("validity", "the certificate is not valid yet by trusted time")
     # urn: and its namespace are case-insensitive (RFC 8141), so is the search for a second region
     regions = [uri for uri in peer.uris if uri.lower().startswith(URI_PREFIX)]
     if regions != [card.region]:

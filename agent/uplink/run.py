@@ -4,8 +4,7 @@ One thread, one loop: ask capture what is most urgent, publish it, hand in what 
 decides nothing: what is confirmed, capture decides; who is the region, the card says.
 
 - No connection is tried while capture is not there: capture has the trusted time.
-- After a failure: decorrelated jitter 2..600 s; only a valid receipt resets it. After a refusal
-  that a person has to mend (id taken over, not allowed): at least 600 s.
+- When it is tried again, `backoff.py` decides. After a sleep of the computer or the agent: at once.
 - Another address of the region is tried only if one cannot be reached; never after a refusal.
 - Draining starts when the link is ready, without waiting for new data.
 """
@@ -23,19 +22,20 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from agent.clock import FLOOR, boottime_s
 from agent.errors import HatchError, LinkError, RegionRefusedError
 from agent.hatch import HatchClient
 from agent.pb.delivery_pb2 import Receipt, SignedReceipt
-from agent.pb.hatch_pb2 import LinkReport, Outgoing
+from agent.pb.hatch_pb2 import Batch, Outgoing
 from agent.region import RegionCard
 from agent.uplink import topics
-from agent.uplink.backoff import HangUps, next_wait_s
+from agent.uplink.backoff import Backoff
 from agent.uplink.delivery import Delivery
 from agent.uplink.errand import Errand
 from agent.uplink.link import MENDED_BY_HAND, Link
-from agent.uplink.resolve import GetAddresses, resolve
+from agent.uplink.resolve import GetAddresses, has_route, resolve
+from agent.uplink.teller import Teller
 from agent.uplink.timing import (
-    LONG_WAIT_S,
     MAX_CHUNK_BYTES,
     MAX_FORGED,
     MAX_HANG_UPS,
@@ -46,8 +46,7 @@ from agent.uplink.tls import PinnedContext
 
 log: Final = logging.getLogger(__name__)
 
-MAX_ERROR_CHARS: Final = 300
-ABSENT_S: Final = 5.0  # how long capture may be away before anybody is told
+ROUTE_TURN_S: Final = 0.2  # between two looks whether the network is there
 
 
 class Uplink:
@@ -61,7 +60,7 @@ class Uplink:
         hatch: the way to capture.
         timing: intervals.
         rng: uniform in [0, 1).
-        clock: monotonic seconds.
+        clock: seconds of CLOCK_BOOTTIME.
         getaddrinfo: the resolver.
         spread_s: the first connection waits a random part of it: a fleet may wake at one moment.
         beat: called at each turn of a loop, for a watchdog; at least once in 90 s, DNS apart.
@@ -81,7 +80,7 @@ class Uplink:
         *,
         timing: Timing | None = None,
         rng: Callable[[], float] = random.random,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boottime_s,
         getaddrinfo: GetAddresses = socket.getaddrinfo,
         spread_s: float = 0.0,
         beat: Callable[[], None] = lambda: None,
@@ -93,40 +92,45 @@ class Uplink:
         self._getaddrinfo, self._spread_s, self._beat = getaddrinfo, spread_s, beat
         heard = (topics.RECEIPT, topics.POLICY)
         self._topics = [topics.down(card.region, vehicle, what) for what in heard]
-        self._report = LinkReport()
+        self._teller = Teller(hatch, clock, timing.report_s)
+        self._report = self._teller.report
         self._delivery = Delivery(resend_s=timing.resend_s, resend_cap_s=timing.resend_cap_s)
         self._errand = Errand(hatch, period_s=timing.policy_s)
-        self._wait_s = 0.0
-        self._reported_s = self._ask_s = self._checkpoint_s = self._hatch_s = -1e9
+        self._backoff = Backoff(timing, rng)
+        self._woke = False  # in the present attempt
+        self._looked_s = clock()  # before the present wait, or turn of it
+        self._ask_s = self._checkpoint_s = self._hatch_s = self._route_s = -1e9
         self._idle_s = self._timing.idle_low_s
-        self._answered_s = self._clock()  # when capture last did
         self._asked_head = False  # capture had no signed head, and is asked once more
         self._receipts: list[bytes] = []
-        self._forged, self._hang_ups = 0, HangUps()
-        self._context(0)
+        self._forged = 0
+        self._context(Batch())
 
     def run(self, stop: Event) -> None:
         """Keep the link and drain the hatch until `stop` is set. Blocks."""
         self._pause(stop, self._spread_s * self._rng())
         while not stop.is_set():
             self._pause(stop, self._attempt(stop))
-        self._tell(self._clock(), at_once=True)
+        self._teller.at_once()
+        self._teller.try_to_tell(self._clock())
         self._hatch.close()
 
     def _attempt(self, stop: Event) -> float:
         """Connect once, work until the link ends, and return the wait before the next time."""
+        self._await_route(stop)
         try:
-            trusted_ns = self._hatch.next(0, 0, {}).trusted_unix_ns
-            self._answered_s = self._clock()
+            told = self._hatch.next(0, 0, {})
+            self._teller.answered()
         except HatchError as error:
-            self._note(error)
+            self._teller.note(error)
+            self._looked_s = self._clock()
             return self._timing.hatch_s
         link = None
         try:
-            link = self._dial(trusted_ns)
+            link = self._dial(told)
             self._work(link, stop)
         except LinkError as error:
-            self._note(error)
+            self._teller.note(error)
             if isinstance(error, RegionRefusedError):
                 self._report.refused[error.code] += 1
         finally:
@@ -137,47 +141,63 @@ class Uplink:
         return self._next_wait(link)
 
     def _next_wait(self, link: Link | None) -> float:
-        timing = self._timing
-        self._wait_s = next_wait_s(
-            self._wait_s, low_s=timing.backoff_low_s, cap_s=timing.backoff_cap_s, rng=self._rng
-        )
-        if link is not None and (link.ended_by in MENDED_BY_HAND or self._is_fought_over(link)):
-            return LONG_WAIT_S * (1 + self._rng())
-        return self._wait_s
-
-    def _is_fought_over(self, link: Link) -> bool:
-        """Return whether the broker keeps closing links as if another client had our id."""
-        if not link.was_hung_up or not self._hang_ups.is_one_too_many(self._clock()):
-            return False
-        self._note(
-            LinkError(
-                f"the broker closed {MAX_HANG_UPS} links without a reason", where=link.peer,
-                todo="look whether another client uses this vehicle's id",
-            )
+        self._looked_s = now_s = self._clock()
+        at_once, self._woke = self._woke, False
+        if link is None:
+            return self._backoff.failed(now_s, at_once=at_once)
+        by_hand = link.ended_by in MENDED_BY_HAND
+        wait_s = self._backoff.failed(
+            now_s, by_hand=by_hand, hung_up=link.was_hung_up,
+            at_once=self._slept(link.slept_lately_s) or at_once,
         )  # fmt: skip
-        return True
+        if self._backoff.is_long and not by_hand:
+            self._teller.note(
+                LinkError(
+                    f"the broker closed {MAX_HANG_UPS} links without a reason", where=link.peer,
+                    todo="look whether another client uses this vehicle's id",
+                )
+            )  # fmt: skip
+        return wait_s
 
-    def _context(self, trusted_ns: int) -> PinnedContext:
+    def _slept(self, slept_s: float) -> bool:
+        """Note a sleep, if it was one; return whether the next attempt may come at once."""
+        if slept_s <= self._timing.gap_s:
+            return False
+        log.info("asleep for %.0f s", slept_s)
+        now_s = self._clock()
+        self._route_s = now_s + self._timing.route_s
+        return self._backoff.slept(slept_s, now_s)
+
+    def _await_route(self, stop: Event) -> None:
+        """Wait for the network to wake as well, but not for long. It costs the region nothing."""
+        while self._clock() < self._route_s and not has_route(self._card.prefixes):
+            self._teller.try_to_tell(self._clock())
+            if stop.wait(ROUTE_TURN_S):
+                return
+
+    def _context(self, told: Batch) -> PinnedContext:
         begun_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
         def now_ns() -> int:
-            return trusted_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME) - begun_ns
+            return told.trusted_unix_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME) - begun_ns
 
         return PinnedContext(
-            self._card, *self._own, now_ns=now_ns, timing=self._timing, clock=self._clock
-        )
+            self._card, *self._own, now_ns=now_ns, is_floor=told.quality == FLOOR,
+            timing=self._timing, clock=self._clock,
+        )  # fmt: skip
 
-    def _dial(self, trusted_ns: int) -> Link:
+    def _dial(self, told: Batch) -> Link:
         failed: LinkError | None = None
         for address in resolve(self._card, self._rng, self._getaddrinfo):
             self._beat()
-            context, (topic, chunk_topic) = self._context(trusted_ns), self._topics
+            context, (topic, chunk_topic) = self._context(told), self._topics
             link = Link(context, self._vehicle, topic, self._timing, chunk_topic)
             try:
                 link.open(address)
-            except RegionRefusedError:
-                raise
             except LinkError as error:
+                self._woke |= self._slept(link.slept_lately_s)
+                if isinstance(error, RegionRefusedError):
+                    raise
                 failed = error
                 continue
             self._report.connects += 1
@@ -200,7 +220,7 @@ class Uplink:
             for ack in link.take_acks():
                 self._delivery.acknowledged(ack.mid, now_s)
                 if ack.refused:
-                    self._note(LinkError(f"the broker refuses a message: {ack.refused}"))
+                    self._teller.note(LinkError(f"the broker refuses a message: {ack.refused}"))
             self._receipts += link.take_messages()
             self._errand.keep(link.take_chunks())
             self._serve_hatch(link, now_s)
@@ -211,23 +231,18 @@ class Uplink:
         self._delivery.connected(link.receive_maximum)
         self._errand.connected(self._clock())
         self._report.connected, self._report.peer = True, link.peer
-        self._ask_s = self._checkpoint_s = self._reported_s = -1e9
+        self._ask_s = self._checkpoint_s = -1e9
+        self._teller.at_once()
         log.info("connected to %s", link.peer)
 
     def _patience(self, now_s: float) -> float:
         """Return how long to wait for the socket before something else is due, seconds."""
-        due_s = self._reported_s + self._timing.report_s
-        if self._has_room():
+        due_s = self._teller.due_s
+        if self._delivery.has_room():
             due_s = min(due_s, self._ask_s)
         return (
             min(max(due_s, self._hatch_s) - now_s, self._timing.idle_cap_s) if due_s > now_s else 0
         )
-
-    def _has_room(self) -> bool:
-        """Return whether a question to the hatch is worth it: half a window, or nothing to do."""
-        count, _ = self._delivery.room()
-        enough = 2 * count >= self._delivery.window or not self._delivery.in_flight
-        return count > 0 and enough
 
     def _serve_hatch(self, link: Link, now_s: float) -> None:
         """Do all that needs capture; if it is not there, keep the link and try again later."""
@@ -241,13 +256,10 @@ class Uplink:
                 self._send_checkpoint(link, now_s)
                 self._send_question(link, now_s)
                 self._send_entries(link, now_s)
-            if now_s >= self._reported_s + self._timing.report_s:
-                self._reported_s = now_s
-                self._hatch.report(self._report)
-                self._answered_s = now_s
+            self._teller.tell(now_s)
         except HatchError as error:
             self._hatch_s = now_s + self._timing.hatch_s
-            self._note(error)
+            self._teller.note(error)
 
     def _hand_in(self, link: Link, now_s: float) -> None:
         while self._receipts:
@@ -258,7 +270,7 @@ class Uplink:
                 if self._forged > MAX_FORGED:
                     raise LinkError("the broker passes on forged receipts", where=link.peer)
                 continue
-            self._wait_s = 0.0
+            self._backoff.confirmed()
             self._ask_s = min(self._ask_s, now_s)
             self._errand.receipt(accepted.wants_policy, now_s)
             try:
@@ -288,7 +300,7 @@ class Uplink:
             link.entitle(MAX_CHUNK_BYTES)
 
     def _send_entries(self, link: Link, now_s: float) -> None:
-        if now_s < self._ask_s or not self._has_room():
+        if now_s < self._ask_s or not self._delivery.has_room():
             return
         count, size = self._delivery.room()
         batch = self._hatch.next(count, size, self._delivery.skip(now_s))
@@ -314,37 +326,24 @@ class Uplink:
         if not link.fits(topic, payload):
             name = f"entry {key[0].hex()}/{key[1]}" if key else topics.CHECKPOINT
             limit = f"{len(payload)} bytes, the broker takes {link.max_packet}"
-            self._note(LinkError(f"too large to send: {limit}", where=name))
+            self._teller.note(LinkError(f"too large to send: {limit}", where=name))
             return False
         mid = link.publish(topic, payload)
         self._delivery.sent(key, len(payload), mid, now_s)
         self._report.sent += 1
         return True
 
-    def _note(self, error: LinkError | HatchError) -> None:
-        """Record an error in the report; log it once, not each time it repeats."""
-        if isinstance(error, HatchError) and self._clock() < self._answered_s + ABSENT_S:
-            return  # capture is starting, or ending before us
-        text = str(error)[:MAX_ERROR_CHARS]
-        if text != self._report.last_error:
-            log.warning("%s", text)
-        self._report.last_error = text
-
-    def _tell(self, now_s: float, *, at_once: bool = False) -> None:
-        """Report to capture if it is time; a hatch that is closed is no news here."""
-        if not at_once and now_s < self._reported_s + self._timing.report_s:
-            return
-        self._reported_s = now_s
-        try:
-            self._hatch.report(self._report)
-        except HatchError as error:
-            log.debug("%s", error)
-
     def _pause(self, stop: Event, wait_s: float) -> None:
-        """Wait, but keep reporting; return at once if `stop` is set."""
-        end_s = self._clock() + wait_s
-        self._reported_s = -1e9
-        while not stop.is_set() and (left_s := end_s - self._clock()) > 0:
+        """Wait, but keep reporting; return at once if `stop` is set, or if a sleep allows it."""
+        now_s, turn_s = self._clock(), 0.0
+        end_s = now_s + wait_s
+        self._teller.at_once()
+        while not stop.is_set() and now_s < end_s:
+            slept_s, self._looked_s = now_s - self._looked_s - turn_s, now_s
+            if not self._backoff.is_long and self._slept(slept_s):
+                return
             self._beat()
-            self._tell(self._clock())
-            stop.wait(min(left_s, self._timing.report_s))
+            self._teller.try_to_tell(now_s)
+            turn_s = min(end_s - now_s, self._timing.report_s)
+            stop.wait(turn_s)
+            now_s = self._clock()

@@ -1,10 +1,14 @@
 """Every interval and bound of the uplink, with its origin. Pure.
 
+All of them count through suspend (CLOCK_BOOTTIME): a receipt that was due in ten seconds is overdue
+after a night in the garage.
+
 Constants of MQTT and limits that guard memory are apart from what may be tuned (`Timing`).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,8 +44,13 @@ class Timing:
         handshake_s: the whole TLS handshake, however slowly the peer drips.
         answer_s: CONNECT to SUBACK.
         probe_s: silence after which the broker is asked for a sign of life. MQTT's keep-alive,
-            by which the broker judges us, is half as long again.
+            by which the broker judges us, is half as long again: `keepalive_s`.
         silence_s: silence after which the link is dead; less than 30 (openpilot: 21).
+        gap_s: a turn of the loop that takes so much longer than it was meant to was a sleep: the
+            computer was suspended, or the agent stopped.
+        wake_s: after a sleep the link is dead unless something is heard within it.
+        wake_every_s: at most once in it a sleep lets an attempt come at once, without back-off.
+        route_s: after a sleep, how long a network is waited for that wakes later than we.
         puback_s: a PUBLISH that is not acknowledged for so long ends the link.
         resend_s: a published entry without a receipt is sent again, doubling up to resend_cap_s.
         resend_cap_s: see resend_s.
@@ -62,6 +71,10 @@ class Timing:
     answer_s: float = 15.0
     probe_s: float = 20.0
     silence_s: float = 28.0
+    gap_s: float = 3.0
+    wake_s: float = 0.7
+    wake_every_s: float = 30.0
+    route_s: float = 10.0
     puback_s: float = 60.0
     resend_s: float = 30.0
     resend_cap_s: float = 3600.0
@@ -81,3 +94,18 @@ class Timing:
             raise ValueError("probe_s must be less than silence_s: the probe needs an answer")
         if not 0 < self.backoff_low_s <= self.backoff_cap_s:
             raise ValueError("backoff_low_s must be above 0 and at most backoff_cap_s")
+
+    @property
+    def keepalive_s(self) -> int:
+        """MQTT's keep-alive, by which the broker judges us."""
+        return math.ceil(1.5 * self.probe_s)
+
+    @property
+    def given_up_s(self) -> float:
+        """How long a broker waits for us: MQTT 5.0, 3.1.2.10, one and a half times keep-alive."""
+        return 1.5 * self.keepalive_s
+
+    @property
+    def opening_s(self) -> float:
+        """The longest that TCP and TLS take together on a computer that is awake."""
+        return self.connect_s + self.handshake_s

@@ -20,11 +20,11 @@ import select
 import socket
 import ssl
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from agent.clock import boottime_s
 from agent.errors import ConfigError, LinkError, RegionRefusedError
 from agent.files import read_private_file
 from agent.region import RegionCard
@@ -52,8 +52,9 @@ class PinnedContext(ssl.SSLContext):
         certificate: PEM chain of the vehicle's client certificate; None for none.
         key: its private key, PEM, not encrypted.
         now_ns: trusted time, ns since the Unix epoch.
+        is_floor: it is that late at least, see `pin.check_peer`.
         timing: for the handshake's deadline.
-        clock: monotonic seconds.
+        clock: seconds of CLOCK_BOOTTIME.
 
     Raises:
         ConfigError: the certificate or key cannot be used, the key can be read by others, or the
@@ -76,10 +77,12 @@ class PinnedContext(ssl.SSLContext):
         key: Path | None,
         *,
         now_ns: Callable[[], int],
+        is_floor: bool = False,
         timing: Timing,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boottime_s,
     ) -> None:
-        self.card, self.timing, self.now_ns, self.clock = card, timing, now_ns, clock
+        self.card, self.timing, self.clock = card, timing, clock
+        self.now_ns, self.is_floor = now_ns, is_floor
         self.received, self.ended, self.fault = 0, False, None
         self.sslsocket_class = PinnedSocket
         self.minimum_version = self.maximum_version = ssl.TLSVersion.TLSv1_3
@@ -132,7 +135,8 @@ class PinnedSocket(ssl.SSLSocket):
         try:
             check_address(str(self.getpeername()[0]), self.context.card.prefixes)
             self._handshake()
-            check_peer(self._peer(), self.context.card, self.context.now_ns())
+            context = self.context
+            check_peer(self._peer(), context.card, context.now_ns(), is_floor=context.is_floor)
         except BaseException as error:
             self.close()  # paho forgets the socket without closing it
             raised = _refusal(error)

@@ -125,6 +125,7 @@ class Log:
         )  # fmt: skip
         if isinstance(new.what, ledger_pb2.PolicyInForce):
             set_meta(transaction, "policy", new.what.body)  # which the log names last
+            self._note_highest(transaction)  # it may have ended by it
         compact, done = compact.append(tree.leaf_hash(stored))
         for subtree in done:
             if subtree.height and subtree.height % TILE_HEIGHT == 0:
@@ -154,6 +155,10 @@ class Log:
             transaction.run("INSERT OR IGNORE INTO checkpoint VALUES(?,?,NULL)", (self.size, note))
             if (floor := self.time.floor_ns()) is not None:
                 set_meta(transaction, "floor", floor.to_bytes(8, "big"))
+            self._note_highest(transaction)
+
+    def _note_highest(self, transaction: Transaction) -> None:
+        set_meta(transaction, "highest", self.time.highest_ns().to_bytes(8, "big"))
 
     def note_floor(self) -> None:
         """Write down the floor of trusted time, if the region has signed one since the start.

@@ -9,7 +9,18 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Final
 
-from agent.clock import BUILD_FLOOR_NS, REGION, Reading, Trust, learn, stepped, trust_at, trusted_ns
+from agent.clock import (
+    BUILD_FLOOR_NS,
+    REGION,
+    Highest,
+    Reading,
+    Trust,
+    highest,
+    learn,
+    stepped,
+    trust_at,
+    trusted_ns,
+)
 from agent.pb.moment_pb2 import ClockQuality, Moment
 
 # A signed time further ahead than this of what we know is a region's mistake, not a clock.
@@ -22,13 +33,16 @@ class Timekeeper:
     Args:
         now: reads the clocks: a Moment of the wall clock and CLOCK_BOOTTIME; its quality is not
             looked at.
-        floor_ns: the highest time ever trusted, from the spool; 0 if none.
+        floor_ns: the highest time ever signed, from the spool; 0 if none.
+        highest_ns: the highest time ever believed, from the spool; 0 if none.
     """
 
-    def __init__(self, now: Callable[[], Moment], floor_ns: int) -> None:
+    def __init__(self, now: Callable[[], Moment], floor_ns: int, highest_ns: int = 0) -> None:
         self._now, self._lock = now, Lock()
         self._seen = self.reading()
-        self._trust = Trust(max(floor_ns, BUILD_FLOOR_NS), self._seen.boottime_ns, signed=False)
+        boottime_ns = self._seen.boottime_ns
+        self._trust = Trust(max(floor_ns, BUILD_FLOOR_NS), boottime_ns, signed=False)
+        self._highest = Highest(highest_ns if highest_ns <= MAX_SIGNED_NS else 0, boottime_ns)
 
     def reading(self) -> Reading:
         """Look at the clocks."""
@@ -73,6 +87,16 @@ class Timekeeper:
         """Return the floor to persist; None while nothing better than the last one is known."""
         unix_ns, quality = self.trusted()
         return unix_ns if quality == REGION else None
+
+    def highest_ns(self) -> int:
+        """Return the highest time that was ever believed, ns: by it things end. See agent/clock.py.
+
+        It falls only when the region signs a time.
+        """
+        reading = self.reading()
+        with self._lock:
+            self._highest = highest(self._highest, trusted_ns(self._trust, reading), reading)
+            return self._highest.unix_ns
 
     def step(self) -> tuple[int, int] | None:
         """Return (from, to) in ns if the wall clock jumped since the last call, else None."""

@@ -24,6 +24,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
+from agent.clock import Reading
 from agent.digest import sha256
 from agent.errors import SpoolCorruptError, SpoolError, SpoolFullError
 from agent.pb import delivery_pb2, hatch_pb2, ledger_pb2
@@ -117,8 +118,10 @@ class Vault(Holding):
     def _take_into_use(self, spool: Spool, clean: bool, why: str) -> None:
         """Genesis, gap, boot; then the sealer's and the hatch's halves."""
         if self._time is None:  # else a file was exchanged, and what is known of the time stays
-            floor = spool.one("SELECT v FROM meta WHERE k='floor'") or b""
-            self._time = Timekeeper(self._now, int.from_bytes(floor, "big"))
+            self._time = Timekeeper(self._now, *(
+                int.from_bytes(spool.one("SELECT v FROM meta WHERE k=?", (key,)) or b"", "big")
+                for key in ("floor", "highest")
+            ))  # fmt: skip
         log, fresh = founding.begin_log(spool, self._identity, self._time, self._rng)
         founding.carry_over(log, self._folder, why)
         log.note_floor()  # of this run, if a file was exchanged in the middle of it
@@ -276,6 +279,16 @@ class Vault(Holding):
         """Return now by every clock."""
         assert self._time is not None
         return self._time.moment()
+
+    def highest_ns(self) -> int:
+        """Return the highest time that was ever believed, over restarts, ns: by it things end."""
+        assert self._time is not None
+        return self._time.highest_ns()
+
+    def reading(self) -> Reading:
+        """Return what the computer's clocks show, believed or not."""
+        assert self._time is not None
+        return self._time.reading()
 
     def close(self, clean: bool = True) -> None:
         """End in order: what is counted is written, a checkpoint signed, every chain dropped.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from agent.capture.gate import GateView, read_gate
 from agent.capture.queue import Arrival, FrameQueue
 from agent.capture.sealer import Sealer
 from agent.capture.slot import Change
@@ -274,6 +275,11 @@ class Car:
             one.camera for payload in self.opened().values() for one in payload.records
             if one.HasField("camera")
         ]  # fmt: skip
+
+
+def gate_of(car: Car) -> GateView:
+    """What a camera reads now."""
+    return read_gate(car.folder / "camera-gate.json", car.boot_ns)
 
 
 def again(before: Policy, **more: Any) -> Policy:

@@ -11,12 +11,12 @@ from tests.rig import EVERYTHING
 
 REGION = "urn:inland:region:cn"
 NOW_NS = 1_800_000_000 * 10**9
-END_NS = 1_924_905_600 * 10**9  # 2030-12-31, the first moment at which it decides nothing more
+END_NS = 1_861_833_600 * 10**9  # 2028-12-31, the first moment at which it decides nothing more
 
 
 def built(folder: Path, version: int = 1, *, region: str = "cn") -> bytes:
     text = EVERYTHING.replace("version = 1", f"version = {version}")
-    text = text.replace("2099-12-31", "2030-12-31").replace('"cn"', f'"{region}"')
+    text = text.replace("2099-12-31", "2028-12-31").replace('"cn"', f'"{region}"')
     (folder / "p.toml").write_text(text, "utf-8")
     return build_policy(folder / "p.toml")
 

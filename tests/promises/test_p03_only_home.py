@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.pb.moment_pb2 import CLOCK_FLOOR
 from tests.hostile_broker import CONNACK, CONNECT, DISCONNECT, HostileBroker, Script, packet
 from tests.pki import CLIENT, HOST, REGION, SIBLING, Pki
 from tests.uplink.fakes import QUICK, Capture, Station, make_uplink, resolver, running
@@ -87,6 +88,19 @@ def test_p03_clock_of_1970_neither_refuses_the_region_nor_lets_an_expired_one_in
     """Validity follows trusted time, which capture gives; the wall clock is not asked."""
     capture.now_ns = 2 * 86_400 * 10**9
     refused(HostileBroker(pki.leaf("good-1970")), pki, capture, "validity")
+
+
+def test_p03_months_in_a_garage_with_a_dead_clock_do_not_lock_the_region_out(
+    pki: Pki, capture: Capture
+) -> None:
+    """The certificate is newer than all that the car knows of the time: it must hear the time."""
+    capture.now_ns -= 300 * 86_400 * 10**9
+    capture.quality = CLOCK_FLOOR
+    broker = HostileBroker(pki.leaf("renewed"), client_ca=pki.ca_file)
+    with broker, running(make_uplink(pki, broker.port, capture)):
+        assert broker.wait(lambda: capture.report.connected)
+    capture.now_ns += 3000 * 86_400 * 10**9
+    refused(HostileBroker(pki.leaf("long-ago")), pki, capture, "validity")
 
 
 def test_p03_tls12_only_is_refused(pki: Pki, capture: Capture) -> None:

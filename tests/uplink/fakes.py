@@ -24,6 +24,7 @@ from agent.pb.delivery_pb2 import (
     Upload,
 )
 from agent.pb.hatch_pb2 import Accepted, Batch, HatchReply, HatchRequest, LinkReport, Outgoing
+from agent.pb.moment_pb2 import CLOCK_WALL
 from agent.uplink.run import Uplink
 from agent.uplink.timing import Timing
 from tests.pki import VEHICLE, Pki
@@ -83,6 +84,7 @@ class Capture:
         self.reports: list[LinkReport] = []
         self.checkpoint: CheckpointUpload | None = None
         self.now_ns = time.time_ns()
+        self.quality = CLOCK_WALL
         self.failing = False
         self.asked = 0
         self.questions = 0  # PolicyWanted, that is
@@ -123,7 +125,11 @@ class Capture:
                 break
             batch.append(outgoing)
         pending = len(self.pending)
-        return HatchReply(batch=Batch(entry=batch, pending=pending, trusted_unix_ns=self.now_ns))
+        return HatchReply(
+            batch=Batch(
+                entry=batch, pending=pending, trusted_unix_ns=self.now_ns, quality=self.quality
+            )
+        )
 
     def _deliver(self, request: HatchRequest) -> HatchReply:
         if request.deliver.kind == "policy":

@@ -421,14 +421,14 @@ def test_back_off_grows_through_connacks_and_ends_with_a_receipt(
     )
     with broker, running(uplink):
         assert broker.wait(lambda: broker.handshakes >= 5)
-        assert uplink._wait_s > 3 * QUICK.backoff_low_s
+        assert uplink._backoff._wait_s > 3 * QUICK.backoff_low_s
         script.close_after_connect = False
         script.on_publish = receipting(station)
         assert broker.wait(lambda: capture.report.connected)
-        assert uplink._wait_s > 3 * QUICK.backoff_low_s, "a CONNACK is no receipt"
+        assert uplink._backoff._wait_s > 3 * QUICK.backoff_low_s, "a CONNACK is no receipt"
         capture.add(1)
         assert broker.wait(lambda: not capture.pending)
-        assert uplink._wait_s == 0
+        assert uplink._backoff._wait_s == 0
 
 
 @pytest.mark.parametrize(
@@ -579,7 +579,7 @@ def test_no_bytes_of_a_broker_end_the_uplink(
     pki: Pki, good: object, capture: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever paho makes of them, the loop goes on with a new client."""
-    monkeypatch.setattr("agent.uplink.run.LONG_WAIT_S", 0.0)
+    monkeypatch.setattr("agent.uplink.backoff.LONG_WAIT_S", 0.0)
     rng = random.Random(7)
     noise = [mutate(rng, rng.choice(SEEDS)) for _ in range(25)]
     script = Script()

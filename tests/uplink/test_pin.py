@@ -116,6 +116,18 @@ def test_each_defect_of_the_peer_is_refused(
     assert isinstance(refused.value, OSError), "paho's loop survives nothing else"
 
 
+def test_a_car_that_only_knows_a_floor_lets_in_what_begins_later_but_not_what_has_expired(
+    pki: Pki,
+) -> None:
+    """Its clock says 1970, and the region renewed its certificate while it stood in a garage."""
+    renewed, card = replace(good_peer(pki), not_before_s=1501), pki.card(1)
+    check_peer(renewed, card, 1500 * 10**9, is_floor=True)
+    with pytest.raises(RegionRefusedError, match="not valid yet"):
+        check_peer(renewed, card, 1500 * 10**9)
+    with pytest.raises(RegionRefusedError, match="expired"):
+        check_peer(renewed, card, 2001 * 10**9, is_floor=True)
+
+
 def test_issuer_without_a_pin_and_paths_of_other_lengths_are_refused(pki: Pki) -> None:
     peer = good_peer(pki)
     sibling = pki.sibling.certificate.public_bytes(Encoding.DER)

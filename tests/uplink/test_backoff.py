@@ -1,0 +1,82 @@
+"""The table of backoff.py, row by row."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from agent.uplink.backoff import START_S, Backoff
+from agent.uplink.timing import LONG_WAIT_S, MAX_HANG_UPS, Timing
+
+TIMING = Timing()
+
+
+def backoff(random: float = 0.999) -> Backoff:
+    return Backoff(TIMING, lambda: random)
+
+
+def grown() -> Backoff:
+    """One whose wait has reached its cap."""
+    one = backoff()
+    for _ in range(10):
+        one.failed(0.0)
+    assert one.failed(0.0) > 599
+    return one
+
+
+def test_waits_grow_to_ten_minutes_and_a_receipt_resets_them():
+    one = backoff()
+    waits = [one.failed(0.0) for _ in range(8)]
+    assert waits == sorted(waits)
+    assert waits[0] == pytest.approx(6, abs=0.1)
+    assert waits[-1] == pytest.approx(600, abs=1)
+    one.confirmed()
+    assert one.failed(0.0) == pytest.approx(6, abs=0.1)
+
+
+def test_every_wait_has_jitter():
+    rng = Random(1)
+    one = Backoff(TIMING, rng.random)
+    waits = [one.failed(0.0) for _ in range(200)]
+    assert min(waits) >= TIMING.backoff_low_s
+    assert len(set(waits)) == len(waits)
+    assert max(waits) > 300
+
+
+def test_a_sleep_lets_one_attempt_come_at_once_and_the_next_waits_as_before():
+    one = grown()
+    assert one.slept(10, 1000.0)
+    assert one.failed(1000.0, at_once=True) == 0
+    assert one.failed(1000.0) > 599
+
+
+def test_a_car_that_wakes_all_the_time_comes_at_once_every_half_minute_at_most():
+    one, at_once = grown(), []
+    for second in range(0, 600, 5):
+        if one.slept(4, float(second)):
+            at_once.append(second)
+    assert len(at_once) == 20
+
+
+def test_a_long_sleep_is_a_start():
+    one = grown()
+    one.slept(START_S, 1000.0)
+    assert one.failed(1000.0) == pytest.approx(6, abs=0.1)
+
+
+def test_what_a_person_has_to_mend_waits_whatever_else():
+    one = backoff(0.0)
+    assert one.failed(0.0, by_hand=True, at_once=True) == LONG_WAIT_S
+    assert one.is_long
+    assert one.failed(0.0) < LONG_WAIT_S
+    assert not one.is_long
+
+
+def test_a_fight_ends_in_a_long_wait_and_hang_ups_far_apart_are_none():
+    one = backoff(0.0)
+    waits = [one.failed(at * 10.0, hung_up=True) for at in range(MAX_HANG_UPS)]
+    assert waits[-1] == LONG_WAIT_S
+    assert max(waits[:-1]) < LONG_WAIT_S
+    other = backoff(0.0)
+    assert max(other.failed(at * 200.0, hung_up=True) for at in range(50)) < LONG_WAIT_S
