@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-KEEP_DAYS = {"image": 14.0, "wheels": 14.0, "payload": 1.0}
+# A payload is new with every change of the sources, and 170 MB.
+KEEP_DAYS = {"image": 3.0, "wheels": 14.0, "payload": 0.1}
 
 
 def folder() -> Path:

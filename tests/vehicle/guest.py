@@ -269,6 +269,8 @@ class Guest:
         self._door = Door(ours)
         cpu = _choose_cpu()
         with its, self._append("console") as console, self._append("heard") as heard:
+            # Its memory is a file in /dev/shm, which is 64 MB in many containers: it gets its own.
+            memory = ("--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh")
             machine = [
                 str(self._kernel), f"mem={self._memory_mb}M", *self._disks, "root=/dev/ubda", "rw",
                 "quiet", "panic=1", "inland.door=serial", f"uml_dir={self.folder}/", "umid=uml",
@@ -280,7 +282,7 @@ class Guest:
                 f"ip={self.address}::{GATEWAY_AND_MASK}::vec0:off",
             ]  # fmt: skip
             self._process = subprocess.Popen(
-                self.net.inside("taskset", "-c", str(cpu), *IN_NAMESPACE, *machine),
+                self.net.inside("taskset", "-c", str(cpu), *IN_NAMESPACE, *memory, *machine),
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,
                 pass_fds=[its.fileno(), heard.fileno()],
             )  # fmt: skip

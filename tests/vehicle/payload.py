@@ -51,11 +51,11 @@ def _wheels() -> Path:
         python += ["--abi=cp311", "--abi=abi3", "--abi=none", *platforms]
         run(*PIP, "download", "--dest", str(place), "--only-binary=:all:", *python, *needs)
 
-    return cache.get("wheels", cache.key([Path(__file__).read_bytes(), *needs]), download)
+    return cache.get("wheels", cache.key([str(GLIBC), *needs]), download)
 
 
 def _make(place: Path, image: Path, wheels: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="inland-payload-") as folder:
+    with tempfile.TemporaryDirectory(dir=place) as folder:  # swept with `place`, if we are killed
         work = Path(folder)
         # From a copy: setuptools would take up what an older build left beside the sources.
         for path in _files():
