@@ -92,15 +92,17 @@ class Car:
         state: the agent's state folder in the guest.
         limits: more of agent.toml, e.g. a table [limits].
         bus: settings of its one bus beside name, interface and channel.
-        environment: NAME=value for capture, e.g. a PYTHONPATH that plants a mistake.
+        environment: NAME=value for capture, e.g. a PYTHONPATH that plants a mistake; the boot
+            service takes none.
+        installed: run by the boot service's own units, as their users, behind their walls.
     """
 
     def __init__(
         self, region: Region, guest: Guest, *, state: str = STATE, limits: str = "",
-        bus: str = "fd = true", environment: str = "",
+        bus: str = "fd = true", environment: str = "", installed: bool = False,
     ) -> None:  # fmt: skip
         self.region, self.guest, self.state = region, guest, state
-        self._environment = environment
+        self._environment, self._is_installed = environment, installed
         text = region.enrolled.replace('state = "state"', f'state = "{state}"')
         text = text.replace('run = "run"', f'run = "{RUN}"')
         text += f'\n{limits}\n[[bus]]\nname = "can0"\ninterface = "socketcan"\n'
@@ -109,9 +111,22 @@ class Car:
         guest.sh(f"rm -rf {bundle} {state}; grep -q {BROKER} /etc/hosts || "
                  f"echo '{HOST} {BROKER}' >> /etc/hosts")  # fmt: skip
         guest.push(region.car, bundle)
+        if installed:
+            self._install()
+        else:  # of a car before
+            guest.sh("rm -f /etc/systemd/system/inland*; systemctl daemon-reload")
         guest.sh("sync")  # as the factory leaves it
 
-    def another(self, **settings: str) -> Car:
+    def _install(self) -> None:
+        """Install the boot service, and leave it to the test when to start it."""
+        both = f"{unit('uplink')} {unit('capture')}"
+        self.guest.link(False)  # nobody is to hear of what starts now and is taken away again
+        self.guest.sh(f"chmod 755 /etc/inland; inland service install --config {CONFIG} && "
+                      f"systemctl disable inland.target && systemctl stop inland.target {both} && "
+                      f"rm -rf {self.state}/*", timeout=180)  # fmt: skip
+        self.guest.link(True)
+
+    def another(self, **settings: Any) -> Car:
         """Another car on the same computer: enrolled anew, its state folder empty.
 
         Args:
@@ -123,6 +138,10 @@ class Car:
 
     def start(self, *names: str, wait: bool = True) -> None:
         """Start capture or uplink as services; capture is up when its bus is open."""
+        if self._is_installed:
+            how = "" if wait else "--no-block"
+            self.guest.sh(f"systemctl start {how} {' '.join(map(unit, names))}", timeout=120)
+            return
         for name in names:
             how = properties(name) + ("" if wait else " --no-block")
             if name == "capture" and self._environment:
@@ -198,7 +217,7 @@ def region(folder: Path, net: Net) -> Iterator[Region]:
 
 @contextmanager
 def car(
-    folder: Path, image: Path, payload: Path, *, data_mb: int | None = None, **settings: str
+    folder: Path, image: Path, payload: Path, *, data_mb: int | None = None, **settings: Any
 ) -> Iterator[Car]:
     """A booted car with its agent installed, nothing of it started; its region runs.
 

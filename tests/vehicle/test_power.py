@@ -16,7 +16,8 @@ from tests.rig import wait_for
 from tests.vehicle.car import Car, car
 from tests.vehicle.power import FLUSH_S, STEP_S, Bench, check, check_found
 
-CUTS = int(os.environ.get("INLAND_CUTS", "10"))  # 50 take a quarter of an hour
+# With those that are not under load, a default run has ten. 50 take a quarter of an hour.
+CUTS = int(os.environ.get("INLAND_CUTS", "6"))
 CUTTING = (
     {},
     {"install": "air", "aim": "installing"},
@@ -47,14 +48,13 @@ def stand(tmp_path_factory: pytest.TempPathFactory, image: Path, payload: Path) 
 
 @pytest.mark.timeout(180 + 60 * CUTS)
 def test_power_cuts_under_load_lose_nothing_that_was_sealed(stand: Car):
-    bench = Bench(stand.another(), seed=CUTS)
+    bench = Bench(stand.another(installed=True), seed=CUTS)
     for number in range(CUTS):
         bench.drive_and_cut(**CUTTING[number % len(CUTTING)])
     bench.finish()
     check(bench)
     for run in bench.runs:
-        # On a machine that others use, everything that is to happen in time is late.
-        assert run.open_s <= FLUSH_S + STEP_S + 3 * run.late_s, f"run {run.number}"
+        assert run.open_s <= FLUSH_S + STEP_S + run.slack_s, f"run {run.number}"
     assert bench.runs[-1].lost == 0
 
 
