@@ -220,7 +220,10 @@ socketcan.filters.pack = lambda filters: None
         test_a_night_with_the_interface_down_is_two_entries,
         """
 from agent.capture.reader import Reader
-Reader._down = Reader._gone
+def told_each_time(self, error, real=Reader._down):
+    self._notice(self.name, "down")
+    return real(self, error)
+Reader._down = told_each_time
 """,
     ),
     (

@@ -129,7 +129,7 @@ def test_a_half_that_hangs_is_killed_by_the_watchdog_and_comes_back(made: Car, d
             lambda unit=unit, before=before: (
                 runs(made, unit) and shown(made, unit, "MainPID") not in ("0", before)
             ),
-            60, f"another {unit}",
+            120, f"another {unit}",  # a stopped process dies 30 s after the watchdog barks
         )  # fmt: skip
         assert (
             "watchdog" in made.guest.sh(f"journalctl -b --no-pager -u {unit} | tail -n 40").lower()
