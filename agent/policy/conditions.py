@@ -28,7 +28,6 @@ Pure but for what it remembers. One thread.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -37,12 +36,14 @@ import numpy as np
 from agent.frames import SignalBatch
 from agent.policy.clauses import Condition, SignalSelector
 from agent.policy.expression import parse
-from agent.policy.meaning import Find, meaning
+from agent.policy.instants import NOTHING, Instants, samples_of
+from agent.policy.meaning import Finding, for_all, meaning
 from agent.policy.model import Policy, watch_points
 from agent.policy.nodes import Window, walk
 from agent.policy.physical import Ints
-from agent.policy.watching import Latest, Places, Watched, Watching
-from agent.policy.windows import Bools, Run, Track
+from agent.policy.truths import NO, YES, Bools, Run, Truths
+from agent.policy.watching import Latest, Watched, Watching
+from agent.policy.windows import Track
 
 __all__ = ["Conditions", "Latest", "Truth"]
 
@@ -50,22 +51,53 @@ BACK_NS: Final = 10**9  # a step back up to this is out of order, beyond it a ne
 AHEAD_NS: Final = 3600 * 10**9
 
 
-@dataclass(frozen=True, slots=True)
 class Truth:
     """A condition at its instants in a batch.
 
-    Attributes:
-        at_ns: stamp of each instant's frame, as it came.
-        true: whether the condition is definitely true.
-        row: of the batch: the last sample of the frame.
+    Args:
+        instants: None: there are none.
+        true: whether the condition is definitely true at each, or at all of them.
     """
 
-    at_ns: Ints
-    true: Bools
-    row: Ints
+    __slots__ = ("_instants", "_true")
+
+    def __init__(self, instants: Instants | None = None, true: Bools | bool = False) -> None:
+        self._instants, self._true = instants, true
+
+    @property
+    def never(self) -> bool:
+        """Whether it is plain that the condition is true at none of them."""
+        return self._true is False
+
+    @property
+    def always(self) -> bool:
+        """Whether it is plain that the condition is true at all of them."""
+        return self._true is True
+
+    @property
+    def at_last(self) -> bool:
+        """Whether it is true at the last one, of which there is one."""
+        return self._true if isinstance(self._true, bool) else bool(self._true[-1])
+
+    @property
+    def at_ns(self) -> Ints:
+        """Stamp of each instant's frame, as it came."""
+        return NOTHING if self._instants is None else self._instants.t
+
+    @property
+    def true(self) -> Bools:
+        """Whether the condition is definitely true."""
+        if isinstance(self._true, bool):
+            return np.full(len(self.at_ns), self._true)
+        return self._true
+
+    @property
+    def row(self) -> Ints:
+        """Row of the batch: the last sample of the frame."""
+        return NOTHING if self._instants is None else self._instants.rows
 
 
-_NOTHING: Final = Truth(np.zeros(0, np.int64), np.zeros(0, np.bool_), np.zeros(0, np.int64))
+_NOTHING: Final = Truth()
 
 
 class Conditions:
@@ -92,21 +124,22 @@ class Conditions:
         """Return the last truth of a condition, by its place; false before its first instant."""
         return self._now[number]
 
-    def update(self, watched: SignalBatch) -> list[Truth]:
+    def update(self, watched: SignalBatch | Watched) -> list[Truth]:
         """Return the truth of each condition at its instants.
 
         Args:
-            watched: samples of watch points, whole frames, in arrival order.
+            watched: samples of watch points, whole frames, in arrival order; put in order already
+                if others look at them too.
         """
         truths = [_NOTHING] * len(self._now)
         if not len(watched):
             return truths
         with np.errstate(all="ignore"):  # what overflows or divides by zero is unknown
-            batch = self._watching.batch(watched)
+            batch = watched if isinstance(watched, Watched) else self._watching.batch(watched)
             for stream in self._streams:
                 for number, truth in stream.update(batch):
                     truths[number] = truth
-                    self._now[number] = bool(truth.true[-1])
+                    self._now[number] = truth.at_last
         return truths
 
 
@@ -137,7 +170,7 @@ class _Stream:
             bits = policy.layouts[signal].bits
             self._tracks.append(Track(policy.signals[signal], bits, keep[point]))
         self._runs: list[Run] = []
-        self._find: list[tuple[int, Find]] = []
+        self._find: list[tuple[int, Finding]] = []
         for node, (number, condition) in zip(nodes, conditions, strict=True):
             named = {
                 name: (
@@ -153,45 +186,37 @@ class _Stream:
         instants = batch.instants(self._points)
         if instants is None:
             return []
-        stamps, rows, samples = instants
-        if self._goes_on(stamps, batch):
-            truths = self._stretch(stamps, samples)
-        else:
-            truths = self._stretches(stamps, samples)
+        true = self._stretch(instants) if self._goes_on(instants, batch) else self._cut(instants)
+        quiet = Truth(instants)  # one for all that are never true: the usual case
         return [
-            (number, Truth(stamps, true, rows))
-            for true, (number, _) in zip(truths, self._find, strict=True)
+            (number, quiet if one is False else Truth(instants, one))
+            for one, (number, _) in zip(true, self._find, strict=True)
         ]
 
-    def _goes_on(self, stamps: Ints, batch: Watched) -> bool:
+    def _goes_on(self, instants: Instants, batch: Watched) -> bool:
         """Return whether the instants are in order, and nothing is to be forgotten."""
-        first, last = int(stamps[0]), int(stamps[-1])
+        first, last = instants.first_ns, instants.last_ns
         before = first if self._last_ns is None else self._last_ns
         if not batch.in_order or first < before or last - before > AHEAD_NS:
             return False
         self._last_ns = last
         return True
 
-    def _stretch(self, t: Ints, samples: Sequence[Places]) -> list[Bools]:
-        """Return where each condition is true in a stretch of instants whose stamps never fall."""
-        for track, (at, raw, value) in zip(self._tracks, samples, strict=True):
-            track.take(t, at, raw, value)
-        return [find(t)[0] for _, find in self._find]
+    def _stretch(self, instants: Instants) -> list[Bools | bool]:
+        """Return where each condition is true; the stamps of the instants never fall."""
+        for number, track in enumerate(self._tracks):
+            track.take(instants, number)
+        return [_sure(instants, finding.ask(instants)) for _, finding in self._find]
 
-    def _stretches(self, stamps: Ints, samples: Sequence[Places]) -> list[Bools]:
+    def _cut(self, instants: Instants) -> list[Bools]:
         """Return the same for instants with any stamps: from clock to clock, each forgets."""
-        t, resets = self._clock(stamps.tolist())
-        every = np.arange(len(t))
+        t, resets = self._clock(instants.t.tolist())
         pieces = []
         for begin, end in pairwise(sorted({0, len(t)} | resets)):
             if begin in resets:
                 self._forget()
-            cut: list[Places] = []
-            for place, raw, value in samples:
-                at = every if place is None else place
-                first, last = at.searchsorted((begin, end))
-                cut.append((at[first:last] - begin, raw[first:last], value[first:last]))
-            pieces.append(self._stretch(t[begin:end], cut))
+            stretch = self._stretch(_piece(instants, t, begin, end))
+            pieces.append([np.broadcast_to(one, end - begin) for one in stretch])
         return [np.concatenate(one) for one in zip(*pieces, strict=True)]
 
     def _clock(self, stamps: list[int]) -> tuple[Ints, set[int]]:
@@ -212,3 +237,21 @@ class _Stream:
             track.forget()
         for run in self._runs:
             run.forget()
+
+
+def _sure(instants: Instants, truth: Truths) -> Bools | bool:
+    if truth is NO or truth is YES:
+        return truth is YES
+    return for_all(instants.t, *truth)[0]
+
+
+def _piece(instants: Instants, t: Ints, begin: int, end: int) -> Instants:
+    """Return some of the instants, by their new stamps."""
+    stamps, samples, places = t[begin:end], [], []
+    for number, one in enumerate(instants.samples):
+        at = instants.at(number)
+        first, last = (begin, end) if at is None else at.searchsorted((begin, end))
+        here = np.arange(end - begin) if at is None else at[first:last] - begin
+        samples.append(samples_of(stamps[here], one.raw[first:last], one.value[first:last]))
+        places.append(here)
+    return Instants(samples, lambda: (stamps, NOTHING, places))

@@ -109,8 +109,8 @@ class Events:
 
 def _edges(truth: Truth, *, was_true: bool) -> list[tuple[int, int]]:
     """Return (row, stamp) of the instants at which a condition became true."""
-    if 1 not in truth.true.tobytes():  # much cheaper than any(), and the usual case
-        return []
+    if truth.never or (truth.always and was_true) or 1 not in truth.true.tobytes():
+        return []  # the usual cases
     before = np.append(was_true, truth.true[:-1])
     rising = np.flatnonzero(truth.true & ~before)
     return list(zip(truth.row[rising].tolist(), truth.at_ns[rising].tolist(), strict=True))

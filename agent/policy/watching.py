@@ -10,19 +10,25 @@ Pure but for what `Latest` remembers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Final
 
 import numpy as np
 
-from agent.frames import SignalBatch
+from agent.frames import SIGNAL, SignalBatch
 from agent.pb import record_pb2
 from agent.policy.clauses import SignalSelector
+from agent.policy.instants import NO_SAMPLES, Found, Instants, Samples
 from agent.policy.model import SIGNED, UNSIGNED, Policy, watch_points
-from agent.policy.physical import Floats, Ints, Scales
+from agent.policy.physical import Ints, Scales
+from agent.policy.stretches import runs
 from agent.policy.windows import FRESH_NS, known
 
-BACK_NS = (
-    10**9
-)  # a sample that is stamped up to this after now is out of order, not of another clock
+# A sample that is stamped up to this after now is out of order, not of another clock.
+BACK_NS: Final = 10**9
+_WORDS: Final = SIGNAL.itemsize // 8  # of a row of a SignalBatch: stamp; signal, channel; raw
+_POINT: Final = 0xFFFF
+_NOWHERE: Final = slice(0, 0)
 
 
 class Watching:
@@ -31,7 +37,6 @@ class Watching:
     def __init__(self, policy: Policy) -> None:
         signals = [point.signal for point in watch_points(policy)]
         layouts = [policy.layouts[signal] for signal in signals]
-        self.points = len(signals)
         self.carrier: Ints = np.array(
             [one.arbitration_id << 1 | one.extended for one in layouts], np.int64
         )
@@ -39,70 +44,92 @@ class Watching:
 
     def batch(self, watched: SignalBatch) -> Watched:
         """Return a batch in order; it has at least one sample."""
-        return Watched(self, watched)
-
-
-Places = tuple[Ints | None, Ints, Floats]  # instants (None: all), raw values, values
+        with np.errstate(all="ignore"):  # bits of floats may be NaNs of any sort
+            return Watched(self, watched)
 
 
 class Watched:
     """A batch in order.
 
     Attributes:
+        samples: as they came.
         in_order: whether no stamp is below the one before.
     """
 
     def __init__(self, watching: Watching, watched: SignalBatch) -> None:
-        point = watched["signal"].astype(np.int64)
-        stamp = np.ascontiguousarray(watched["timestamp_ns"])
-        raw = np.ascontiguousarray(watched["raw"])
-        of = watching.carrier[point] << 8 | watched["channel"]
-        step = stamp[1:] != stamp[:-1]
+        self.samples = watched
+        self._carriers = watching.carrier
+        words = np.ascontiguousarray(watched).view(np.int64).reshape(-1, _WORDS)
+        self._stamp = stamp = words[:, 0]
         self.in_order = bool((stamp[1:] >= stamp[:-1]).all())
-        step |= of[1:] != of[:-1]
-        step |= point[1:] <= point[:-1]
-        ends = np.concatenate((np.flatnonzero(step), (len(watched) - 1,)))
-        self._stamps, self._rows = stamp[ends], ends  # of each frame; its last row
-        order = point.argsort(kind="stable")
-        frame = np.zeros(len(watched), np.int64)
-        np.cumsum(step, out=frame[1:])
-        self._frame, self._raw = frame[order], raw[order]
-        self._value = known(watching.scales.values(raw, point))[order]
-        self._sorted = self._stamps[self._frame], self._rows[self._frame]
-        last = np.bincount(point, minlength=watching.points).cumsum()
-        self._ends: list[int] = [0, *last.tolist()]
+        self._order = watched["signal"].argsort(kind="stable")
+        words = words[self._order]
+        self._t, point, self._raw = words[:, 0], words[:, 1] & _POINT, words[:, 2]
+        self._value = known(watching.scales.values(self._raw, point))
+        self._of_frames: tuple[Ints, Ints] | None = None
+        self._places: dict[int, slice] = {}
+        self._samples: dict[int, Samples] = {}
+        self._by_point(point)
 
-    def instants(self, points: Sequence[int]) -> tuple[Ints, Ints, list[Places]] | None:
+    def _by_point(self, point: Ints) -> None:
+        """Find the samples of each watch point."""
+        starts, sizes = runs(point)
+        ends = starts + sizes
+        columns = (
+            point[starts], starts, ends, np.minimum.reduceat(self._value, starts),
+            np.maximum.reduceat(self._value, starts), self._t[starts], self._t[ends - 1],
+        )  # fmt: skip
+        for one, begin, end, *more in zip(*(one.tolist() for one in columns), strict=True):
+            here = self._places[one] = slice(begin, end)
+            self._samples[one] = Samples(self._t[here], self._raw[here], self._value[here], *more)
+
+    def instants(self, points: Sequence[int]) -> Instants | None:
         """Return the frames that hold a sample of one of some watch points; None: there are none.
 
-        Returns:
-            Stamp and last row of each of the frames; samples of each of the watch points.
+        Their first and last stamps are right if the batch is in order.
         """
-        ends = self._ends
-        here = [slice(ends[point], ends[point + 1]) for point in points]
-        some = [one for one in here if one.start < one.stop]
-        if not some:
+        samples = [self._samples.get(point, NO_SAMPLES) for point in points]
+        if all(one is NO_SAMPLES for one in samples):
             return None
-        if len(some) == 1:
-            stamps, rows = (one[some[0]] for one in self._sorted)
-            places = [None if one is some[0] else self._frame[:0] for one in here]
-        else:
-            found = np.zeros(len(self._rows), np.bool_)
-            for one in some:
-                found[self._frame[one]] = True
-            frames = found.nonzero()[0]
-            stamps, rows = self._stamps[frames], self._rows[frames]
-            places = [
-                None
-                if one.stop - one.start == len(frames)
-                else frames.searchsorted(self._frame[one])
-                for one in here
-            ]
-        return (
-            stamps,
-            rows,
-            [(at, self._raw[one], self._value[one]) for at, one in zip(places, here, strict=True)],
-        )
+        return Instants(samples, partial(self._find, points))
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def of(self, point: int) -> tuple[Ints, Samples]:
+        """Return the rows of a watch point's samples, rising, and the samples."""
+        here = self._places.get(point, _NOWHERE)
+        return self._order[here], self._samples.get(point, NO_SAMPLES)
+
+    def frame_ends(self) -> Ints:
+        """Return the last row of each frame."""
+        return self._frames()[1]
+
+    def _find(self, points: Sequence[int]) -> Found:
+        """Return stamps, rows and the instants of each watch point's samples."""
+        sorted_frames, rows = self._frames()
+        frames = [sorted_frames[self._places.get(one, _NOWHERE)] for one in points]
+        found = np.zeros(len(rows), np.bool_)
+        for one in frames:
+            found[one] = True
+        here = found.nonzero()[0]
+        rows = rows[here]
+        places = [None if len(one) == len(here) else here.searchsorted(one) for one in frames]
+        return self._stamp[rows], rows, places
+
+    def _frames(self) -> tuple[Ints, Ints]:
+        """Return the frame of each sample, point by point, and the last row of each frame."""
+        if self._of_frames is None:
+            stamp, point = self._stamp, self.samples["signal"]
+            carrier = self._carriers[point] << 8 | self.samples["channel"]
+            step = stamp[1:] != stamp[:-1]
+            step |= carrier[1:] != carrier[:-1]
+            step |= point[1:] <= point[:-1]
+            frame = np.zeros(len(point), np.int64)
+            np.cumsum(step, out=frame[1:])
+            rows = np.append(step.nonzero()[0], len(point) - 1)
+            self._of_frames = frame[self._order], rows
+        return self._of_frames
 
 
 class Latest:

@@ -1,12 +1,12 @@
-"""What a condition remembers: the recent samples of a signal, and since when something was true.
+"""What a condition remembers: the recent samples of a signal, and (`truths.py`) what was true.
 
 Everything is seen from *instants*: a stretch of them has stamps t[n] that never fall, and a sample
-belongs to one of them. Numbers that are unknown are NaN. A truth is two arrays: where it is surely
-true, and where it may be (Kleene: it is unknown in between). If nothing is unknown they are the
-same array, and then everything is done once.
+belongs to one of them. Numbers that are unknown are NaN.
 
-Conditions are asked ten times a second about few samples, so the number of numpy calls is what
-counts, not what each of them does. Memory is bounded by what lies within the longest window.
+Conditions are asked some times a second about few samples, so the number of numpy calls is what
+counts, not what each of them does. Most conditions are far from true: so a track also tells the
+*bounds* of its answers in a stretch, which decide most comparisons without looking at the answers.
+Memory is bounded by what lies within the longest window.
 
 Pure but for it.
 """
@@ -19,16 +19,29 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from agent.policy.instants import (
+    NO_SAMPLES,
+    NOTHING,
+    RAW,
+    STAMP,
+    VALUE,
+    Instants,
+    Samples,
+    extremes,
+)
 from agent.policy.model import SIGNED, UNSIGNED, SignalInfo
 from agent.policy.physical import Floats, Ints
+from agent.policy.truths import Run, Truths
 
-Bools = npt.NDArray[np.bool_]
-Truths = tuple[Bools, Bools]  # surely true, maybe true
+__all__ = ["FRESH_NS", "OPEN", "Bounds", "Run", "Track", "known"]
+
+Bounds = tuple[float, float]  # least and most; NaN if something may be unknown
 
 FRESH_NS: Final = 120 * 10**9  # older samples say nothing about now
 EXACT_BITS: Final = 32  # sums of so wide whole numbers are exact, however many
 
-_NO_INTS: Final = np.zeros(0, np.int64)
+PIECES: Final = 16  # of a track's past at most, before they become one
+OPEN: Final[Bounds] = (math.nan, math.nan)
 _NO_FLOATS: Final = np.zeros(0, np.float64)
 
 
@@ -56,115 +69,189 @@ class Track:
 
     def forget(self) -> None:
         """Forget all samples."""
-        self._at: Ints | None
-        self._stamp, self._value, self._raw = _NO_INTS, _NO_FLOATS, _NO_INTS  # before the stretch
-        self._new_value, self._new_raw = _NO_FLOATS, _NO_INTS
-        self._t, self._at = _NO_INTS, None
-        self._columns: dict[str, npt.NDArray[Any]] = {}
+        self._stamp, self._value, self._raw = NOTHING, _NO_FLOATS, NOTHING  # the oldest
+        self._oldest = OPEN
+        self._later: list[Samples] = []  # after those, before the stretch
+        self._before = self._new = NO_SAMPLES  # the last ones before the stretch, and those in it
+        self._begin()
 
-    def take(self, t: Ints, at: Ints | None, raw: Ints, value: Floats) -> None:
+    def take(self, instants: Instants, number: int) -> None:
         """Go on by a stretch of instants; what is asked from now on is asked of it.
 
         Args:
-            t: stamps of the instants, n > 0, not below those of the stretch before.
-            at: instants at which the signal has a sample, rising; None: all.
-            raw: of these samples.
-            value: of these samples, physical, NaN if unknown.
+            instants: their stamps are not below those of the stretch before.
+            number: of the signal among their samples.
         """
-        if self._keep_ns:
-            self._keep(int(t[0]) - self._keep_ns)
-        elif len(self._new_raw):
-            last = -1 if self._at is None else self._at[-1]
-            self._stamp, self._value = self._t[last:][:1], self._new_value[-1:]
-            self._raw = self._new_raw[-1:]
-        self._t, self._at = t, at
-        self._new_value, self._new_raw = value, raw
-        self._answers: dict[tuple[str, int], Floats] = {}
-        self._columns = {}
+        if self._new is not NO_SAMPLES:
+            self._before = self._new
+            if self._keep_ns:
+                if self._columns or len(self._later) >= PIECES:
+                    self._join(instants.first_ns - self._keep_ns)
+                else:
+                    self._later.append(self._new)
+        self._instants, self._number, self._new = instants, number, instants.samples[number]
+        self._begin()
 
-    def _keep(self, from_ns: int) -> None:
-        """Put the new samples to the old ones, and let go what no window reaches any more."""
-        if len(self._new_raw):
-            self._stamp, self._value = self._joined("stamp"), self._joined("value")
-            self._raw = self._joined("raw")
-        if len(self._stamp):
-            cut = int(self._stamp.searchsorted(from_ns, side="right")) - 1
-            if cut > 0:
-                self._stamp, self._value = self._stamp[cut:], self._value[cut:]
-                self._raw = self._raw[cut:]
+    def _begin(self) -> None:
+        """Forget what was found of the last stretch."""
+        self._columns: dict[int, npt.NDArray[Any]] = {}
+        self._answers: dict[tuple[str, int], Floats] = {}
+        self._bounds: dict[tuple[str, int], Bounds] = {}
+
+    def _join(self, from_ns: int) -> None:
+        """Make one piece of all so far, and let go what no window reaches any more."""
+        self._stamp, self._raw, self._value = map(self._joined, (STAMP, RAW, VALUE))
+        cut = int(self._stamp.searchsorted(from_ns, side="right")) - 1
+        if cut > 0:
+            self._stamp, self._value = self._stamp[cut:], self._value[cut:]
+            self._raw = self._raw[cut:]
+        self._oldest = extremes(self._value)
+        self._later = []
+
+    def _past(self, column: int) -> list[npt.NDArray[Any]]:
+        """Return the pieces of a column before the stretch."""
+        if self._keep_ns:
+            oldest = (self._stamp, self._raw, self._value)[column]
+            return [oldest, *(one.column(column) for one in self._later)]
+        return [self._before.column(column)[-1:]]
+
+    def _at(self) -> Ints | None:
+        """Return the instants at which it has samples, None: all."""
+        return self._instants.at(self._number)
+
+    def _is_held(self) -> bool:
+        """Return whether the last sample before the stretch is fresh at its end: so are all."""
+        before = self._before
+        return before is not NO_SAMPLES and self._instants.last_ns - before.last_ns <= FRESH_NS
 
     def value(self) -> Floats:
         """Return the signal's value at each instant; one for all if it has no sample there."""
-        if self._at is None:
-            return self._new_value
-        if len(self._stamp) and int(self._t[-1]) - int(self._stamp[-1]) <= FRESH_NS:
-            if not len(self._at):
-                return self._value[-1]  # type: ignore[no-any-return]
-            return self._joined("value")[self._now()]  # the oldest is fresh at the end: all are
-        return self._once("value", 0)
+        if self._new is NO_SAMPLES and self._is_held():
+            return self._before.value[-1]  # type: ignore[no-any-return]
+        return self._new.value if self._at() is None else self._once("value", 0)
 
     def over(self, function: str, span_ns: int) -> Floats:
         """Return "rate", "min", "max" or "mean" over a window at each instant."""
         return self._once(function, span_ns)
 
+    def bounds(self, function: str, span_ns: int) -> Bounds:
+        """Return what all numbers of `value` (span 0) or `over` lie between in this stretch.
+
+        They are what a look at pieces of the samples shows, and open where one may be unknown.
+        """
+        found = self._bounds.get((function, span_ns))
+        if found is None:
+            if function == "value":
+                found = self._bounds_now()
+            elif function == "rate":
+                found = self._bounds_of_rate(span_ns)
+            else:  # each of them lies between the samples that it is made of
+                found = self._bounds_since(span_ns)
+            self._bounds[function, span_ns] = found
+        return found
+
+    def _bounds_now(self) -> Bounds:
+        new = self._new
+        if self._instants.alone == self._number:
+            return new.least, new.most
+        if not self._is_held():
+            return OPEN
+        held = float(self._before.value[-1])
+        if new is NO_SAMPLES:
+            return held, held
+        if math.isnan(held + new.least):
+            return OPEN
+        return min(held, new.least), max(held, new.most)
+
+    def _bounds_since(self, span_ns: int) -> Bounds:
+        """Return the bounds of all samples that windows of the stretch reach, or of more."""
+        new, instants = self._new, self._instants
+        from_ns = instants.first_ns - span_ns
+        pieces = [] if new is NO_SAMPLES else [(new.least, new.most)]
+        first_ns = instants.last_ns
+        for one in reversed(self._later):
+            pieces.append((one.least, one.most))
+            first_ns = one.first_ns
+            if first_ns <= from_ns:
+                break
+        if first_ns > from_ns and len(self._stamp):
+            pieces.append(self._oldest)
+            first_ns = int(self._stamp[0])
+        if first_ns > from_ns or instants.last_ns - first_ns > FRESH_NS:
+            return OPEN  # a window may rest on no sample, or on one that is too old
+        if math.isnan(sum(least for least, _ in pieces)):
+            return OPEN
+        return min(least for least, _ in pieces), max(most for _, most in pieces)
+
+    def _bounds_of_rate(self, span_ns: int) -> Bounds:
+        if self._instants.alone != self._number:
+            return OPEN
+        least, most = self.bounds("max", span_ns)
+        # Each instant has a sample, so the two of a rate are a window apart at least.
+        steepest = (most - least) / (span_ns / 1e9)
+        return (-steepest, steepest) if math.isfinite(steepest) else OPEN
+
+    def is_steady(self) -> bool:
+        """Return whether `changed` is false throughout."""
+        new, before = self._new, self._before
+        if new is NO_SAMPLES:
+            return True
+        return before is not NO_SAMPLES and bool((new.raw == before.raw[-1]).all())
+
     def changed(self) -> Truths:
         """Return whether the raw value differs from the one before, at each instant."""
-        new = self._new_raw
+        new = self._new.raw
         differs = np.ones(len(new), np.bool_)
         differs[1:] = new[1:] != new[:-1]
         maybe = differs
-        if len(self._raw):
-            differs[:1] = new[:1] != self._raw[-1]
+        if self._before is not NO_SAMPLES:
+            differs[:1] = new[:1] != self._before.raw[-1]
         elif len(new):
             differs = differs.copy()
             differs[0] = False
-        if self._at is None:
+        at = self._at()
+        if at is None:
             return differs, maybe
-        found = np.zeros((2, len(self._t)), np.bool_)
-        found[0, self._at], found[1, self._at] = differs, maybe
+        found = np.zeros((2, len(self._instants.t)), np.bool_)
+        found[0, at], found[1, at] = differs, maybe
         return found[0], found[1]
 
     def _once(self, function: str, span_ns: int) -> Floats:
         """Return an answer, found once a stretch."""
         found = self._answers.get((function, span_ns))
         if found is None:
-            if not len(self._stamp) + len(self._new_raw):
-                found = np.full(len(self._t), np.nan)
+            if self._before is NO_SAMPLES and self._new is NO_SAMPLES:
+                found = np.full(len(self._instants.t), np.nan)
             elif function == "value":
                 now = self._now()
-                found = self._if_fresh(self._joined("value")[now], now)
+                found = self._if_fresh(self._joined(VALUE)[now], now)
             else:
                 found = self._over(function, span_ns)
             self._answers[function, span_ns] = found
         return found
 
-    def _joined(self, column: str) -> npt.NDArray[Any]:
-        """Return the "stamp", "value" or "raw" of the samples before and in the stretch."""
+    def _joined(self, column: int) -> npt.NDArray[Any]:
+        """Return a column of the samples before and in the stretch."""
         found = self._columns.get(column)
         if found is None:
-            pair: tuple[npt.NDArray[Any], npt.NDArray[Any]]
-            if column == "stamp":
-                pair = self._stamp, self._t if self._at is None else self._t[self._at]
-            elif column == "value":
-                pair = self._value, self._new_value
-            else:
-                pair = self._raw, self._new_raw
-            self._columns[column] = found = np.concatenate(pair)
+            found = np.concatenate([*self._past(column), self._new.column(column)])
+            self._columns[column] = found
         return found
 
     def _now(self) -> Ints:
         """Return the place of the last sample at each instant, -1 before the first."""
-        first, count = len(self._stamp), len(self._t)
-        if self._at is None:
+        first = len(self._joined(STAMP)) - len(self._new.raw)
+        count, at = len(self._instants.t), self._at()
+        if at is None:
             return np.arange(first, first + count)
-        before = self._at.searchsorted(np.arange(count), side="right")
+        before = at.searchsorted(np.arange(count), side="right")
         return before if first == 1 else before + (first - 1)
 
     def _over(self, function: str, span_ns: int) -> Floats:
-        stamps, now = self._joined("stamp"), self._now()
-        then = stamps.searchsorted(self._t - span_ns, side="right") - 1
+        stamps, now = self._joined(STAMP), self._now()
+        then = stamps.searchsorted(self._instants.t - span_ns, side="right") - 1
         if function == "rate":
-            values = self._joined("value")
+            values = self._joined(VALUE)
             rise = values[now] - values[then]
             return self._if_fresh(known(rise / ((stamps[now] - stamps[then]) / 1e9)), then)
         # Pairs of (held at the window's begin, behind the last): reduceat skips between them.
@@ -175,24 +262,24 @@ class Track:
 
     def _extreme(self, function: str, spans: Ints) -> Floats:
         over = np.minimum if function == "min" else np.maximum
-        return _each(over, self._joined("value"), spans)
+        return _each(over, self._joined(VALUE), spans)
 
     def _mean(self, spans: Ints) -> Floats:
         count = spans[1::2] - spans[::2]
         if self._exact:
-            total = _each(np.add, self._joined("raw"), spans)
+            total = _each(np.add, self._joined(RAW), spans)
             return known(total / count * self._info.factor + self._info.offset)
         # A mean lies between the extremes; the rounding of a long sum does not know that.
         least, most = self._extreme("min", spans), self._extreme("max", spans)
-        return known(np.clip(_each(np.add, self._joined("value"), spans) / count, least, most))
+        return known(np.clip(_each(np.add, self._joined(VALUE), spans) / count, least, most))
 
     def _if_fresh(self, numbers: Floats, sample: Ints) -> Floats:
         """Return numbers, unknown where they rest on no sample (-1) or one that is too old."""
-        stamps = self._joined("stamp")
+        stamps = self._joined(STAMP)
         first = int(sample[0])
-        if first >= 0 and int(self._t[-1]) - int(stamps[first]) <= FRESH_NS:
+        if first >= 0 and self._instants.last_ns - int(stamps[first]) <= FRESH_NS:
             return numbers  # the oldest is fresh at the end: all are
-        fresh = (sample >= 0) & (self._t - stamps[sample] <= FRESH_NS)
+        fresh = (sample >= 0) & (self._instants.t - stamps[sample] <= FRESH_NS)
         found: Floats = np.where(fresh, numbers, np.nan)
         return found
 
@@ -202,61 +289,3 @@ def _each(over: np.ufunc, numbers: npt.NDArray[Any], spans: Ints) -> npt.NDArray
     padded = np.concatenate((numbers, numbers[:1]))  # an end may be the end
     found: npt.NDArray[Any] = over.reduceat(padded, spans)[::2]
     return found
-
-
-class Run:
-    """`for`: whether something was true at every instant since one at or before t - for_ns.
-
-    False if it was false at one of them. Unknown otherwise: also while nothing is known of a time
-    so long ago.
-    """
-
-    def __init__(self, for_ns: int) -> None:
-        self._for_ns = for_ns
-        self.forget()
-
-    def forget(self) -> None:
-        """Forget what was."""
-        self._true_since: int | None = None
-        self._maybe_since: int | None = None
-        self._fell = False  # it was false once
-
-    def take(self, t: Ints, truth: Truths) -> Truths:
-        """Return the answer at each instant of a stretch.
-
-        Args:
-            t: stamps of the instants, not below those of the stretch before.
-            truth: of what is to be held.
-        """
-        sure, maybe = truth
-        if not maybe.any():
-            self._true_since, self._maybe_since, self._fell = None, None, True
-            return truth
-        since, self._true_since, _ = _since(t, sure, self._true_since)
-        long = sure & (t - since >= self._for_ns)
-        since, self._maybe_since, inside = _since(t, maybe, self._maybe_since)
-        short = t - since < self._for_ns
-        if not self._fell:
-            short &= inside
-            self._fell = not maybe.all()
-        return long, maybe & ~short
-
-
-def _since(t: Ints, yes: Bools, before: int | None) -> tuple[Ints, int | None, Bools]:
-    """Return since when each run of yes goes on.
-
-    Args:
-        t: stamps of the instants.
-        yes: at each of them; elsewhere the results say nothing.
-        before: since when the run goes on that reaches to this stretch, if one does.
-
-    Returns:
-        Stamp of the first instant of each one's run; that of the run that reaches the end, if one
-        does; whether the run was begun by a no of this stretch.
-    """
-    start = np.maximum.accumulate(np.where(yes, 0, np.arange(1, len(t) + 1)))
-    inside = start > 0
-    since = t[np.minimum(start, len(t) - 1)]
-    if before is not None:
-        since = np.where(inside, since, before)
-    return since, int(since[-1]) if yes[-1] else None, inside
