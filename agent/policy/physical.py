@@ -58,7 +58,7 @@ class Scales:
         """Return the physical value of each (raw value, signal). The caller ignores NaN warnings.
 
         Args:
-            raw: contiguous.
+            raw: 64 bits each.
             number: which signal each is of; same shape.
         """
         whole = raw.astype(np.float64)

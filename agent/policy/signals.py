@@ -42,10 +42,10 @@ def spread(counts: Ints, starts: Ints) -> tuple[Ints, Ints]:
         counts: length of each run.
         starts: first element of each run.
     """
-    run = np.repeat(np.arange(len(counts)), counts)
-    ends = np.cumsum(counts)
-    element = np.arange(len(run)) - (ends - counts)[run] + starts[run]
-    return run, element
+    run = np.arange(len(counts)).repeat(counts)
+    shift = starts + counts
+    shift -= counts.cumsum()
+    return run, np.arange(len(run)) + shift[run]
 
 
 class Rows:
@@ -86,6 +86,8 @@ class Fields:
         self._mask: Words = np.uint64(2**64 - 1) >> (np.uint64(64) - bits)
         top: Words = np.uint64(1) << (bits - np.uint64(1))
         self._sign: Words = np.where(signed, top, np.uint64(0))
+        self._reaches_ninth = bool((self._shift + bits > 64).any())
+        self._has_signed = bool(signed.any())
         self._byte: dict[int, Ints] = {}
         for width in WIDTHS:
             at = np.where(big, width + SLACK + width - 1 - last // 8, start // 8)
@@ -96,13 +98,17 @@ class Fields:
         """Return the value of each (row, field); nonsense where it does not fit the frame."""
         at = row * rows.stride + self._byte[rows.width][field]
         shift = self._shift[field]
-        ninth = rows.bytes[at + 8].astype(np.uint64)
-        # In two steps, since a shift by 64 is undefined.
-        value = (rows.words[at] >> shift) | ((ninth << np.uint64(1)) << (np.uint64(63) - shift))
+        value: Words = rows.words[at] >> shift
+        if self._reaches_ninth:
+            ninth = rows.bytes[at + 8].astype(np.uint64)
+            # In two steps, since a shift by 64 is undefined.
+            value |= (ninth << np.uint64(1)) << (np.uint64(63) - shift)
         value &= self._mask[field]
-        sign = self._sign[field]
-        extended: Words = (value ^ sign) - sign
-        return extended
+        if self._has_signed:
+            sign = self._sign[field]
+            value ^= sign
+            value -= sign
+        return value
 
 
 class Decoder:
@@ -118,6 +124,7 @@ class Decoder:
         )
         mux = [one for layout in layouts for one in layout.mux]
         self._mux_fields = Fields([(one.start, one.bits, one.big_endian, False) for one in mux])
+        self._has_mux = bool(mux)
         self._mux_count: Ints = np.array([len(layout.mux) for layout in layouts], np.int64)
         self._mux_start: Ints = np.cumsum(self._mux_count) - self._mux_count
         self._range_count: Ints = np.array([len(one.ranges) for one in mux], np.int64)
@@ -140,8 +147,7 @@ class Decoder:
         raw = self._fields.load(rows, row, signal).view(np.int64)
         short = rows.bits[row] < self._fields.needs[signal]
         present = ~short
-        counts = self._mux_count[signal]
-        if counts.any():
+        if self._has_mux and (counts := self._mux_count[signal]).any():
             absent, mux_short = self._mux(rows, row, counts, self._mux_start[signal])
             present &= ~absent
             short |= mux_short

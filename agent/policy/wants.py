@@ -14,14 +14,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from agent.frames import ERROR, EXTENDED, REMOTE, SIGNAL, FrameBatch, SignalBatch
-from agent.policy.model import MAX_STANDARD, UNSIGNED, SignalLayout
+from agent.frames import SIGNAL, FrameBatch, SignalBatch
+from agent.policy.model import UNSIGNED, SignalLayout
 from agent.policy.signals import Bools, Decoder, Ints, Rows, spread
+from agent.policy.slots import Slots, slot_of
+from agent.policy.stretches import Stretches, runs, samples_of
 
 PAIRS_AT_ONCE: Final = 1 << 17  # (frame, wanted signal) pairs; bounds the memory of one pass
 ALWAYS: Final = 0
@@ -31,6 +33,7 @@ NOBODY: Final = -1  # a want that no rule counts
 _ANY_CHANNEL: Final = -1
 _NO_CHANNEL: Final = -2  # a bus that is not open yet
 _LEAST: Final = -(2**63)
+_RADIX: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,41 +80,58 @@ class Sampler:
         self._outputs = outputs
         self._decoder = Decoder(layouts)
         self._lay_out(layouts, wants)
-        self._fresh: Ints = np.zeros(len(wants), np.int64)  # of the last batch, by want
-        self._total: Ints = np.zeros(len(wants), np.int64)  # of those before it
+        self._fresh: Ints = np.zeros(len(self._rules), np.int64)  # of the last batch, by track
+        self._total: Ints = np.zeros(len(self._rules), np.int64)  # of those before it
+        self._borders: Ints = np.arange(outputs + 1) << 48
 
     def _lay_out(self, layouts: Sequence[SignalLayout], wants: Sequence[Want]) -> None:
-        """Turn the wants into columns, grouped by the frame they are in."""
-        keys = [
-            (layouts[want.signal].extended, layouts[want.signal].arbitration_id) for want in wants
-        ]
-        order = sorted(
-            range(len(wants)), key=lambda one: (keys[one], wants[one].signal, wants[one].grain, one)
-        )
-        self._wants = [wants[one] for one in order]
+        """Turn the wants into columns, grouped by the frame and the signal that they are in.
+
+        Wants that differ in nothing but their rule are one *track*: they want the same samples.
+        """
+        self._lay_out_tracks(layouts, wants)
+        signals = sorted(set(self._signal.tolist()), key=lambda one: (slot_of(layouts[one]), one))
+        keys = [slot_of(layouts[signal]) for signal in signals]
         slots = sorted(set(keys))
-        found = Counter(keys)
-        self._count: Ints = np.array([found[slot] for slot in slots], np.int64)
+        found, tracks = Counter(keys), Counter(self._signal.tolist())
+        self._count: Ints = _column(found[slot] for slot in slots)  # signals of a slot
         self._start: Ints = np.cumsum(self._count) - self._count
-        self._slot_of_standard = np.full(MAX_STANDARD + 2, -1, np.int64)
-        for number, (extended, arbitration_id) in enumerate(slots):
-            if not extended:
-                self._slot_of_standard[arbitration_id] = number
-        wide = [arbitration_id for extended, arbitration_id in slots if extended]
-        self._wide = np.array(wide, np.uint32)
-        self._wide_slot = len(slots) - len(wide)
-        self._signal = _column(one.signal for one in self._wants)
-        self._target = _column(one.output << 32 | one.label for one in self._wants)
-        self._mode = _column(one.mode for one in self._wants)
-        self._period = _column(one.period_ns or 1 for one in self._wants)
-        self._grain = _column(one.grain for one in self._wants)
-        self._unsigned: Bools = np.array(
-            [layouts[one.signal].kind == UNSIGNED for one in self._wants], np.bool_
+        self._signals: Ints = _column(signals)  # that are read
+        self._track_count: Ints = _column(tracks[signal] for signal in signals)
+        self._track_start: Ints = np.cumsum(self._track_count) - self._track_count
+        self._pairs: Ints = _column(
+            sum(tracks[one] for one in signals if slot_of(layouts[one]) == slot) for slot in slots
         )
+        self._first: Ints = np.cumsum(self._pairs) - self._pairs  # track of a slot
+        self._slots = Slots(slots)
+
+    def _lay_out_tracks(self, layouts: Sequence[SignalLayout], wants: Sequence[Want]) -> None:
+        rules: dict[Want, list[int]] = {}
+        for want in wants:
+            rules.setdefault(replace(want, rule=NOBODY), []).append(want.rule)
+        # Where everything goes to one output as it comes, there is nothing to compare or to sort.
+        self._is_plain = self._outputs == 1 and not any(one.mode or one.grain for one in rules)
+        self._is_plain &= len({(one.output, one.label) for one in rules}) == len(rules)
+        tracks = sorted(rules, key=lambda one: (
+            slot_of(layouts[one.signal]), one.label if self._is_plain else one.signal, one.grain
+        ))  # fmt: skip
+        self._rules = [rules[track] for track in tracks]
+        self._times = _column(map(len, self._rules))
+        self._channels = [track.channel for track in tracks]
+        self._signal = _column(one.signal for one in tracks)
+        self._output = _column(one.output for one in tracks)
+        self._label = _column(one.label for one in tracks)
+        self._mode = _column(one.mode for one in tracks)
+        self._period = _column(one.period_ns or 1 for one in tracks)
+        self._grain = _column(one.grain for one in tracks)
+        self._unsigned: Bools = np.array(
+            [layouts[one.signal].kind == UNSIGNED for one in tracks], np.bool_
+        )
+        self._is_double = len({(one.output, one.label) for one in tracks}) < len(tracks)
         self._rounds = bool(self._grain.any())
         self._thins = bool((self._mode != ALWAYS).any())
-        self._last: Ints = np.zeros((len(self._wants), 0), np.int64)
-        self._seen: Bools = np.zeros((len(self._wants), 0), np.bool_)
+        self._last: Ints = np.zeros((len(tracks), 0), np.int64)
+        self._seen: Bools = np.zeros((len(tracks), 0), np.bool_)
 
     def prepare(self, names: tuple[str, ...], count: int) -> None:
         """Make the tables fit the channels that there are now.
@@ -124,22 +144,23 @@ class Sampler:
             more = ((0, 0), (0, count - known))
             self._last, self._seen = np.pad(self._last, more), np.pad(self._seen, more)
         numbers = {name: number for number, name in enumerate(names)} | {"*": _ANY_CHANNEL}
-        self._channel = _column(numbers.get(want.channel, _NO_CHANNEL) for want in self._wants)
+        self._channel = _column(numbers.get(name, _NO_CHANNEL) for name in self._channels)
         self._everywhere = bool((self._channel == _ANY_CHANNEL).all())
 
     def take(self, batch: FrameBatch) -> list[SignalBatch]:
         """Return the wanted samples of each output, in arrival order."""
         self._total += self._fresh
         self._fresh[:] = 0
-        rows, slots = self._carriers(batch)
+        rows, slots = self._slots.carriers(batch)
         pieces: list[list[SignalBatch]] = [[] for _ in range(self._outputs)]
-        totals = np.cumsum(self._count[slots])
+        totals = np.cumsum(self._pairs[slots])
         begin = 0
         while begin < len(rows):
             done = int(totals[begin - 1]) if begin else 0
             end = int(np.searchsorted(totals, done + PAIRS_AT_ONCE, side="right"))
             end = max(end, begin + 1)
-            samples, bounds = self._pass(batch[rows[begin:end]], slots[begin:end])
+            find = self._all if self._is_plain else self._pass
+            samples, bounds = find(batch[rows[begin:end]], slots[begin:end])
             for output, mine in enumerate(pieces):
                 if bounds[output] < bounds[output + 1]:
                     mine.append(samples[bounds[output] : bounds[output + 1]])
@@ -158,46 +179,73 @@ class Sampler:
         """Return how many samples each rule took since the last call, and begin anew."""
         self._total += self._fresh
         found: Counter[int] = Counter()
-        for number in np.flatnonzero(self._total):
-            found[self._wants[number].rule] += int(self._total[number])
+        for track in np.flatnonzero(self._total):
+            for rule in self._rules[track]:
+                found[rule] += int(self._total[track])
         self._total[:] = self._fresh[:] = 0
         del found[NOBODY]
         return dict(found)
 
-    def _carriers(self, batch: FrameBatch) -> tuple[Ints, Ints]:
-        """Return (row, slot) of the frames that carry wanted signals."""
-        if not self._wants:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        ids, flags = batch["arbitration_id"], batch["flags"]
-        slots = self._slot_of_standard[np.minimum(ids, MAX_STANDARD + 1)]
-        wide = np.flatnonzero(flags & EXTENDED)
-        if len(wide):
-            place = np.searchsorted(self._wide, ids[wide])
-            place = np.minimum(place, max(0, len(self._wide) - 1))
-            hit = self._wide[place] == ids[wide] if len(self._wide) else np.zeros(len(wide), bool)
-            slots[wide] = np.where(hit, place + self._wide_slot, -1)
-        slots[(flags & (ERROR | REMOTE)) != 0] = -1
-        rows = np.flatnonzero(slots >= 0)
-        return rows, slots[rows]
-
-    def _pass(self, batch: FrameBatch, slots: Ints) -> tuple[SignalBatch, Ints]:
+    def _pass(self, batch: FrameBatch, slots: Ints) -> tuple[SignalBatch, list[int]]:
         """Return the wanted samples of some carriers, output by output, and where each begins."""
-        row, want = spread(self._count[slots], self._start[slots])
+        channels = self._last.shape[1]
+        carrier = slots * channels + batch["channel"]
+        if len(self._count) * channels <= _RADIX:
+            carrier = carrier.astype(np.uint16)  # which numpy sorts in no time
+        order = carrier.argsort(kind="stable")
+        carrier = carrier[order]
+        begins, rows = runs(carrier)
+        slot, channel = np.divmod(carrier[begins].astype(np.int64), channels)
+        group, signal = spread(self._count[slot], self._start[slot])
+        stretch, at = spread(rows[group], begins[group])
+        samples, cut_off = self._read(batch, order[at], signal, stretch, rows[group])
+        of, track = spread(self._track_count[signal], self._track_start[signal])
+        here = channel[group[of]]
         if not self._everywhere:
-            channel = batch["channel"][row]
-            here = self._channel[want]
-            row, want = (side[(here == _ANY_CHANNEL) | (here == channel)] for side in (row, want))
-        raw, present, short = self._decoder.read(Rows(batch), row, self._signal[want])
+            wanted = self._channel[track]
+            kept = (wanted == _ANY_CHANNEL) | (wanted == here)
+            of, track, here = of[kept], track[kept], here[kept]
+        if cut_off is not None:
+            self.too_short += int((cut_off[of] * self._times[track]).sum())
+        row, track, raw = self._news(samples, of, track, track * channels + here)
+        self._fresh += np.bincount(track, minlength=len(self._fresh))
+        return self._rows(batch, row, track, raw)
+
+    def _read(
+        self, batch: FrameBatch, row: Ints, signal: Ints, stretch: Ints, size: Ints
+    ) -> tuple[Stretches, Ints | None]:
+        """Return samples, each read once, and how many of each stretch are cut off; None: none.
+
+        Args:
+            batch: the carriers.
+            row: of each sample.
+            signal: of each stretch, its place among those that are read.
+            stretch: of each sample.
+            size: of each stretch.
+        """
+        stamps, cut_off = batch["timestamp_ns"], None
+        raw, present, short = self._decoder.read(Rows(batch), row, self._signals[signal][stretch])
         if not present.all():
-            self.too_short += int(np.count_nonzero(short))
-            row, want, raw = row[present], want[present], raw[present]
-        if self._rounds:
-            self._round(want, raw)
-        if self._thins:
-            keep = self._news(batch, row, want, raw)
-            row, want, raw = row[keep], want[keep], raw[keep]
-        self._fresh += np.bincount(want, minlength=len(self._fresh))
-        return self._rows(batch, row, want, raw)
+            cut_off = np.bincount(stretch[short], minlength=len(signal))
+            stretch, row, raw = stretch[present], row[present], raw[present]
+            size = np.bincount(stretch, minlength=len(signal))
+        in_order = bool((stamps[1:] >= stamps[:-1]).all())
+        start = size.cumsum() - size
+        return Stretches(size, start, row, stamps[row], raw, in_order=in_order), cut_off
+
+    def _all(self, batch: FrameBatch, slots: Ints) -> tuple[SignalBatch, list[int]]:
+        """Return the same as `_pass` where no sample is thinned out, rounded or wanted twice."""
+        row, track = spread(self._pairs[slots], self._first[slots])
+        if not self._everywhere:
+            wanted = self._channel[track]
+            kept = (wanted == _ANY_CHANNEL) | (wanted == batch["channel"][row])
+            row, track = row[kept], track[kept]
+        raw, present, short = self._decoder.read(Rows(batch), row, self._signal[track])
+        if not present.all():
+            self.too_short += int(self._times[track[short]].sum())
+            row, track, raw = row[present], track[present], raw[present]
+        self._fresh += np.bincount(track, minlength=len(self._fresh))
+        return samples_of(batch, row, self._label[track], raw), [0, len(row)]
 
     def _round(self, want: Ints, raw: Ints) -> None:
         """Round raw values down to multiples of their grains, in place."""
@@ -210,45 +258,65 @@ class Sampler:
         low = np.where(value < _LEAST + over, _LEAST, value - over)
         raw[some] = np.where(self._unsigned[want[some]], down.view(np.int64), low)
 
-    def _news(self, batch: FrameBatch, row: Ints, want: Ints, raw: Ints) -> Bools:
-        """Return which samples are wanted by the time or value of the one before."""
+    def _news(
+        self, samples: Stretches, of: Ints, track: Ints, place: Ints
+    ) -> tuple[Ints, Ints, Ints]:
+        """Return (row, track, raw) of the samples that tracks want.
+
+        Args:
+            samples: of the pass.
+            of: the stretch that a track looks at.
+            track: which one it is.
+            place: where its memory for the stretch's channel is.
+        """
+        live = samples.size[of] > 0
+        if self._thins and len(samples.raw):
+            live &= ~self._is_quiet(samples, of, track, place)
+        of, track, place = of[live], track[live], place[live]
+        size = samples.size[of]
+        one, at = spread(size, samples.start[of])
+        want, raw = track[one], samples.raw[at]
+        if self._rounds:
+            self._round(want, raw)
+        if not self._thins or not len(one):
+            return samples.row[at], want, raw
         mode = self._mode[want]
-        keep: Bools = mode == ALWAYS
-        some = np.flatnonzero(~keep)
-        if not len(some):
-            return keep
-        row, want, raw = row[some], want[some], raw[some]
-        cell = batch["timestamp_ns"][row] // self._period[want]
-        value = np.where(mode[some] == EVERY, cell, raw)
-        track = want * self._last.shape[1] + batch["channel"][row]
-        order = np.argsort(track, kind="stable")
-        track, value = track[order], value[order]
-        first = np.append(True, track[1:] != track[:-1])
+        value = np.where(mode == EVERY, samples.stamp[at] // self._period[want], raw)
+        ends = np.cumsum(size)
+        starts = ends - size
         last, seen = self._last.reshape(-1), self._seen.reshape(-1)
-        before = np.where(first, last[track], np.append(0, value[:-1]))
-        new = (value != before) | (first & ~seen[track])
-        final = np.append(first[1:], True)
-        last[track[final]] = value[final]
-        seen[track[final]] = True
-        keep[some[order]] = new
-        return keep
+        before = np.empty_like(value)
+        before[1:] = value[:-1]
+        before[starts] = last[place]
+        new = value != before
+        new[starts] |= ~seen[place]
+        last[place] = value[ends - 1]
+        seen[place] = True
+        new |= mode == ALWAYS
+        return samples.row[at[new]], want[new], raw[new]
+
+    def _is_quiet(self, samples: Stretches, of: Ints, track: Ints, place: Ints) -> Bools:
+        """Return which tracks want nothing of their stretch, as far as few looks can tell."""
+        mode, before = self._mode[track], self._last.reshape(-1)[place]
+        quiet = (mode == CHANGE) & (self._grain[track] == 0) & samples.all_are(of, before)
+        quiet |= (mode == EVERY) & samples.all_in_cell(of, self._period[track], before)
+        found: Bools = quiet & self._seen.reshape(-1)[place]
+        return found
 
     def _rows(
-        self, batch: FrameBatch, row: Ints, want: Ints, raw: Ints
-    ) -> tuple[SignalBatch, Ints]:
+        self, batch: FrameBatch, row: Ints, track: Ints, raw: Ints
+    ) -> tuple[SignalBatch, list[int]]:
         """Return samples in order, each once an output, and where each output begins and ends."""
-        target = self._target[want]
-        output, label = target >> 32, target & 0xFFFF
         # Output, row and label of a sample as one number: a batch has far less than 2^32 rows.
-        key = ((output << 32) + row << 16) + label
-        _, once = np.unique(key, return_index=True)
-        row = row[once]
-        samples = np.zeros(len(once), SIGNAL)
-        samples["timestamp_ns"] = batch["timestamp_ns"][row]
-        samples["channel"] = batch["channel"][row]
-        samples["signal"] = label[once]
-        samples["raw"] = raw[once]
-        return samples, np.searchsorted(output[once], np.arange(self._outputs + 1))
+        key = (self._output[track] << 48) | (row << 16) | self._label[track]
+        order = key.argsort(kind="stable")
+        key = key[order]
+        if self._is_double:  # the finer of two comes first
+            once = np.ones(len(key), np.bool_)
+            np.not_equal(key[1:], key[:-1], out=once[1:])
+            key, order = key[once], order[once]
+        bounds: list[int] = key.searchsorted(self._borders).tolist()
+        return samples_of(batch, row[order], key & 0xFFFF, raw[order]), bounds
 
 
 def _column(values: Iterable[int]) -> Ints:

@@ -27,6 +27,7 @@ from agent.policy.clauses import (
 from agent.policy.counting import FrameCounts
 from agent.policy.engine import RECORDER_RULE, Engine, recorder_set
 from agent.policy.model import Policy, SignalLayout, rule_set_of, watch_points
+from agent.policy.stretches import Stretches
 from agent.policy.wants import Sampler
 from tests.policy import making
 
@@ -370,6 +371,47 @@ def test_a_clock_that_steps_back_does_not_silence_a_rule():
     stamps = [2_000 * 10**9, 1_000 * 10**9, 1_001 * 10**9]
     (kept,) = engine.decide(making.frames([(stamp, 5, 0, 0, b"\1") for stamp in stamps])).kept
     assert kept.signals["timestamp_ns"].tolist() == stamps
+
+
+def check_what_comes_and_goes_within_a_batch(**thinned: object) -> None:
+    """The first and the last of a batch are like the one before it; one between them is not."""
+    layout = SignalLayout(5, False, 0, 8, False, 0)
+    rule = making.collect("a", signals=[SIGNAL_S(channel="*")], **thinned)
+    engine = Engine(making.loaded(making.compiled([rule], [layout])), ChannelTable(("can0",)))
+    kept = []
+    for samples in ([(100.0, 1)], [(100.1, 1), (50.0, 2), (100.2, 1)], [(100.3, 1)]):
+        batch = making.frames([(round(at * 1e9), 5, 0, 0, bytes([one])) for at, one in samples])
+        for part in engine.decide(batch).kept:
+            kept += (part.signals["timestamp_ns"] / 1e9).tolist()
+    assert kept == [100.0, 50.0, 100.2]
+
+
+@pytest.mark.parametrize("thinned", [{"every_ns": 10**9}, {"on_change": True}])
+def test_what_comes_and_goes_within_a_batch_is_kept(thinned):
+    check_what_comes_and_goes_within_a_batch(**thinned)
+
+
+def _ends_in_cell(self, of, period, cell):
+    first, last = self.start[of], self.start[of] + self.size[of] - 1
+    return (self.stamp[first] // period == cell) & (self.stamp[last] // period == cell)
+
+
+def _ends_are(self, of, raw):
+    first, last = self.start[of], self.start[of] + self.size[of] - 1
+    return (self.raw[first] == raw) & (self.raw[last] == raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "thinned"),
+    [
+        ("all_in_cell", _ends_in_cell, {"every_ns": 10**9}),
+        ("all_are", _ends_are, {"on_change": True}),
+    ],
+)
+def test_a_look_at_the_ends_alone_is_found(name, wrong, thinned, monkeypatch):
+    monkeypatch.setattr(Stretches, name, wrong)
+    with pytest.raises(AssertionError):
+        check_what_comes_and_goes_within_a_batch(**thinned)
 
 
 def test_too_short_frames_are_counted():
