@@ -1,7 +1,8 @@
 """The clauses of the policy in force at work: driving, events and the camera gate, batch by batch.
 
 They see the samples of watch points and nothing else. What they find is handed to whoever acts on
-it; only the gate file is written here, in the step in which the gate has decided.
+it; only the gate file is written here, in the step in which the gate has decided. The gate is shown
+every batch at once, since it has to close within 200 ms; events may wait.
 
 A policy without a [camera] has no gate file: cameras take a file that is missing or old for a
 closed gate.
@@ -11,9 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from typing import Final
-
-import numpy as np
 
 from agent.capture.drives import Drives
 from agent.capture.keeper import GateWriter
@@ -26,12 +24,8 @@ from agent.policy.camera import CLOSED, PARKED_CATEGORY, CameraGate, Decision, G
 from agent.policy.conditions import Conditions
 from agent.policy.events import Events, Fired, Merged
 from agent.policy.model import Policy
+from agent.policy.watching import Watching
 from agent.policy.zones import Zones
-
-# A condition costs the same for one sample as for fifty: so events are looked for less often than
-# frames come. The gate is not: it has to close within 200 ms.
-EVENTS_NS: Final = 400_000_000
-EVENTS_BATCHES: Final = 32  # a recorded log comes faster than that
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +53,18 @@ class Clauses:
 
     Attributes:
         decision: of the camera gate.
+        has_gate: the policy has one.
     """
 
     def __init__(
         self, policy: Policy, *, zones: Zones | None, drives: Drives, gate: GateWriter, seals: Seals
     ) -> None:
         self._policy, self._drives, self._file, self._seals = policy, drives, gate, seals
+        self._watching = Watching(policy)
         self._driving = Conditions([policy.driving] if policy.driving else [], policy)
         self._events = Events(policy) if policy.events else None
         self._gate = CameraGate(policy, zones) if policy.camera else None
-        self._waiting: list[SignalBatch] = []  # for the events
-        self._looked_ns = 0
+        self.has_gate = self._gate is not None
         self.decision: Decision = CLOSED
 
     def see(self, watched: SignalBatch, now: Moment, *, consented: frozenset[str]) -> Seen:
@@ -83,36 +78,27 @@ class Clauses:
         Raises:
             SpoolError: the storage failed.
         """
-        if self._events is not None and len(watched):
-            self._waiting.append(watched)
-        for truth in self._driving.update(watched):
+        seen = self._watching.batch(watched) if len(watched) else watched
+        for truth in self._driving.update(seen):
             self._drives.see(truth.true, now.boottime_ns)
         if self._gate is None:
             return Seen(0, place_closed=False)
         step = self._gate.update(
-            watched, now.boottime_ns, driving=self._drives.driving, consented=consented
+            seen, now.boottime_ns, driving=self._drives.driving, consented=consented
         )
         self.decision = step.decision
         self._file.write(step.decision, now.boottime_ns)
         return Seen(self._note(step, now), step.place_closed)
 
-    def events(
-        self, now: Moment, *, open_incidents: Set[str], at_once: bool = False
-    ) -> Sequence[Fired | Merged]:
-        """Return the events of the batches so far, a few batches at a time.
+    def events(self, watched: SignalBatch, *, open_incidents: Set[str]) -> Sequence[Fired | Merged]:
+        """Return the events of a batch, in order.
 
         Args:
-            now: this step.
+            watched: samples of watch points, whole frames, in arrival order.
             open_incidents: rules whose last event is still open.
-            at_once: do not wait for more: this policy has ended.
         """
-        if self._events is None or not self._waiting:
+        if self._events is None:
             return ()
-        since_ns = now.boottime_ns - self._looked_ns
-        if not at_once and since_ns < EVENTS_NS and len(self._waiting) < EVENTS_BATCHES:
-            return ()
-        self._looked_ns = now.boottime_ns
-        watched, self._waiting = np.concatenate(self._waiting), []
         return self._events.update(watched, open_incidents=open_incidents)
 
     def end(self, now: Moment) -> int:

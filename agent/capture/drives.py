@@ -58,6 +58,8 @@ class Drives:
                 self._change(self.number, driving=False)
             return
         self._seen_ns = boottime_ns
+        if (true == self.driving).all():
+            return
         before = np.append(self.driving, true[:-1])
         begun = int(np.count_nonzero(true & ~before))
         if begun or bool(true[-1]) != self.driving:

@@ -46,16 +46,21 @@ class Faults:
             now_ns: CLOCK_BOOTTIME.
         """
         told: list[tuple[int, str, int]] = []
-        errors = batch[(batch["flags"] & ERROR) != 0] if len(batch) else batch
-        for number in np.unique(errors["channel"]) if len(errors) else ():
-            channel = self._channels.setdefault(int(number), _Channel())
-            mine = errors[errors["channel"] == number]["arbitration_id"]
-            channel.window += len(mine)
-            told += self._bus_off(int(number), channel, mine)
+        if len(batch) and np.bitwise_or.reduce(batch["flags"]) & ERROR:
+            told += self._count(batch[(batch["flags"] & ERROR) != 0])
         if now_ns - self._began_ns >= WINDOW_NS:
             self._began_ns = now_ns
             for known, channel in self._channels.items():
                 told += self._storm(known, channel)
+        return told
+
+    def _count(self, errors: FrameBatch) -> list[tuple[int, str, int]]:
+        told: list[tuple[int, str, int]] = []
+        for number in np.unique(errors["channel"]):
+            channel = self._channels.setdefault(int(number), _Channel())
+            mine = errors[errors["channel"] == number]["arbitration_id"]
+            channel.window += len(mine)
+            told += self._bus_off(int(number), channel, mine)
         return told
 
     @staticmethod

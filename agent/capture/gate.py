@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -100,9 +101,13 @@ class GateFile:
     def _replace(self, text: bytes) -> None:
         # One writer, so one name will do; what a killed run left under it is written over.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(self._new, flags, 0o644), "wb") as file:
-            os.fchmod(file.fileno(), 0o644)  # whatever the umask is
-            file.write(text)
+        number = os.open(self._new, flags, 0o644)
+        try:
+            os.fchmod(number, 0o644)  # whatever the umask is
+            if os.write(number, text) < len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(number)
         self._new.replace(self._path)
 
     def _fail(self, error: OSError) -> None:

@@ -57,15 +57,28 @@ class Recorder:
         self._axis = axis or Axis()
         self._open: dict[RuleSet, _Open] = {}
 
-    def add(self, kept: list[Kept], channels: tuple[str, ...], now: Moment) -> list[Draft]:
-        """Take what was kept of one batch; return the segments that it filled."""
+    def add(
+        self, kept: list[Kept], channels: tuple[str, ...], now: Moment, *,
+        since: Moment | None = None,
+    ) -> list[Draft]:  # fmt: skip
+        """Take what was kept of one batch; return the segments that it filled.
+
+        Args:
+            kept: of the batch.
+            channels: names by number.
+            now: when this is.
+            since: when the first frame of the batch came in, if it had to wait.
+        """
         full: list[Draft] = []
+        since = since or now
         for part in kept:
             slices = _slices(part.frames, _frame_costs(part.frames))
             for frames, piece in zip(slices, self._pieces(part, slices), strict=True):
-                full += self._put(part.rule_set, channels, now, frames=frames, recorded=piece)
+                full += self._put(
+                    part.rule_set, channels, now, since, frames=frames, recorded=piece
+                )
             for signals in _slices(part.signals, np.full(len(part.signals), SAMPLE_COST)):
-                full += self._put(part.rule_set, channels, now, signals=signals)
+                full += self._put(part.rule_set, channels, now, since, signals=signals)
         return full
 
     def _pieces(self, part: Kept, slices: list[FrameBatch]) -> Sequence[tuple[int, int] | None]:
@@ -99,6 +112,7 @@ class Recorder:
         rule_set: RuleSet,
         channels: tuple[str, ...],
         now: Moment,
+        since: Moment,
         *,
         frames: FrameBatch | None = None,
         signals: SignalBatch | None = None,
@@ -112,7 +126,7 @@ class Recorder:
             closed.append(self._close(rule_set, channels, now))
             segment = None
         if segment is None:
-            segment = self._open[rule_set] = _Open(now, [], [])
+            segment = self._open[rule_set] = _Open(since, [], [])
         if frames is not None:
             segment.frames.append(frames)
         if signals is not None:
@@ -164,11 +178,11 @@ def merge(arrivals: list[Arrival]) -> FrameBatch:
     stamps do. A source whose stamps step back is placed by the highest stamp it has shown so far.
     """
     sources = {arrival.source for arrival in arrivals}
+    if len(sources) <= 1:
+        return concatenate([arrival.batch for arrival in arrivals])
     batches = [
         concatenate([arrival.batch for arrival in arrivals if arrival.source == source])
         for source in sorted(sources)
     ]
-    if len(batches) <= 1:
-        return concatenate(batches)
     place = np.concatenate([np.maximum.accumulate(batch["timestamp_ns"]) for batch in batches])
     return concatenate(batches)[np.argsort(place, kind="stable")]

@@ -36,6 +36,7 @@ from agent.policy.camera_signals import CameraSignals, Trigger
 from agent.policy.clauses import DRIVING_METADATA, PARKED_OWNER, Camera
 from agent.policy.model import Policy
 from agent.policy.place import OPEN, PROTECTED, UNKNOWN, Place, PlaceGuard
+from agent.policy.watching import Watched
 from agent.policy.zones import Zones
 
 PARKED: Final = "parked"
@@ -102,8 +103,9 @@ class CameraGate:
         self._gate = None if policy.camera is None else _Gate(policy, policy.camera, zones)
 
     def update(
-        self, watched: SignalBatch, now_ns: int, *, driving: bool, consented: frozenset[str]
-    ) -> GateStep:
+        self, watched: SignalBatch | Watched, now_ns: int, *, driving: bool,
+        consented: frozenset[str],
+    ) -> GateStep:  # fmt: skip
         """Take the samples of a batch; an empty one only lets time pass.
 
         Args:
@@ -142,7 +144,9 @@ class _Gate:
         self._last: dict[int, tuple[int, int]] = {}  # camera: its last state and clip
         self._notes = _Notes(camera.at_most)
 
-    def update(self, watched: SignalBatch, now_ns: int, driving: bool, agreed: bool) -> GateStep:
+    def update(
+        self, watched: SignalBatch | Watched, now_ns: int, driving: bool, agreed: bool
+    ) -> GateStep:
         before, hidden = self._decision, self._hides_place()
         if self._agreed and not agreed:
             self._notes.forget_parked()

@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from agent.frames import SignalBatch
-from agent.policy.clauses import Position, SignalSelector
+from agent.policy.clauses import Condition, Position, SignalSelector
 from agent.policy.conditions import Conditions
 from agent.policy.model import Policy, watch_points
-from agent.policy.physical import physical
-from agent.policy.signals import Bools, Ints
+from agent.policy.physical import Ints
+from agent.policy.watching import Watched, Watching
 
 TOGETHER_NS: Final = 10**9
 SPEED_NS: Final = 2 * 10**9  # an older speed is not known
@@ -73,25 +72,21 @@ class CameraSignals:
     def __init__(self, policy: Policy) -> None:
         assert policy.camera is not None
         self.now_ns: int | None = None
-        self._policy = policy
-        self._points = watch_points(policy)
-        numbers = {selector: number for number, selector in enumerate(self._points)}
+        self._watching = Watching(policy)
+        numbers = {selector: number for number, selector in enumerate(watch_points(policy))}
         trigger, place = policy.camera.trigger, policy.camera.position
         self._trigger: tuple[int, ...] = ()
         if trigger is not None:
             of = (trigger.camera, trigger.reason, trigger.state, trigger.clip)
             self._trigger = tuple(numbers[selector] for selector in of)
         self._latitude, self._longitude, self._speed_of = _place_numbers(place, numbers)
-        wanted = {self._latitude, self._longitude, *self._trigger[:1]} - {NONE}
-        self._is_wanted: Bools = np.array([n in wanted for n in range(len(self._points))], np.bool_)
-        layouts = [policy.layouts[point.signal] for point in self._points]
-        ids = [one.arbitration_id | one.extended << 29 for one in layouts]
-        self._carrier: Ints = np.array(ids, np.int64)  # the frame that a watch point is in
+        wanted = (self._latitude, self._longitude, *self._trigger[:1])
+        self._wanted = [point for point in wanted if point != NONE]
         self._fix = _Fix(policy, place, policy.camera.no_fix_ns)
         self._speed: tuple[int, float] | None = None  # when, m/s
         self._halves: dict[int, tuple[int, float]] = {}  # latitude and longitude: when, degrees
 
-    def read(self, watched: SignalBatch, now_ns: int) -> list[Sighting]:
+    def read(self, watched: SignalBatch | Watched, now_ns: int) -> list[Sighting]:
         """Return what the frames of a batch say, in order.
 
         Args:
@@ -102,20 +97,25 @@ class CameraSignals:
         self.now_ns = now_ns = now_ns if begin is None else max(now_ns, begin)
         if not len(watched):
             return []
-        stamps, number = watched["timestamp_ns"], watched["signal"]
+        if not isinstance(watched, Watched):
+            watched = self._watching.batch(watched)
+        stamps = watched.samples["timestamp_ns"]
         at: Ints = now_ns - (stamps.max() - stamps)
         at = np.maximum.accumulate(at if begin is None else np.maximum(at, begin))
-        new = (stamps[1:] != stamps[:-1]) | (number[1:] <= number[:-1])
-        new |= watched["channel"][1:] != watched["channel"][:-1]
-        carrier = self._carrier[number]
-        new |= carrier[1:] != carrier[:-1]
-        edges = [0, *(np.flatnonzero(new) + 1).tolist(), len(watched)]
-        speeds = self._speeds(watched, number, at)
+        speeds = self._speeds(watched, at)
         self._fix.update(watched, at)
-        rows = np.flatnonzero(self._is_wanted[number]).tolist()
-        frames = dict.fromkeys(bisect_right(edges, row) for row in rows)
+        values: dict[int, float] = {}  # physical ones of the rows that matter
+        for point in self._wanted:
+            rows, samples = watched.of(point)
+            values |= zip(rows.tolist(), samples.value.tolist(), strict=True)
+        if not values:
+            return []
+        edges = [0, *(watched.frame_ends() + 1).tolist()]
+        frames = dict.fromkeys(bisect_right(edges, row) for row in sorted(values))
         return [
-            self._sighting(watched, slice(edges[frame - 1], edges[frame]), at, speeds)
+            self._sighting(
+                watched.samples, slice(edges[frame - 1], edges[frame]), at, speeds, values
+            )
             for frame in frames
         ]
 
@@ -123,38 +123,42 @@ class CameraSignals:
         """Return the last speed in m/s; None if at `at_ns` it is too old, or there was none."""
         return _fresh(self._speed, at_ns)
 
-    def _speeds(
-        self, watched: SignalBatch, number: npt.NDArray[np.uint16], at: Ints
-    ) -> list[tuple[int, float]]:
+    def _speeds(self, watched: Watched, at: Ints) -> list[tuple[int, float]]:
         """Return (when, m/s), the last one of the batch before first."""
-        rows = np.flatnonzero(number == self._speed_of)
         known = [] if self._speed is None else [self._speed]
-        if len(rows):
-            values = self._physical(self._speed_of, watched["raw"][rows]) / KMH
-            known += zip(at[rows].tolist(), values.tolist(), strict=True)
+        if self._speed_of != NONE:
+            rows, samples = watched.of(self._speed_of)
+            known += zip(at[rows].tolist(), (samples.value / KMH).tolist(), strict=True)
         self._speed = known[-1] if known else None
         return known
 
     def _sighting(
-        self, watched: SignalBatch, rows: slice, at: Ints, speeds: list[tuple[int, float]]
-    ) -> Sighting:
-        frame, at_ns = watched[rows], int(at[rows.start])
-        values = dict(zip(frame["signal"].tolist(), frame["raw"].tolist(), strict=True))
+        self, samples: SignalBatch, rows: slice, at: Ints, speeds: list[tuple[int, float]],
+        values: dict[int, float],
+    ) -> Sighting:  # fmt: skip
+        at_ns = int(at[rows.start])
+        points = samples["signal"][rows].tolist()
         while len(speeds) > 1 and speeds[1][0] <= at_ns:
             del speeds[0]
         known = speeds[0] if speeds and speeds[0][0] <= at_ns else None
-        position = self._position(values, at_ns)
+        position = self._position(dict(zip(points, range(rows.start, rows.stop), strict=True)),
+                                  values, at_ns)  # fmt: skip
         if position is not None and not self._fix.vouches(rows.stop, at_ns):
             position = None
-        trigger = _trigger(self._trigger, values, int(frame["timestamp_ns"][0]))
+        trigger = None
+        if self._trigger and all(point in points for point in self._trigger):
+            raw = dict(zip(points, samples["raw"][rows].tolist(), strict=True))
+            stamp_ns = int(samples["timestamp_ns"][rows.start])
+            trigger = Trigger(stamp_ns, *(raw[point] for point in self._trigger))
         return Sighting(at_ns, _fresh(known, at_ns), position, trigger)
 
-    def _position(self, values: dict[int, int], at_ns: int) -> tuple[float, float] | None:
+    def _position(
+        self, rows: dict[int, int], values: dict[int, float], at_ns: int
+    ) -> tuple[float, float] | None:
         """Return the position that a frame completes."""
-        mine = [half for half in (self._latitude, self._longitude) if half in values]
+        mine = [half for half in (self._latitude, self._longitude) if half in rows]
         for half in mine:
-            degrees = self._physical(half, np.array([values[half]], np.int64))
-            self._halves[half] = (at_ns, float(degrees[0]))
+            self._halves[half] = (at_ns, values[rows[half]])
         if not mine or len(self._halves) < 2:
             return None
         latitude, longitude = self._halves[self._latitude], self._halves[self._longitude]
@@ -162,25 +166,27 @@ class CameraSignals:
             return None
         return latitude[1], longitude[1]
 
-    def _physical(self, point: int, raw: Ints) -> npt.NDArray[np.float64]:
-        return physical(raw, self._policy.signals[self._points[point].signal])
-
 
 class _Fix:
     """The `fix` condition: whether positions can be trusted, and when that was last said."""
 
     def __init__(self, policy: Policy, place: Position | None, no_fix_ns: int) -> None:
         self._conditions = Conditions([] if place is None else [place.fix], policy)
+        self._points = [] if place is None else _numbers_of(place.fix, policy)
         self._no_fix_ns = no_fix_ns
         # Row of the batch, moment, truth; the last one before the batch first.
         self._truths: list[tuple[int, int, bool]] = [(NONE, 0, False)]
 
-    def update(self, watched: SignalBatch, at: Ints) -> None:
+    def update(self, watched: Watched, at: Ints) -> None:
         """Take a batch, and the moment of each of its samples."""
         self._truths = [(NONE, *self._truths[-1][1:])]
         for truth in self._conditions.update(watched):
-            columns = truth.row.tolist(), at[truth.row].tolist(), truth.true.tolist()
-            self._truths += zip(*columns, strict=True)
+            if truth.never or truth.always:  # then no frame has to be told from another
+                rows = sorted(row for one in self._points for row in watched.of(one)[0].tolist())
+                said = [truth.always] * len(rows)
+            else:
+                rows, said = truth.row.tolist(), truth.true.tolist()
+            self._truths += zip(rows, at[rows].tolist(), said, strict=True)
 
     def vouches(self, row: int, at_ns: int) -> bool:
         """Return whether a position before a row of the batch can be trusted."""
@@ -197,10 +203,10 @@ def _place_numbers(
     return numbers[place.latitude], numbers[place.longitude], numbers[place.speed]
 
 
-def _trigger(points: tuple[int, ...], values: dict[int, int], stamp_ns: int) -> Trigger | None:
-    if not points or any(point not in values for point in points):
-        return None
-    return Trigger(stamp_ns, *(values[point] for point in points))
+def _numbers_of(condition: Condition, policy: Policy) -> list[int]:
+    """Return the watch points that a condition names."""
+    points = watch_points(policy)
+    return sorted({points.index(selector) for _, selector in condition.terms})
 
 
 def _fresh(speed: tuple[int, float] | None, at_ns: int) -> float | None:

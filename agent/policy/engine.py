@@ -24,6 +24,7 @@ the last samples. One thread.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,10 +34,11 @@ from agent.frames import SIGNAL, ChannelTable, FrameBatch, SignalBatch
 from agent.pb import sealed_pb2
 from agent.policy.clauses import FrameSelector, Recorder
 from agent.policy.counting import FrameCounts
+from agent.policy.lookout import watching
 from agent.policy.masks import FrameMask, kernel_filters
 from agent.policy.model import Policy, Rule, RuleSet, SignalLayout, rule_set_of, watch_points
 from agent.policy.signals import Bools
-from agent.policy.wants import ALWAYS, CHANGE, EVERY, NOBODY, Sampler, Want
+from agent.policy.wants import ALWAYS, CHANGE, EVERY, Sampler, Want
 
 __all__ = ["RECORDER_RULE", "Decided", "Engine", "Kept", "RuleSet", "recorder_set"]
 
@@ -82,6 +84,7 @@ class Engine:
         channels: names of the buses by number; may grow.
         silent: categories whose consent is not given: their rules with basis "consent" are left
             out.
+        points: the watch points to hand out, by number; None: all.
 
     Attributes:
         rule_sets: all sets of the policy.
@@ -89,8 +92,9 @@ class Engine:
     """
 
     def __init__(
-        self, policy: Policy, channels: ChannelTable, silent: frozenset[str] = frozenset()
-    ) -> None:
+        self, policy: Policy, channels: ChannelTable, silent: frozenset[str] = frozenset(),
+        points: Collection[int] | None = None,
+    ) -> None:  # fmt: skip
         self.policy = policy
         self.expires_ns = policy.not_after_ns
         self._rules = [
@@ -106,6 +110,7 @@ class Engine:
         self.rule_sets: tuple[RuleSet, ...] = tuple(selectors)
         self._selectors = list(selectors.values())
         self._watch = watch_points(policy)
+        self._points = range(len(self._watch)) if points is None else sorted(points)
         self._channels = channels
         self._ready: tuple[tuple[str, ...], int] = ((), 0)
         self._sampler = Sampler(policy.layouts, self._wants(), len(selectors) + 1)
@@ -196,11 +201,7 @@ class Engine:
             for at, rule in enumerate(self._rules)
             for one in rule.signals
         ]  # fmt: skip
-        watched = len(self.rule_sets)
-        return wants + [
-            Want(watched, NOBODY, one.signal, number, one.channel)
-            for number, one in enumerate(self._watch)
-        ]
+        return wants + watching(self._watch, self._points, output=len(self.rule_sets))
 
     def _prepare(self, count: int) -> None:
         """Make the tables fit the channels that there are now."""

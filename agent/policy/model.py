@@ -206,6 +206,27 @@ def watch_points(policy: Policy) -> tuple[SignalSelector, ...]:
     return tuple(found)
 
 
+def gate_points(policy: Policy) -> frozenset[int]:
+    """Return the watch points that the camera gate and `driving` look at, by number."""
+    found: set[SignalSelector] = set()
+    conditions = [] if policy.driving is None else [policy.driving]
+    if (camera := policy.camera) is not None:
+        if (trigger := camera.trigger) is not None:
+            found |= {trigger.camera, trigger.reason, trigger.state, trigger.clip}
+        if (place := camera.position) is not None:
+            found |= {place.latitude, place.longitude, place.speed}
+            conditions.append(place.fix)
+    found.update(selector for one in conditions for _, selector in one.terms)
+    return frozenset(at for at, one in enumerate(watch_points(policy)) if one in found)
+
+
+def event_points(policy: Policy) -> frozenset[int]:
+    """Return the watch points that events look at, by number."""
+    found = {selector for event in policy.events for _, selector in event.when.terms}
+    found.update(selector for event in policy.events for selector in event.snapshot)
+    return frozenset(at for at, one in enumerate(watch_points(policy)) if one in found)
+
+
 def last_bit(start: int, bits: int, *, big_endian: bool) -> int:
     """Return how many bits of a frame, counted in sending order, a field needs.
 
