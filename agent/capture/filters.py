@@ -22,6 +22,7 @@ Filters = Sequence[Mapping[str, Any]]
 
 KERNEL_FILTERS: Final = 512  # CAN_RAW_FILTER_MAX of linux/can/raw.h
 _EFF: Final = 0x80000000
+_FEW: Final = 8  # ids that are looked for one by one
 
 
 def _normal(filters: Filters) -> Iterable[tuple[int, int]]:
@@ -71,5 +72,10 @@ class SoftwareFilter:
         )
         passes = (batch["flags"] & ERROR) != 0
         for mask, wanted in self._wanted.items():
-            passes |= np.isin(ids & np.uint32(mask), wanted)
+            masked = ids & np.uint32(mask)
+            if len(wanted) > _FEW:
+                passes |= np.isin(masked, wanted)
+                continue
+            for one in wanted:
+                passes |= masked == one
         return batch if passes.all() else batch[passes]
