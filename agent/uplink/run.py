@@ -98,7 +98,6 @@ class Uplink:
         self._errand = Errand(hatch, period_s=self._timing.policy_s)
         self._wait_s = 0.0
         self._reported_s = self._ask_s = self._checkpoint_s = self._hatch_s = -1e9
-        self._idle_s = self._timing.idle_low_s
         self._answered_s = self._clock()  # when capture last did
         self._asked_head = False  # capture had no signed head, and is asked once more
         self._receipts: list[bytes] = []
@@ -192,7 +191,7 @@ class Uplink:
         self._forged = 0
         while not stop.is_set():
             now_s = self._clock()
-            link.step(self._patience(now_s) if begun else self._timing.idle_cap_s)
+            link.step(self._patience(now_s) if begun else self._timing.idle_s)
             now_s = self._clock()
             if link.ready and not begun:
                 begun = True
@@ -219,9 +218,7 @@ class Uplink:
         due_s = self._reported_s + self._timing.report_s
         if self._has_room():
             due_s = min(due_s, self._ask_s)
-        return (
-            min(max(due_s, self._hatch_s) - now_s, self._timing.idle_cap_s) if due_s > now_s else 0
-        )
+        return min(max(due_s, self._hatch_s) - now_s, self._timing.idle_s) if due_s > now_s else 0
 
     def _has_room(self) -> bool:
         """Return whether a question to the hatch is worth it: half a window, or nothing to do."""
@@ -259,7 +256,6 @@ class Uplink:
                     raise LinkError("the broker passes on forged receipts", where=link.peer)
                 continue
             self._wait_s = 0.0
-            self._ask_s = min(self._ask_s, now_s)
             self._errand.receipt(accepted.wants_policy, now_s)
             try:
                 receipt = Receipt.FromString(SignedReceipt.FromString(payload).receipt)
@@ -294,11 +290,9 @@ class Uplink:
         batch = self._hatch.next(count, size, self._delivery.skip(now_s))
         for outgoing in batch.entry:
             self._send_entry(link, outgoing, now_s)
-        if batch.entry:
-            self._idle_s, self._ask_s = self._timing.idle_low_s, now_s
-        else:
-            self._ask_s = now_s + self._idle_s
-            self._idle_s = min(2 * self._idle_s, self._timing.idle_cap_s)
+        # What waits beyond that is asked for as soon as there is room, what comes at the next turn.
+        others = batch.pending > self._delivery.awaiting + self._delivery.parked
+        self._ask_s = now_s if batch.entry and others else now_s + self._timing.idle_s
 
     def _send_entry(self, link: Link, outgoing: Outgoing, now_s: float) -> None:
         upload = outgoing.upload
