@@ -83,6 +83,12 @@ def waiting(status: dict[str, Any]) -> int:
     return sum(status["spool"]["pending"].values())
 
 
+def gained(status: dict[str, Any], before: dict[str, Any]) -> dict[str, int]:
+    """Return the agent's own counts of frames since a status of the same run."""
+    return {name: status["frames"][name] - before["frames"][name]
+            for name in ("received", "kept", "lost")}  # fmt: skip
+
+
 def wait_status(
     car: Car, there: Callable[[dict[str, Any]], object], seconds: float, what: str
 ) -> dict[str, Any]:
