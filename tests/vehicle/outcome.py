@@ -71,6 +71,11 @@ class Drive:
         return int(self.car.guest.sh("cat /sys/class/net/vcan0/statistics/tx_packets"))
 
 
+def tidy(car: Car) -> None:
+    """End the drive that a failed test has left behind."""
+    car.guest.run("systemctl stop drive; systemctl reset-failed drive")
+
+
 def judge(found: list[int], sent: int) -> None:
     """Assert that numbers are those of so many frames, each once, in order."""
     lost = set(range(sent)) - set(found)

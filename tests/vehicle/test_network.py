@@ -20,6 +20,7 @@ from tests.vehicle.outcome import (
     Table,
     catalogue,
     gained,
+    tidy,
     wait_delivered,
     wait_status,
     waiting,
@@ -77,8 +78,11 @@ def made(driven: tuple[Car, Packets]) -> Iterator[Car]:
     wait_status(made, lambda s: s["link"]["connected"], 60, "a link")
     wait_delivered(made, 60)
     yield made
+    tidy(made)
     made.guest.link(True)
     made.guest.impair(None)
+    if not made.region.broker_answers():
+        made.region.start_broker()
 
 
 def check_station(made: Car, status: dict, *, losses: int) -> None:
