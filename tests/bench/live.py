@@ -216,7 +216,7 @@ def backlog() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder, rig(Path(folder), broker=False) as made:
         made.policy()
         made.bus(name="none", interface="virtual", channel="none")
-        process = CaptureProcess(load_config(made.config), {})
+        process = CaptureProcess(load_config(made.config), {}, askers=frozenset())
         for number in range(BACKLOG):
             process.vault.record(Loss(channel="can0", count=number + 1, cause=Loss.UNKNOWN))
         process.vault.close()

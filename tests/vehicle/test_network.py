@@ -34,7 +34,7 @@ from pathlib import Path
 from agent.config import load_config
 from agent.pb.ledger_pb2 import Loss
 from agent.service.capture import CaptureProcess
-process = CaptureProcess(load_config(Path(sys.argv[1])), {})
+process = CaptureProcess(load_config(Path(sys.argv[1])), {}, askers=frozenset())
 for number in range(int(sys.argv[2])):
     process.vault.record(Loss(channel="can0", count=1, cause=Loss.UNKNOWN))
 process.vault.close()
