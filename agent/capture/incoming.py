@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -216,6 +215,8 @@ def unpack(whole: bytes, folder: Path) -> Path:
         PolicyError: it does not parse, or a name is not on the allow-list or comes twice.
         OSError: the disk does not take it.
     """
+    import shutil  # noqa: PLC0415 - only for a new policy; it loads three compressors
+
     files = _files(whole)
     fresh, old, place = (folder / f"{FOLDER}{end}" for end in (".new", ".old", ""))
     for remains in (fresh, old):  # of an earlier attempt

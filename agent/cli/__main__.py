@@ -20,6 +20,13 @@ def start() -> None:
         from agent.service.sockets import bind_sockets
 
         sockets = bind_sockets(sys.argv[2:])
+    from agent.cli.plain import plain
+
+    half = plain(sys.argv[1:], sockets)
+    if half is not None:
+        from agent.cli.ending import code_of
+
+        sys.exit(code_of(half))
     from agent.cli.main import main
 
     main(sockets)

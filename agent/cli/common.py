@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from agent.cli.logs import log_to_stderr
 from agent.config import DEFAULT_PATH
+
+__all__ = [
+    "config_option", "json_option", "log_to_stderr", "print_json", "verbose_option",
+]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,15 +41,6 @@ def json_option(function: F) -> F:
 def verbose_option(function: F) -> F:
     """Add --verbose."""
     return click.option("-v", "--verbose", is_flag=True, help="Log more.")(function)
-
-
-def log_to_stderr(*, verbose: bool) -> None:
-    """Send log lines to standard error; the service manager stamps them itself."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
 
 
 def print_json(value: Mapping[str, Any], *, err: bool = False) -> None:

@@ -1,21 +1,18 @@
 """`inland`: a group of commands, each imported only when it is used.
 
-Every failure that a user can act on is an InlandError: one line on standard error, and the exit
-code that its class carries. Anything else is our own mistake and is said to be one.
+How a command ends, `ending.py` says.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
-import signal
 import socket
 import sys
 from typing import Final
 
 import click
 
-from agent.errors import InlandError
+from agent.cli.ending import code_of
 
 COMMANDS: Final = {
     "demo": "See the whole thing run: a car, its agent, a broker, its region.",
@@ -30,7 +27,6 @@ COMMANDS: Final = {
     "ledger": "What was kept, sent and dropped, when and why.",
     "station": "The region's end: make a region, enroll cars, receive, open.",
 }
-INTERRUPTED: Final = 130  # 128 + SIGINT, as shells report it
 
 
 class _Commands(click.Group):
@@ -67,25 +63,14 @@ def main(sockets: dict[str, socket.socket] | None = None) -> None:
     Args:
         sockets: of `inland capture`, bound already, by the name of their bus.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see __main__.py
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    # A worker thread a core for matrix products is memory that nothing here ever uses.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    sys.exit(code_of(lambda: _run(sockets)))
+
+
+def _run(sockets: dict[str, socket.socket] | None) -> object:
     try:
-        code = inland.main(standalone_mode=False, obj=sockets)
-    except InlandError as error:
-        click.echo(f"error: {error}", err=True)
-        code = error.exit_code
+        return inland.main(standalone_mode=False, obj=sockets)
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        code = INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except OSError as error:  # the machine said no: the name of the file is in the message
-        click.echo(f"error: {error}", err=True)
-        code = 75
-    sys.exit(code if isinstance(code, int) else 0)
+        return error.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None

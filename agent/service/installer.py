@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import agent
+
+if TYPE_CHECKING:
+    import subprocess
 
 DEADLINE_S: Final = 60.0
 GRACE_S: Final = 5.0
@@ -88,6 +90,8 @@ class Installer:
             RuntimeError: one is running.
             OSError: no process can be started.
         """
+        import subprocess  # only for a new policy
+
         if self._child is not None:
             raise RuntimeError("an installation is running")
         arguments = ("policy", "install", str(folder.resolve()), "--config", str(self._config))
@@ -126,10 +130,12 @@ class Installer:
         child = self._child
         if child is None:
             return
+        from subprocess import TimeoutExpired
+
         _end(child, signal.SIGTERM)
         try:
             child.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             _end(child, signal.SIGKILL)
             child.wait()
         self._forget(child)

@@ -30,6 +30,20 @@ from agent import hatch, region
 from agent.service import crew
 from agent.uplink import run
 """
+# A half as its unit starts it, up to where it would begin to work.
+HALF = """
+import sys
+from agent.service import {half}
+def stop(config, *sockets, once=False):
+    print("{half}", config.path)
+{half}.run_{half} = stop
+sys.argv = ["inland", "{half}", "--config", sys.argv[1], *sys.argv[2:]]
+from agent.cli.__main__ import start
+try:
+    start()
+except SystemExit as end:
+    print(end.code)
+"""
 LOADED = """
 names = sorted(sys.modules)
 print(" ".join(names))
@@ -69,6 +83,25 @@ def test_uplink_has_nothing_that_opens_stores_or_chooses():
     names = loaded(UPLINK)
     assert {"ssl", "paho.mqtt.client", "agent.uplink.link"} <= names
     assert names & NOT_IN_UPLINK == set()
+
+
+@pytest.mark.parametrize("half", ["capture", "uplink"])
+def test_a_half_that_its_unit_starts_does_without_click(half: str, tmp_path: Path):
+    """It would hold 1.5 MiB for a command line that it never looks at again."""
+    path = tmp_path / "agent.toml"
+    keys = 'certificate = "a"\nkey = "b"\nledger_key = "c"\n'
+    car = f'region_card = "region.toml"\n[vehicle]\nid = "car-1234"\n{keys}'
+    path.write_text(f'state = "state"\nrun = "run"\n{car}', "utf-8")
+    program = HALF.format(half=half)
+    names = loaded(program, path)
+    assert {half, str(path), "0"} <= names
+    assert "click" not in names
+    names = loaded(program, path, "-v")
+    assert {half, str(path), "0", "click"} <= names  # anything out of the ordinary is click's
+
+
+def test_a_daemon_does_not_hold_what_it_needs_for_mistakes_and_new_policies_alone(log: Path):
+    assert loaded(CAPTURE, log) & {"difflib", "fractions", "shutil", "lzma"} == set()
 
 
 def test_a_planted_import_is_seen():
