@@ -33,6 +33,7 @@ from agent.vault.vault import Vault
 
 STEP_S: Final = 0.2  # at most between two steps
 LOOK_S: Final = 0.06  # at least, for a bus that does not keep to the ticks
+SETTLE_S: Final = 0.015  # readers that keep to a tick hand over within this of each other
 BATCH_FRAMES: Final = 16_384
 LOOK_NS: Final = 500_000_000  # for another policy, for other consents
 HOUSE_NS: Final = 1_000_000_000
@@ -128,9 +129,11 @@ class Sealer:
     def wait(self, stop: Event, seconds: float) -> None:
         """Wait until the readers have brought something, at most so long; less if told to stop."""
         self._queue.wait(seconds)
-        early_s = LOOK_S - (time.monotonic() - self._began_s)
-        if seconds > 0 and early_s > 0:
-            stop.wait(early_s)
+        pause_s = LOOK_S - (time.monotonic() - self._began_s)
+        if len(self._readers) > 1:
+            pause_s = max(pause_s, SETTLE_S)
+        if seconds > 0 and pause_s > 0:
+            stop.wait(pause_s)
 
     def finish(self) -> None:
         """Seal and close what is open and write down what was lost: at the end of a run."""

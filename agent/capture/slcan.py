@@ -217,7 +217,8 @@ class DescriptorSource:
         """
         # Where bytes came a moment ago, more will: to ask first would be a wake-up more each time.
         if self._flows:
-            self._pause.poll(self._drain_ms)  # nothing registered: it just takes its time
+            # Nothing is registered: it just takes its time.
+            self._pause.poll(min(self._drain_ms, timeout_s * 1000))
             if data := self._read():
                 return data
         self._flows = bool(self._readable.poll(timeout_s * 1000))

@@ -11,7 +11,7 @@ import pytest
 
 from agent.capture.force import Force
 from agent.capture.queue import Arrival, FrameQueue
-from agent.capture.sealer import HOUSE_NS, LOOK_NS, LOOK_S, Sealer
+from agent.capture.sealer import HOUSE_NS, LOOK_NS, LOOK_S, SETTLE_S, Sealer
 from agent.capture.slot import PolicySlot
 from agent.frames import FRAME, ChannelTable
 from agent.pb import ledger_pb2, sealed_pb2
@@ -185,6 +185,10 @@ def test_steps_follow_the_frames_but_not_each_of_them(bench: Bench):
     bench.sealer.wait(stop, wait_s)  # type: ignore[arg-type]
     (waited_s,) = stop.waited_s
     assert 0 < waited_s <= LOOK_S
+    bench.sealer._readers = [bench.reader, bench.reader]  # type: ignore[list-item]
+    bench.sealer._began_s = 0.0
+    bench.sealer.wait(stop, wait_s)  # type: ignore[arg-type]
+    assert stop.waited_s.pop() == SETTLE_S  # what the other one brings is looked at with it
     bench.sealer.wait(stop, 0.0)  # type: ignore[arg-type] # there is more to do
     assert len(stop.waited_s) == 1
 
