@@ -97,6 +97,15 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def file_identity(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells a file from the one that was renamed over it; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 def read_plain(path: Path, most: int) -> bytes:
     """Return a plain file, or its first `most` + 1 bytes: whoever sees that many knows it.
 

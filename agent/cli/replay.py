@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from agent.cli.common import json_option, print_json
+from agent.cli.common import json_option, parse_maps, print_json
 from agent.errors import BusError, ConfigError
 
 if TYPE_CHECKING:
@@ -172,16 +172,6 @@ class Player:
                 return
 
 
-def _parse_maps(texts: tuple[str, ...]) -> dict[str, str]:
-    maps = {}
-    for text in texts:
-        source, equals, target = text.partition("=")
-        if not (source and equals and target):
-            raise ConfigError(f"--map {text}: expected LOG_CHANNEL=INTERFACE_CHANNEL")
-        maps[source] = target
-    return maps
-
-
 @contextlib.contextmanager
 def _open_buses(
     channel: str | None, maps: Mapping[str, str], interface: str, *, fd: bool
@@ -287,7 +277,7 @@ def command(
     factor = parse_speed(speed)
     find_format(log)  # before any interface is opened
     summary = Summary()
-    with _open_buses(channel, _parse_maps(maps), interface, fd=fd) as buses:
+    with _open_buses(channel, parse_maps(maps, "INTERFACE_CHANNEL"), interface, fd=fd) as buses:
         player = Player(buses, fd=fd, summary=summary)
         start = time.monotonic()
         try:
