@@ -1,8 +1,10 @@
-"""The spool file: one SQLite database in WAL mode, synchronous FULL, written with plain sqlite3.
+"""The spool file: one SQLite database in WAL mode, written with plain sqlite3.
 
 - One `Spool` is one connection, used by one thread. Both connections of the agent share a lock
   around writing (so that nobody meets "database is locked") and the tally.
-- `write()` is one transaction: all of it is on the disk when it returns, or none of it.
+- `write()` is one transaction, all or nothing. On the first connection it is on the disk when it
+  returns (synchronous FULL). On the second, which takes in receipts, it follows with the next one
+  of the first (NORMAL): a receipt that a power cut takes back comes again, and an fsync is dear.
 - Every pragma is read back; a setting that did not take is an error, not a hope.
 - Errors: full -> SpoolFullError (make room, count the loss, go on); corrupt -> SpoolCorruptError
   (quarantine, new log); anything the storage refuses, fsync above all -> SpoolError, and this
@@ -32,6 +34,8 @@ TILE_HEIGHT: Final = 8
 MAX_LEVEL: Final = 6  # 256**7 entries: no car lives that long
 OVERFLOW_BYTES: Final = 4092  # of a body in one overflow page
 NOWHERE: Final = (-1, -1)  # on the axis of recorded time: not of the recorder
+FULL: Final = 2
+NORMAL: Final = 1  # of PRAGMA synchronous
 _BUSY_MS: Final = 10_000
 _FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -152,7 +156,8 @@ class Spool:
     Args:
         path: of the database, with the schema in place.
         size: of the quota.
-        shared: the other connection's spool, whose lock and tally this one uses.
+        shared: the first connection's spool, whose lock and tally this one uses. In the WAL the
+            transactions of both stand in one row, so that none is kept without those before it.
         cache_kib: SQLite's page cache.
 
     Raises:
@@ -162,7 +167,7 @@ class Spool:
     def __init__(
         self, path: Path, size: Size, *, shared: Spool | None = None, cache_kib: int = 1024
     ) -> None:
-        self.path, self.size = path, size
+        self.path, self.size, self.is_first = path, size, shared is None
         self.shared: Shared = shared.shared if shared else Shared()
         self.tally = self.shared.tally
         with translate(path):
@@ -171,7 +176,7 @@ class Spool:
             self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             try:
                 self._set_up(cache_kib)
-                if shared is None:
+                if self.is_first:
                     self._count()
             except BaseException:
                 self.connection.close()
@@ -182,7 +187,7 @@ class Spool:
         self._pragma("page_size", PAGE_BYTES, writes=False)
         for name, value in (
             ("busy_timeout", _BUSY_MS),
-            ("synchronous", 2),
+            ("synchronous", FULL if self.is_first else NORMAL),
             ("secure_delete", 0),
             ("cell_size_check", 1),
             ("trusted_schema", 0),
