@@ -191,7 +191,10 @@ class Force:
         Raises:
             SpoolError: the storage failed.
         """
-        self._seal_due(now, AHEAD_NS)
+        if self._recorder.is_due(now, ahead_ns=AHEAD_NS):
+            self._decide()  # what came meanwhile goes with it: each segment has its price
+            for draft in self._recorder.due(self._channels.names, now, ahead_ns=AHEAD_NS):
+                self._seal(draft)
         self._incidents.follow(self._sealed_ns, now)
 
     def roll(self) -> None:
@@ -244,8 +247,6 @@ class Force:
         ]
         if self._clauses is not None:
             self._follow(self._clauses, concatenate(watched or [np.zeros(0, SIGNAL)]), now)
-        # What would be due before the next time is sealed with what has just come.
-        self._seal_due(now, self._wait_ns + AHEAD_NS)
 
     def _follow(self, clauses: Clauses, watched: SignalBatch, now: Moment) -> None:
         """Look for events; the recorder has the frames already."""
@@ -254,10 +255,6 @@ class Force:
         news = clauses.events(watched, open_incidents=self._incidents.open)
         for rule in self._incidents.take(news, self._axis, now):
             self._note(rule, 1)
-
-    def _seal_due(self, now: Moment, ahead_ns: int) -> None:
-        for draft in self._recorder.due(self._channels.names, now, ahead_ns=ahead_ns):
-            self._seal(draft)
 
     def _keep(self, batch: FrameBatch, since: Moment, now: Moment, hidden: bool) -> SignalBatch:
         """Keep what is wanted of a batch; return the samples of its watch points."""

@@ -95,6 +95,13 @@ class Recorder:
         gone = [rule_set for rule_set in self._open if rule_set.consent == category]
         return sum(self._open.pop(rule_set).rows for rule_set in gone)
 
+    def is_due(self, now: Moment, *, ahead_ns: int = 0) -> bool:
+        """Return whether the time of a segment is up, or will be within `ahead_ns`."""
+        return any(
+            now.boottime_ns - segment.opened.boottime_ns + ahead_ns >= rule_set.flush_ns
+            for rule_set, segment in self._open.items()
+        )
+
     def due(self, channels: tuple[str, ...], now: Moment, *, ahead_ns: int = 0) -> list[Draft]:
         """Return the segments whose time is up, or will be within `ahead_ns`."""
         return [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agent.capture.force import Force
-from agent.capture.queue import Arrival, FrameQueue
+from agent.capture.queue import TICK_S, Arrival, FrameQueue
 from agent.capture.sealer import HOUSE_NS, LOOK_NS, LOOK_S, SETTLE_S, Sealer
 from agent.capture.slot import PolicySlot
 from agent.frames import FRAME, ChannelTable
@@ -191,6 +191,11 @@ def test_steps_follow_the_frames_but_not_each_of_them(bench: Bench):
     assert stop.waited_s.pop() == SETTLE_S  # what the other one brings is looked at with it
     bench.sealer.wait(stop, 0.0)  # type: ignore[arg-type] # there is more to do
     assert len(stop.waited_s) == 1
+
+
+def test_a_gate_has_its_200_ms():
+    """From a frame on the wire: its tick, the look before it, and what other readers need."""
+    assert TICK_S + LOOK_S + SETTLE_S <= 0.2
 
 
 def test_losses_are_entries_and_counted(bench: Bench, tmp_path: Path, monkeypatch):
