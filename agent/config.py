@@ -21,7 +21,7 @@ DEFAULT_PATH: Final = Path("/etc/inland/agent.toml")
 TOP: Final = ("state", "run", "region_card", "vehicle", "bus", "limits", "uplink")
 VEHICLE: Final = ("id", "certificate", "key", "ledger_key", "group", "zones_key")
 LIMITS: Final = ("spool", "queue_frames")
-UPLINK: Final = ("spread",)
+UPLINK: Final = ("spread", "regroup")
 MIN_SPOOL: Final = 8 << 20  # bytes: below this eviction would run all the time
 
 
@@ -68,6 +68,8 @@ class Config:
         spool_bytes: quota of the spool file, its write-ahead log included.
         queue_frames: frames that may wait between the readers and the sealer.
         spread_s: the first connection after a start waits a random time up to this.
+        regroup_s: after the region has ended a link or refused one, the next attempt waits a
+            random time up to this: every car of the region does so at that moment.
     """
 
     path: Path
@@ -79,6 +81,7 @@ class Config:
     spool_bytes: int = 512 << 20
     queue_frames: int = 262_144
     spread_s: float = 0.0
+    regroup_s: float = 300.0
 
     @property
     def hatch(self) -> Path:
@@ -130,9 +133,10 @@ class _Reader:
             optional["queue_frames"] = self._value(
                 "limits", "queue_frames", limits["queue_frames"], _positive
             )
-        if "spread" in uplink:
-            spread_ns = self._value("uplink", "spread", uplink["spread"], duration_ns)
-            optional["spread_s"] = spread_ns / 1e9
+        for key in UPLINK:
+            if key in uplink:
+                ns = self._value("uplink", key, uplink[key], duration_ns)
+                optional[f"{key}_s"] = ns / 1e9
         return Config(
             path=self._path,
             state=self._place(values, "state"),

@@ -12,6 +12,7 @@ Misuse of a function by our own code stays ValueError or RuntimeError and ends t
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 
 class InlandError(Exception):
@@ -110,11 +111,21 @@ class HatchError(InlandError):
 
 
 class LinkError(InlandError, OSError):
-    """The connection to the region. An OSError too: paho's loop survives nothing else."""
+    """The connection to the region. An OSError too: paho's loop survives nothing else.
+
+    Attributes:
+        by_peer: the other end did it: it reset, ended or refused the connection.
+    """
 
     exit_code = 75
+    by_peer = False
 
     __str__ = InlandError.__str__
+
+    def of_the_peer(self) -> Self:
+        """Return this error, marked as the other end's doing."""
+        self.by_peer = True
+        return self
 
 
 class RegionRefusedError(LinkError):

@@ -32,6 +32,7 @@ spool = "64MiB"
 
 [uplink]
 spread = "60s"
+regroup = "2min"
 """
 
 
@@ -52,7 +53,7 @@ def test_good_file_gives_every_value(tmp_path: Path):
         "channel": "vcan0",
         "fd": True,
     }
-    assert (config.spool_bytes, config.spread_s) == (64 << 20, 60.0)
+    assert (config.spool_bytes, config.spread_s, config.regroup_s) == (64 << 20, 60.0, 120.0)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_missing_file_says_what_to_do(tmp_path: Path):
 def test_two_buses_of_one_name_are_refused(tmp_path: Path):
     bus = '\n[[bus]]\nname = "can0"\ninterface = "virtual"\nchannel = "x"\n'
     # At the second of them, not at the first table that has such a key.
-    with pytest.raises(ConfigError, match=r"agent.toml:24: two buses are called 'can0'"):
+    with pytest.raises(ConfigError, match=r"agent.toml:25: two buses are called 'can0'"):
         load(tmp_path, GOOD + bus)
 
 

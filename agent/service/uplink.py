@@ -18,6 +18,7 @@ def run_uplink(config: Config) -> None:
     from agent.region import load_region_card
     from agent.service.crew import Crew
     from agent.uplink.run import Uplink
+    from agent.uplink.timing import Timing
 
     card = load_region_card(config.region_card)
     crew = Crew()
@@ -30,6 +31,7 @@ def run_uplink(config: Config) -> None:
         config.vehicle.key,
         HatchClient(config.hatch),
         rng=random.SystemRandom().random,
+        timing=Timing(regroup_s=config.regroup_s),
         spread_s=config.spread_s,
     )
     uplink.run(crew.stop)

@@ -125,11 +125,12 @@ class Uplink:
             self._teller.note(error)
             self._looked_s = self._clock()
             return self._timing.hatch_s
-        link = None
+        link, by_peer = None, False
         try:
             link = self._dial(told)
             self._work(link, stop)
         except LinkError as error:
+            by_peer = error.by_peer
             self._teller.note(error)
             if isinstance(error, RegionRefusedError):
                 self._report.refused[error.code] += 1
@@ -138,16 +139,16 @@ class Uplink:
                 link.close()
             self._report.connected = False
             self._delivery.disconnected(self._clock())
-        return self._next_wait(link)
+        return self._next_wait(link, by_peer=by_peer)
 
-    def _next_wait(self, link: Link | None) -> float:
+    def _next_wait(self, link: Link | None, *, by_peer: bool) -> float:
         self._looked_s = now_s = self._clock()
         at_once, self._woke = self._woke, False
         if link is None:
-            return self._backoff.failed(now_s, at_once=at_once)
+            return self._backoff.failed(now_s, by_peer=by_peer, at_once=at_once)
         by_hand = link.ended_by in MENDED_BY_HAND
         wait_s = self._backoff.failed(
-            now_s, by_hand=by_hand, hung_up=link.was_hung_up,
+            now_s, by_peer=by_peer, by_hand=by_hand, hung_up=link.was_hung_up,
             at_once=self._slept(link.slept_lately_s) or at_once,
         )  # fmt: skip
         if self._backoff.is_long and not by_hand:
@@ -337,6 +338,7 @@ class Uplink:
         """Wait, but keep reporting; return at once if `stop` is set, or if a sleep allows it."""
         now_s, turn_s = self._clock(), 0.0
         end_s = now_s + wait_s
+        log.debug("next attempt in %.1f s", wait_s)
         self._teller.at_once()
         while not stop.is_set() and now_s < end_s:
             slept_s, self._looked_s = now_s - self._looked_s - turn_s, now_s

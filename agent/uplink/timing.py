@@ -59,6 +59,7 @@ class Timing:
         resend_cap_s: see resend_s.
         backoff_low_s: least wait after a failed connection.
         backoff_cap_s: longest wait.
+        regroup_s: over how long a fleet comes back that its broker has sent away.
         checkpoint_s: between checkpoints, while connected.
         head_s: until capture has signed a head that it was asked for.
         policy_s: between questions about policy bundles, while connected; and how long the region
@@ -83,6 +84,7 @@ class Timing:
     resend_cap_s: float = 3600.0
     backoff_low_s: float = 2.0
     backoff_cap_s: float = 600.0
+    regroup_s: float = 300.0
     checkpoint_s: float = 60.0
     head_s: float = 2.0
     policy_s: float = 60.0

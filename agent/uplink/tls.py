@@ -16,6 +16,7 @@ Every refusal is an OSError: paho's loop catches nothing else (eclipse-paho/paho
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import ssl
@@ -198,7 +199,7 @@ class PinnedSocket(ssl.SSLSocket):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLEOFError:
-            self.context.fault = LinkError("the connection was cut")
+            self.context.fault = LinkError("the connection was cut").of_the_peer()
             raise self.context.fault from None
         except OSError as error:
             self.context.fault = error
@@ -218,5 +219,14 @@ def _refusal(error: BaseException) -> BaseException:
             return RegionRefusedError("tls-version", "the peer does not speak TLS 1.3")
         return LinkError(f"TLS failed: {error.reason}")
     if isinstance(error, OSError) and not isinstance(error, LinkError):
-        return LinkError(f"the connection was lost in the handshake: {error}")
+        lost = LinkError(f"the connection was lost in the handshake: {error}")
+        return lost.of_the_peer() if is_of_the_peer(error) else lost
     return error
+
+
+def is_of_the_peer(error: OSError) -> bool:
+    """Return whether an error tells of what the other end did: a reset, an end, a refusal."""
+    if isinstance(error, LinkError):
+        return error.by_peer
+    ended = isinstance(error, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    return ended or error.errno == errno.ENOTCONN  # reset before we looked who it is

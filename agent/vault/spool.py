@@ -34,8 +34,6 @@ TILE_HEIGHT: Final = 8
 MAX_LEVEL: Final = 6  # 256**7 entries: no car lives that long
 OVERFLOW_BYTES: Final = 4092  # of a body in one overflow page
 NOWHERE: Final = (-1, -1)  # on the axis of recorded time: not of the recorder
-FULL: Final = 2
-NORMAL: Final = 1  # of PRAGMA synchronous
 _BUSY_MS: Final = 10_000
 _FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 _CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -156,8 +154,7 @@ class Spool:
     Args:
         path: of the database, with the schema in place.
         size: of the quota.
-        shared: the first connection's spool, whose lock and tally this one uses. In the WAL the
-            transactions of both stand in one row, so that none is kept without those before it.
+        shared: the first connection's spool, whose lock, tally and WAL this one uses.
         cache_kib: SQLite's page cache.
 
     Raises:
@@ -187,7 +184,7 @@ class Spool:
         self._pragma("page_size", PAGE_BYTES, writes=False)
         for name, value in (
             ("busy_timeout", _BUSY_MS),
-            ("synchronous", FULL if self.is_first else NORMAL),
+            ("synchronous", 2 if self.is_first else 1),  # FULL, NORMAL
             ("secure_delete", 0),
             ("cell_size_check", 1),
             ("trusted_schema", 0),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
-from agent.uplink.backoff import START_S, Backoff
+from agent.uplink.backoff import AWAKE_WAIT_S, LONG_SLEEP_S, Backoff
 from agent.uplink.timing import LONG_WAIT_S, MAX_HANG_UPS, Timing
 
 TIMING = Timing()
@@ -59,10 +60,21 @@ def test_a_car_that_wakes_all_the_time_comes_at_once_every_half_minute_at_most()
     assert len(at_once) == 20
 
 
-def test_a_long_sleep_is_a_start():
+def test_after_a_long_sleep_the_wait_is_no_longer_what_it_was():
     one = grown()
-    one.slept(START_S, 1000.0)
-    assert one.failed(1000.0) == pytest.approx(6, abs=0.1)
+    one.slept(LONG_SLEEP_S, 1000.0)
+    assert one.failed(1000.0) == pytest.approx(3 * AWAKE_WAIT_S, abs=1)
+    one.confirmed()
+    one.slept(LONG_SLEEP_S, 2000.0)
+    assert one.failed(2000.0) == pytest.approx(6, abs=0.1)
+
+
+def test_what_the_region_ends_is_spread_over_what_it_takes_to_admit_a_fleet():
+    one = backoff()
+    assert one.failed(0.0, by_peer=True) == pytest.approx(TIMING.regroup_s, abs=1)
+    assert one.failed(0.0, by_peer=True) == pytest.approx(600, abs=1)
+    assert backoff(0.0).failed(0.0, by_peer=True) == TIMING.backoff_low_s
+    assert Backoff(replace(TIMING, regroup_s=0), lambda: 0.999).failed(0.0, by_peer=True) < 6
 
 
 def test_what_a_person_has_to_mend_waits_whatever_else():
