@@ -3,8 +3,9 @@
 - What happened stands in a sealed EventRecord, sealed when the trigger comes and again when all is
   over; the public entry names only the segments that are kept because of it.
 - An event that holds is *open* until its `after` is recorded and sealed, or until the recorder has
-  been silent for 10 s: a car that stands still is not recorded any further. A new policy and the
-  end of the run interrupt it. What an interrupted run left open is closed at the next start.
+  been silent for 10 s: a car that stands still is not recorded any further, nor is one that slept
+  as long. A new policy and the end of the run interrupt it. What an interrupted run left open is
+  closed at the next start.
 - An edge while an event of its rule is open, or within `retrigger` of it, belongs to it.
 - Beyond `at_most` in a period (UTC hours or days of trusted time, counted over restarts) events are
   counted in an entry, once a minute at most. The two latest periods are remembered, so that a clock
@@ -162,6 +163,7 @@ class Incidents:
         self._suppressed = 0  # not yet in an entry
         self._told_ns: int | None = None
         self._axis_ns, self._moved_ns = -1, 0
+        self._followed_ns: int | None = None  # CLOCK_BOOTTIME of the last step
         self.tally = tally
 
     @property
@@ -202,12 +204,14 @@ class Incidents:
         Raises:
             SpoolError: the storage failed.
         """
+        before_ns, self._followed_ns = self._followed_ns, now.boottime_ns
+        slept = before_ns is not None and now.boottime_ns - before_ns >= SILENT_NS
         if sealed_ns != self._axis_ns:
             self._axis_ns, self._moved_ns = sealed_ns, now.boottime_ns
         for event in self._last.values():
             if event.is_open:
                 since_ns = max(self._moved_ns, event.sealed_ns)
-                silent = now.boottime_ns - since_ns >= SILENT_NS
+                silent = slept or now.boottime_ns - since_ns >= SILENT_NS
                 if silent or sealed_ns >= event.at_ns + event.rule.after_ns:
                     self._end(event, now, complete=True)
             elif event.is_stale and now.boottime_ns - event.sealed_ns >= AGAIN_NS:
