@@ -14,13 +14,12 @@ from typing import Final
 from agent.errors import ConfigError, ServiceError
 from agent.service.bytecode import compile_for
 from agent.service.names import CAPTURE, CAPTURE_UNIT, GROUP, TARGET_UNIT, UPLINK, UPLINK_UNIT
-from agent.service.unit_files import RMEM_MAX, SYSUSERS
+from agent.service.unit_files import RMEM, RMEM_MAX, SYSUSERS
 
 SYSTEMD: Final = 247  # LoadCredential=, ProtectProc=; made and tested with 252
 COMMAND_S: Final = 200.0  # more than TimeoutStartSec= of a unit
 HALVES: Final = (CAPTURE_UNIT, UPLINK_UNIT)
 _RUNS: Final = Path("/run/systemd/system")  # sd_booted(3)
-_RMEM: Final = Path("/proc/sys/net/core/rmem_max")
 _NO_SUCH_USER: Final = 6  # userdel(8), groupdel(8)
 
 Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
@@ -80,8 +79,8 @@ class Machine:
 
     def raise_rmem(self) -> None:
         """Let sockets have the receive buffer that capture asks for, from now on."""
-        if int(_RMEM.read_text("ascii")) < RMEM_MAX:
-            _RMEM.write_text(str(RMEM_MAX), "ascii")
+        if int(RMEM.read_text("ascii")) < RMEM_MAX:
+            RMEM.write_text(str(RMEM_MAX), "ascii")
 
     def hand_over(self, state: Path) -> None:
         """Make the state folder capture's, with all that is in it; nothing if it is already.

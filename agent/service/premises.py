@@ -29,7 +29,7 @@ from agent.region import RegionCard, load_region_card
 from agent.service.acting import is_open
 from agent.service.bytecode import OPTIONS
 from agent.service.names import CAPTURE, UPLINK
-from agent.service.unit_files import RMEM_MAX, Credential, Site
+from agent.service.unit_files import RMEM, RMEM_MAX, Credential, Site
 
 LIVE: Final = Path("/")
 HIDDEN: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev")  # noqa: S108 - refused
@@ -38,7 +38,6 @@ NEEDS_IP: Final = ("udp_multicast", "socketcand", "virtual")
 SERIAL: Final = ("slcan", "serial")
 STORES: Final = ("/etc", "/run", "/usr/lib")  # of credentials: systemd.exec(5)
 MAX_RESOLVERS: Final = 3  # that glibc asks: resolv.conf(5)
-RMEM: Final = Path("/proc/sys/net/core/rmem_max")
 CHECK_S: Final = 30.0  # an interpreter on a slow disk
 
 

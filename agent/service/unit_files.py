@@ -28,6 +28,7 @@ TEMPLATES: Final = {
     "inland.sysctl": SYSCTL,
     "inland.tmpfiles": TMPFILES,
 }
+RMEM: Final = Path("/proc/sys/net/core/rmem_max")
 RMEM_MAX: Final = 8 << 20  # bytes: agent.capture.early.BUFFER_BYTES
 _STATES: Final = Path("/var/lib")  # what StateDirectory= is relative to
 _RUNS: Final = Path("/run")  # what RuntimeDirectory= is relative to

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.rig import INLAND, Rig
+from tests.rig import EVERYTHING, INLAND, Rig, wait_for
 from tests.vehicle.guest import Guest
 from tests.vehicle.net import HOST, SUBNET, Net, first_in_namespace, kill_namespace
 
@@ -121,10 +121,16 @@ class Car:
         """Install the boot service, and leave it to the test when to start it."""
         both = f"{unit('uplink')} {unit('capture')}"
         self.guest.link(False)  # nobody is to hear of what starts now and is taken away again
-        self.guest.sh(f"chmod 755 /etc/inland; inland service install --config {CONFIG} && "
-                      f"systemctl disable inland.target && systemctl stop inland.target {both} && "
-                      f"rm -rf {self.state}/*", timeout=180)  # fmt: skip
+        self.install_service()
+        self.guest.sh(f"systemctl disable inland.target && systemctl stop inland.target {both} && "
+                      f"rm -rf {self.state}/*", timeout=120)  # fmt: skip
         self.guest.link(True)
+
+    def install_service(self) -> str:
+        """Install the boot service and start it, as a workshop does; return what it said."""
+        bundle = os.path.dirname(CONFIG)  # noqa: PTH120 - a path of the guest
+        self.guest.sh(f"chmod 755 {bundle}")
+        return self.guest.sh(f"inland service install --config {CONFIG}", timeout=180)
 
     def another(self, **settings: Any) -> Car:
         """Another car on the same computer: enrolled anew, its state folder empty.
@@ -235,3 +241,13 @@ def car(
             yield Car(home, guest, **settings)
     finally:
         net.close()
+
+
+@contextmanager
+def serviced_car(folder: Path, image: Path, payload: Path) -> Iterator[Car]:
+    """A car whose boot service runs, with the policy `EVERYTHING` in force. See `car`."""
+    with car(folder, image, payload) as made:
+        made.region.publish(EVERYTHING, 1)
+        made.install_service()
+        wait_for(lambda: made.policy_version() == 1, 90, "the policy over the air")
+        yield made

@@ -9,17 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig import EVERYTHING, wait_for
-from tests.vehicle.car import CONFIG, STATE, Car, car
+from tests.rig import wait_for
+from tests.vehicle.car import STATE, Car, serviced_car
 
 UNITS = ("inland-capture", "inland-uplink")
 EXPOSURE = 1.5  # of systemd-analyze security, at most
-
-
-def install(made: Car) -> str:
-    """Install the boot service, as a factory does; return what it said."""
-    made.guest.sh(f"chmod 755 {Path(CONFIG).parent}")
-    return made.guest.sh(f"inland service install --config {CONFIG}", timeout=120)
 
 
 def shown(made: Car, unit: str, name: str) -> str:
@@ -32,10 +26,7 @@ def runs(made: Car, unit: str) -> bool:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, image: Path, payload: Path) -> Iterator[Car]:
-    with car(tmp_path_factory.mktemp("region"), image, payload) as made:
-        made.region.publish(EVERYTHING, 1)
-        install(made)
-        wait_for(lambda: made.policy_version() == 1, 90, "the policy over the air")
+    with serviced_car(tmp_path_factory.mktemp("region"), image, payload) as made:
         yield made
 
 
@@ -139,7 +130,7 @@ def test_a_half_that_hangs_is_killed_by_the_watchdog_and_comes_back(made: Car, d
 
 def test_installing_again_changes_nothing(made: Car):
     before = [shown(made, unit, "MainPID") for unit in UNITS]
-    said = install(made)
+    said = made.install_service()
     assert "wrote" not in said
     assert [shown(made, unit, "MainPID") for unit in UNITS] == before
 
@@ -183,7 +174,7 @@ def test_uninstalled_it_is_gone_and_the_data_stays(made: Car):
     assert not left.strip(), left
     made.guest.sh(f"test -s {spool}")
     assert made.guest.run("pgrep -f 'agent.cli (capture|uplink)'").code == 1
-    again = install(made)
+    again = made.install_service()
     assert "wrote" in again
     wait_for(lambda: made.policy_version() == 1, 60, "the policy that was there before")
     assert json.dumps(made.status())

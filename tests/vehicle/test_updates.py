@@ -8,18 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.rig import EVERYTHING, wait_for
-from tests.vehicle.car import STATE, Car, car
-from tests.vehicle.test_service import UNITS, install, shown
+from tests.vehicle.car import STATE, Car, serviced_car
+from tests.vehicle.test_service import UNITS, shown
 
 NARROW = EVERYTHING.replace('["*:*"]', '["can0:0x321"]')
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, image: Path, payload: Path) -> Iterator[Car]:
-    with car(tmp_path_factory.mktemp("region"), image, payload) as made:
-        made.region.publish(EVERYTHING, 1)
-        install(made)
-        wait_for(lambda: made.policy_version() == 1, 90, "the first policy")
+    with serviced_car(tmp_path_factory.mktemp("region"), image, payload) as made:
         yield made
 
 
