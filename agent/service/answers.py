@@ -176,9 +176,11 @@ class Answers:
         except InlandError:
             return dict.fromkeys(wanted, "unreadable")
         states = {category: book.state(category) for category in wanted}
-        # What the running agent holds for ended has ended, even if the file does not say so yet.
+        # The file and the running agent may differ for a moment. Nobody is told "withdrawn" while
+        # frames are still kept, or "granted" of what the agent holds for ended.
+        consented = force.consented
         return {
-            category: "ending" if state is State.GRANTED and category not in force.consented
-            else state.value
+            category: state.value if (state is State.GRANTED) == (category in consented)
+            else "changing"
             for category, state in states.items()
         }  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.pb.hatch_pb2 import HatchRequest
 from agent.policy import consent_file
+from agent.policy.consent import State
 from agent.policy.terms import terms
 from agent.service.answers import Answers
 from agent.service.places import Places
@@ -54,7 +55,7 @@ def test_events_the_gate_and_consents_are_told(tmp_path: Path):
         held.book = held.book.grant(
             terms(one, TRACK), now_ns=car.unix_ns, until_ns=car.unix_ns + 10**15, each_drive=False
         )
-    assert answers(car).status()["consents"] == {TRACK: "ending"}  # the agent has not looked yet
+    assert answers(car).status()["consents"] == {TRACK: "changing"}  # the agent has not looked yet
     car.drive(15, place=True)
     car.drive(0.1, brake=200, place=True)
     car.drive(1, place=True)
@@ -63,6 +64,11 @@ def test_events_the_gate_and_consents_are_told(tmp_path: Path):
     assert status["gate"] == {"decision": "open", "reason": ""}
     assert status["consents"] == {TRACK: "granted"}
     assert 20 < status["recorder"]["recorded_s"] < 22
+    with consent_file.edit(car.folder / "consent.json", wait=True) as held:
+        held.book = held.book.end(TRACK, State.WITHDRAWN, now_ns=car.unix_ns)
+    assert answers(car).status()["consents"] == {TRACK: "changing"}  # it still keeps frames
+    car.drive(1, place=True)
+    assert answers(car).status()["consents"] == {TRACK: "withdrawn"}
     (car.folder / "consent.json").write_text("?")
     assert answers(car).status()["consents"] == {TRACK: "unreadable"}
     car.vault.close()
