@@ -18,6 +18,11 @@ settings.register_profile(
 settings.load_profile("house")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many run at once: these tests wait for processes as long as they compute."""
+    return min(4, 2 * (os.cpu_count() or 1))
+
+
 @pytest.fixture(autouse=True)
 def signals_as_they_were() -> Iterator[None]:
     """A command that a test runs in this process takes Ctrl-C for itself: not from the next one."""

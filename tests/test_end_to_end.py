@@ -170,7 +170,7 @@ def test_second_agent_on_the_same_state_is_refused(tmp_path: Path):
 
 
 @pytest.mark.timeout(170)
-@pytest.mark.parametrize("broker", ["auto", "iotcore"])
+@pytest.mark.parametrize("broker", ["auto", pytest.param("iotcore", marks=pytest.mark.slow)])
 def test_demo_loses_nothing(broker: str):
     """`inland demo` on the broker that is there, and on the one that comes with the extra."""
     pytest.importorskip("iotcore", reason="needs the extra inland[demo]")

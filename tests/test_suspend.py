@@ -154,6 +154,7 @@ def test_a_link_that_was_forgotten_while_the_car_slept_is_made_anew_at_once(car:
     assert car.network.connections > 1
 
 
+@pytest.mark.slow
 def test_a_link_that_lives_is_kept(car: Car):
     connections = car.network.connections
     wake(car, lambda: None)
@@ -179,6 +180,7 @@ def connections_of_the_station(car: Car) -> int:
     return sum(line.startswith("connected") for line in said)
 
 
+@pytest.mark.slow
 def test_the_watchdog_is_fed_as_soon_as_the_agent_is_awake(manager: Manager, car: Car):
     """And only once its threads have turned: one that hangs shall not be covered by a sleep."""
     wait_for(lambda: "WATCHDOG=1" in manager.heard(), 10, "the watchdog is fed")

@@ -82,7 +82,7 @@ def check_wake(
         clock.slept_s += seconds
         begun_s = time.monotonic()
         capture.add(5)
-        assert broker.wait(lambda: not capture.pending), capture.report
+        assert broker.wait(lambda: not capture.pending, 3.0), capture.report
         assert time.monotonic() - begun_s < 2.0
         assert connects(broker) == 1 + again
 
