@@ -1,11 +1,13 @@
 """Quota, eviction, full disks: what goes, in which order, and that nothing goes silently."""
 
+import contextlib
 import random
 import sqlite3
 import subprocess
 
 import pytest
 
+from agent.errors import SpoolFullError
 from agent.pb import ledger_pb2, sealed_pb2
 from agent.vault import room, spool
 from agent.vault.shelves import Shelf
@@ -162,17 +164,43 @@ def tiny_disk(tmp_path, empty_spool):
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+def take_all(hog) -> None:
+    """Somebody else takes what room there is."""
+    with hog.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+
+
+def test_a_start_on_a_full_disk(tiny_disk, empty_spool):
+    """The WAL goes with the end of a run; others get its room before the next start does."""
+    car = Car(world.fresh(tiny_disk / "state", empty_spool), quota=5 * world.MIB)
+    sealed = fill(car, 60)
+    take_all(tiny_disk / "hog")
+    sealed += fill(car, 60, seed=1)  # the ballast is given up
+    take_all(tiny_disk / "hog")
+    for _ in range(3):
+        car.vault.close()
+        take_all(tiny_disk / "hog")
+        car.start()
+        assert not car.vault._sealer._ballast.is_held
+        assert fill(car, 1, INCIDENT) != [None]
+    assert [boot.clean for boot in car.what("boot")] == [True] * 4
+    check_books(car, [i for i in sealed if i is not None])
+    car.shut()
+
+
+def test_planted_start_without_what_was_kept_back_is_found(tiny_disk, empty_spool, monkeypatch):
+    monkeypatch.setattr(room.Ballast, "keep", lambda _: None)
+    with pytest.raises(SpoolFullError):
+        test_a_start_on_a_full_disk(tiny_disk, empty_spool)
+
+
 def test_a_really_full_disk_never_stops_capture(tiny_disk, empty_spool):
     """T68: somebody else fills the disk; the spool evicts inside itself and says what it lost."""
     car = Car(world.fresh(tiny_disk / "state", empty_spool), quota=5 * world.MIB)
     sealed = fill(car, 60)
     hog = tiny_disk / "hog"
-    with hog.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"x" * 4096)
-        except OSError:
-            pass
+    take_all(hog)
     incidents = fill(car, 10, INCIDENT, seed=2)
     sealed += fill(car, 200, seed=1)
     car.tick()
@@ -278,4 +306,5 @@ def test_ballast(tmp_path):
     ballast.release()
     assert not (tmp_path / "ballast").exists()
     assert not room.Ballast(tmp_path / "none" / "ballast", 65536).hold()
+    room.Ballast(tmp_path / "none" / "ballast", 65536).keep()
     assert sealed_pb2.RECORDER == RECORDER
