@@ -195,6 +195,41 @@ def test_planted_start_without_what_was_kept_back_is_found(tiny_disk, empty_spoo
         test_a_start_on_a_full_disk(tiny_disk, empty_spool)
 
 
+@pytest.fixture
+def young(tiny_disk, empty_spool):
+    """A car with nothing to evict: on a full disk not even a loss finds room."""
+    car = Car(world.fresh(tiny_disk / "state", empty_spool), quota=5 * world.MIB)
+    yield car
+    car.shut()
+
+
+def test_a_loss_is_told_as_soon_as_there_is_room(young, tiny_disk):
+    take_all(tiny_disk / "hog")
+    lost = 2500 * fill(young, 80).count(None)
+    for _ in range(3):
+        young.tick()
+    assert lost
+    assert young.vault._sealer.unwritten() == lost
+    assert young.what("loss") == []
+    (tiny_disk / "hog").unlink()
+    young.tick()
+    assert [x.count for x in young.what("loss")] == [lost]
+
+
+def test_planted_minute_after_a_loss_that_found_no_room_is_found(young, tiny_disk):
+    class Stubborn(dict):
+        """Holds on to the time of an attempt that failed."""
+
+        def pop(self, *_):
+            """Keep it."""
+
+    young.vault._sealer._last = Stubborn()
+    with pytest.raises(AssertionError):
+        test_a_loss_is_told_as_soon_as_there_is_room(young, tiny_disk)
+    young.tick(60)
+    assert len(young.what("loss")) == 1  # a minute later it was told
+
+
 def test_a_really_full_disk_never_stops_capture(tiny_disk, empty_spool):
     """T68: somebody else fills the disk; the spool evicts inside itself and says what it lost."""
     car = Car(world.fresh(tiny_disk / "state", empty_spool), quota=5 * world.MIB)
