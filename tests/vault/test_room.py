@@ -119,7 +119,7 @@ def test_a_routine_flood_never_costs_an_incident(small):
     assert before <= kept(small)  # no incident goes for routine data
     small.tick()
     assert {x.cause for x in small.what("loss")} == {ledger_pb2.Loss.SEAL}
-    check_books(small, incidents + late + [i for i in flood if i] + all_of_it + tail)
+    check_books(small, [i for i in incidents + late + flood + all_of_it + tail if i is not None])
     assert small.vault.record(ledger_pb2.Loss(count=1)) > 0  # the ledger always goes on
 
 
