@@ -119,14 +119,15 @@ class Log:
         transaction.run("INSERT INTO ledger VALUES(?,?)", (i, stored))
         if new.body:
             transaction.run("INSERT INTO body VALUES(?,?)", (i, new.body))
+        leaf = tree.leaf_hash(stored)
         transaction.place(
             new.shelf, i, len(new.body), session=new.session, keep=new.keep,
-            recorded=new.recorded, consent=new.consent,
+            recorded=new.recorded, consent=new.consent, leaf=leaf,
         )  # fmt: skip
         if isinstance(new.what, ledger_pb2.PolicyInForce):
             set_meta(transaction, "policy", new.what.body)  # which the log names last
             self._note_highest(transaction)  # it may have ended by it
-        compact, done = compact.append(tree.leaf_hash(stored))
+        compact, done = compact.append(leaf)
         for subtree in done:
             if subtree.height and subtree.height % TILE_HEIGHT == 0:
                 transaction.run(

@@ -1,7 +1,9 @@
 """What leaves through the hatch and what comes back: used by the hatch's thread alone.
 
 - `take` costs O(count + skip) however long the backlog is. The hash of each body is checked before
-  it is handed out: bit rot is reported, never uploaded as truth.
+  it is handed out, and each entry against its leaf: bit rot is reported, never uploaded as truth.
+  Without a body the others go on; an entry that is not the one in the tree is damage of the file,
+  and what does not lead from head to head is not sent either: the region would take it for forged.
 - A session is offered before any segment of it, although the sealer commits between two queries of
   one `take`: what was appended after its first look is left for the next one. A session has a
   lower index than its segments, so whoever sees the segment below that bound sees the session.
@@ -11,14 +13,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from threading import Lock
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from agent.digest import sha256
-from agent.errors import SealError
+from agent.errors import SealError, SpoolCorruptError, SpoolFullError
 from agent.pb import delivery_pb2, hatch_pb2, ledger_pb2
 from agent.vault import checkpoint, tree
 from agent.vault.identity import Identity
@@ -30,6 +34,8 @@ from agent.vault.timekeeper import Timekeeper
 
 MAX_ROTTEN: Final = 1024  # known at once; the sealer clears them every second
 MAX_CODES: Final = 64
+
+_log = logging.getLogger(__name__)
 
 Skip = Mapping[bytes, Collection[int]]
 
@@ -116,20 +122,25 @@ class Outbound:
         last, page = -1, 64
         while True:
             rows = self._spool.rows(
-                "SELECT i, consent FROM item WHERE shelf=? AND i>? AND i<? ORDER BY i LIMIT ?",
+                "SELECT i, consent, leaf FROM item WHERE shelf=? AND i>? AND i<?"
+                " ORDER BY i LIMIT ?",
                 (int(shelf), last, end, page),
             )
-            for i, consent in rows:
+            for i, consent, leaf in rows:
                 if i in skip or i < self._found.withdrawn.get(consent, 0):
                     continue
-                if (outgoing := self._outgoing(shelf, i)) is not None:
+                if (outgoing := self._outgoing(shelf, i, leaf)) is not None:
                     yield outgoing
             if len(rows) < page:
                 return
             last = rows[-1][0]
 
-    def _outgoing(self, shelf: Shelf, i: int) -> hatch_pb2.Outgoing | None:
+    def _outgoing(self, shelf: Shelf, i: int, leaf: bytes) -> hatch_pb2.Outgoing | None:
         stored = self._spool.one("SELECT entry FROM ledger WHERE i=?", (i,))
+        if stored is not None and not is_leaf(stored, leaf):
+            raise SpoolCorruptError(
+                f"entry {i} is not the one in the tree", where=str(self._spool.path)
+            )
         body = b""
         if shelf not in BODILESS:
             body = self._spool.one("SELECT blob FROM body WHERE i=?", (i,)) or b""
@@ -153,15 +164,25 @@ class Outbound:
             for n, log, i, consent in rows:
                 if i in skip.get(log, ()) or consent in self._found.withdrawn:
                     continue
-                for entry, blob in self._spool.rows(
-                    "SELECT entry, blob FROM salvage WHERE n=?", (n,)
+                for entry, blob, leaf in self._spool.rows(
+                    "SELECT entry, blob, leaf FROM salvage WHERE n=?", (n,)
                 ):
+                    if not is_leaf(entry, leaf):
+                        self._give_up(n)
+                        continue
                     sent = blob and shelf not in BODILESS and is_intact(entry, blob)
                     body = blob if sent else b""
                     yield _pack(shelf, log, i, entry, body)
             if len(rows) < page:
                 return
             last = rows[-1][0]
+
+    def _give_up(self, n: int) -> None:
+        """Let go of a carried-over entry that has rotted here: its log's gap entry explains it."""
+        with suppress(SpoolFullError), self._spool.write() as transaction:  # else the next time
+            transaction.run("DELETE FROM salvage WHERE n=?", (n,))
+            transaction.salvaged -= 1
+            _log.warning("an entry of the log before does not match its hash; dropped")
 
     def receipt(self, payload: bytes) -> tuple[int, bool]:
         """Take a SignedReceipt; returns (entries that it confirmed, whether it was one).
@@ -267,8 +288,16 @@ class Outbound:
             self._found.head_asked = True
             return None
         size, note, _ = rows[0]
-        old = self._spool.one("SELECT max(size) FROM checkpoint WHERE cosigned IS NOT NULL") or 0
+        rows = self._spool.rows(
+            "SELECT size, note FROM checkpoint WHERE cosigned IS NOT NULL"
+            " ORDER BY size DESC LIMIT 1"
+        )
+        old, known = rows[0] if rows else (0, "")
         proof = tree.consistency_proof(old, size, self._spool.node)
+        if old and not _leads(known, note, proof):
+            raise SpoolCorruptError(
+                f"the ledger does not lead from {old} to {size}", where=str(self._spool.path)
+            )
         return delivery_pb2.CheckpointUpload(log=self._log, note=note, from_size=old, proof=proof)
 
 
@@ -287,6 +316,20 @@ def _settle(transaction: Transaction, i: int, hollow: bool) -> bool:
             transaction.take_off(shelf, i, 0)
             return True
     return False
+
+
+def _leads(old: str, new: str, proof: tuple[bytes, ...]) -> bool:
+    """Return whether a proof leads from one note's head to another's."""
+    try:
+        first, last = checkpoint.parse(old).checkpoint, checkpoint.parse(new).checkpoint
+    except SealError:
+        return False
+    return tree.verify_consistency(first.size, last.size, first.root, last.root, proof)
+
+
+def is_leaf(stored: object, leaf: bytes) -> bool:
+    """Return whether an entry is the one in the tree; one of an older version cannot be told."""
+    return isinstance(stored, bytes) and (not leaf or tree.leaf_hash(stored) == leaf)
 
 
 def is_intact(stored: bytes, body: bytes) -> bool:

@@ -7,6 +7,8 @@
   entries into the same transaction.
 - A disk that somebody else filled: the ballast file is given up, which lets the WAL be copied back
   and reused; the file stops growing and evicts inside itself until the disk has room again.
+- At the end of a run the WAL leaves the disk, and the next run cannot begin without one: so what it
+  leaves is kept back, for the next run to give up.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from agent.vault.spool import OVERFLOW_BYTES, Spool, Transaction
 INCIDENT_SHARE: Final = 0.3  # of the file: up to it incidents give way to nothing
 _CHUNK: Final = 16  # bodies deleted between two looks at the free pages
 _ENTRY_PAGES: Final = 8  # a transaction's ledger, item and tile pages, splits included
+_LEAST: Final = 64 * 1024  # of a ballast: 32 KiB for the WAL's index, the rest for its first pages
 _BATCH_PAGES: Final = 256  # evicted beyond what is needed: one drop entry for a MiB
 
 Dropped = dict[ledger_pb2.Drop.Reason, list[int]]
@@ -93,7 +96,12 @@ def attainable(folder: Path, quota: int) -> int:
 
 
 class Ballast:
-    """A file of nothing that is given up when the disk is full, and taken back afterwards."""
+    """A file of nothing that is given up when the disk is full, and taken back afterwards.
+
+    Args:
+        path: of the file.
+        size: bytes.
+    """
 
     def __init__(self, path: Path, size: int) -> None:
         self.path, self.size = path, size
@@ -106,15 +114,32 @@ class Ballast:
                 free = os.statvfs(self.path.parent)
                 if free.f_bavail * free.f_frsize < 4 * self.size:
                     return False
-                handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                try:
-                    os.posix_fallocate(handle, 0, self.size)
-                finally:
-                    os.close(handle)
+                self._take(self.size)
             except OSError:
                 return False  # no room is an answer here, not a failure
             self.is_held = True
         return True
+
+    def keep(self) -> None:
+        """Take what there is when a run has ended, so that the next can begin on a full disk."""
+        size = 0 if self.is_held else self.size
+        while size >= _LEAST:
+            try:
+                self._take(size)
+            except OSError:
+                size //= 2
+            else:
+                return
+
+    def _take(self, size: int) -> None:
+        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(handle, 0, size)
+        except OSError:
+            self.path.unlink()  # a part of it may have been taken
+            raise
+        finally:
+            os.close(handle)
 
     def pages_left(self) -> int:
         """Return how many pages a file may grow by now and leave room for a WAL."""

@@ -2,8 +2,9 @@
 
 - The folder of file, WAL and shm is renamed in one step, so a crash never separates them. What is
   in quarantine and not marked as read is read at the next start.
-- An entry is carried over only if it parses, carries its own index, and its body has the hash that
-  it names. It keeps its old identity (log, i); the region's receipt is what removes it.
+- An entry is carried over only if it parses, carries its own index, is the one in the tree, and its
+  body has the hash that it names. It keeps its old identity (log, i); the region's receipt is what
+  removes it.
 - What an event holds is carried over with its body: for upload, or, if it is to stay in the car,
   to stay here. Open holds and what the agent remembers go on. Where it cannot be told any more what
   waits, the recorder's bodies are carried over as far as an Incident entry sends them home.
@@ -26,8 +27,8 @@ from google.protobuf.message import DecodeError
 
 from agent.files import sync_folder
 from agent.pb import ledger_pb2
-from agent.vault import unfinished
-from agent.vault.outbound import body_hash, is_intact
+from agent.vault import tree, unfinished
+from agent.vault.outbound import body_hash, is_intact, is_leaf
 from agent.vault.schema import PAGE_BYTES
 from agent.vault.shelves import BY_LANE, WAITING, Shelf
 from agent.vault.spool import Spool
@@ -60,6 +61,8 @@ class Stood:
     shelf: Shelf
     keep: int
     consent: str
+    session: int = 0  # index of the session that its body needs
+    leaf: bytes = b""
 
 
 def put_aside(folder: Path) -> Path:
@@ -105,6 +108,7 @@ class Salvage:
         self._holes = 0
         self.log, self.size = b"", 0
         self.floor_ns = 0  # of trusted time, when it is carried over
+        self._lost: set[int] = set()  # entries that cannot be read, or are not what they were
         self._lost_sessions: set[bytes] = set()
         self._sent: list[tuple[int, int]] = []  # of the recorder, to the region: first, last
         self._withdrawn: set[str] = set()
@@ -158,15 +162,16 @@ class Salvage:
     def _waiting(self, connection: sqlite3.Connection) -> tuple[dict[int, Stood], bool]:
         found: dict[int, Stood] = {}
         names = {row[1] for row in self._table("PRAGMA table_info(item)")}
-        consent = "consent" if "consent" in names else "''"  # version 1 had none
+        # Version 1 had neither, version 2 no leaf.
+        more = ", ".join(name if name in names else f"'' AS {name}" for name in ("consent", "leaf"))
         try:
             self.size = (connection.execute("SELECT max(i) FROM ledger").fetchone()[0] or 0) + 1
             for shelf in (*WAITING, Shelf.KEPT):
-                for i, keep, label in connection.execute(
-                    f"SELECT i, keep, {consent} FROM item WHERE shelf=? ORDER BY i",  # noqa: S608
+                for i, keep, session, label, leaf in connection.execute(
+                    f"SELECT i, keep, session, {more} FROM item WHERE shelf=? ORDER BY i",  # noqa: S608
                     (int(shelf),),
                 ):
-                    found[i] = Stood(shelf, keep, label)
+                    found[i] = Stood(shelf, keep, label, session, leaf)
                     if time.monotonic() > self._deadline:
                         return found, True
         except UNREADABLE:
@@ -191,7 +196,11 @@ class Salvage:
             last = rows[-1][0]
 
     def _row(self, connection: sqlite3.Connection, i: int, stood: Stood | None) -> Iterator[Row]:
-        if time.monotonic() > self._deadline or (read := self._read(connection, i)) is None:
+        if time.monotonic() > self._deadline:
+            return
+        read = self._read(connection, i)
+        if read is None or (stood is not None and not is_leaf(read[0], stood.leaf)):
+            self._lost.add(i)
             return
         stored, body = read
         self.size = max(self.size, i + 1)
@@ -199,7 +208,7 @@ class Salvage:
         entry.ParseFromString(stored)
         stood = stood or Stood(self._guess(entry), 0, "")
         shelf = stood.shelf
-        if shelf == Shelf.RECORDER or not is_intact(stored, body) or self._is_orphan(entry):
+        if shelf == Shelf.RECORDER or not is_intact(stored, body) or self._is_orphan(entry, stood):
             body = b""
         if stood.consent in self._withdrawn:
             body = b""
@@ -222,9 +231,9 @@ class Salvage:
         is_sent = any(first <= entry.index <= last for first, last in self._sent)
         return Shelf.INCIDENT if shelf == Shelf.RECORDER and is_sent else shelf
 
-    def _is_orphan(self, entry: ledger_pb2.Entry) -> bool:
+    def _is_orphan(self, entry: ledger_pb2.Entry, stood: Stood) -> bool:
         """Whether it is a segment that nobody can open, because its session is damaged."""
-        return entry.segment.session in self._lost_sessions
+        return stood.session in self._lost or entry.segment.session in self._lost_sessions
 
     def _read(self, connection: sqlite3.Connection, i: int) -> tuple[bytes, bytes] | None:
         entry = ledger_pb2.Entry()
@@ -277,11 +286,11 @@ class Salvage:
         with spool.write() as transaction:
             for row in batch:
                 new = transaction.run(
-                    "INSERT OR IGNORE INTO salvage(log, i, shelf, entry, blob, keep, consent)"
-                    " VALUES(?,?,?,?,?,?,?)",
+                    "INSERT OR IGNORE INTO salvage(log, i, shelf, entry, blob, keep, consent, leaf)"
+                    " VALUES(?,?,?,?,?,?,?,?)",
                     (
                         self.log, row.i, int(row.shelf), row.entry, row.body or None, row.keep,
-                        row.consent,
+                        row.consent, tree.leaf_hash(row.entry),
                     ),
                 ).rowcount  # fmt: skip
                 transaction.salvaged += new if row.shelf in WAITING else 0

@@ -21,7 +21,7 @@ from typing import Any, Final
 from agent.errors import SpoolError
 from agent.files import sync_folder
 
-VERSION: Final = 2
+VERSION: Final = 3
 PAGE_BYTES: Final = 4096
 _TIMEOUT_S: Final = 60  # a worn eMMC under load; normally half a second
 
@@ -53,6 +53,12 @@ CREATE TABLE hold(
 CREATE TABLE held(
   record INTEGER NOT NULL, i INTEGER NOT NULL, PRIMARY KEY(record, i)) WITHOUT ROWID;
 CREATE TABLE memory(k TEXT PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID;
+"""
+# The hash by which an entry stands in the tree (empty: of a version before). The tree's own tables
+# tell of 256 entries at once; what is sent is looked at one by one.
+_LEAVES: Final = """
+ALTER TABLE item ADD COLUMN leaf BLOB NOT NULL DEFAULT x'';
+ALTER TABLE salvage ADD COLUMN leaf BLOB NOT NULL DEFAULT x'';
 """
 
 
@@ -95,6 +101,10 @@ def _bring_up(path: Path) -> None:
     @migrations()
     def hold(db: sqlite_utils.Database) -> None:
         _run(db, _HOLDS)
+
+    @migrations()
+    def leaf(db: sqlite_utils.Database) -> None:
+        _run(db, _LEAVES)
 
     db = sqlite_utils.Database(str(path))
     db.execute(f"PRAGMA page_size={PAGE_BYTES}")

@@ -264,8 +264,9 @@ class Sealer:
                 what = ledger_pb2.Loss(
                     channel=channel, count=count, cause=ledger_pb2.Loss.Cause.Name(cause)
                 )
-                if self.record(what, b"") == DEFERRED:
-                    return  # counted again by record
+                if self.record(what, b"") == DEFERRED:  # and counted again
+                    self._last.pop(("loss", key), None)  # a minute lies between two that are there
+                    return
 
     def write_down(self, *, all_of_them: bool = False) -> None:
         """Write what was found, lost or put off since the last time."""

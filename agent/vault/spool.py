@@ -81,11 +81,11 @@ class Transaction:
 
     def place(
         self, shelf: Shelf, i: int, size: int, *, session: int = 0, keep: int = 0,
-        recorded: tuple[int, int] = NOWHERE, consent: str = "",
+        recorded: tuple[int, int] = NOWHERE, consent: str = "", leaf: bytes,
     ) -> None:  # fmt: skip
         """Put an entry on a shelf."""
-        row = (int(shelf), i, size, session, keep, *recorded, consent)
-        self.run("INSERT INTO item VALUES(?,?,?,?,?,?,?,?)", row)
+        row = (int(shelf), i, size, session, keep, *recorded, consent, leaf)
+        self.run("INSERT INTO item VALUES(?,?,?,?,?,?,?,?,?)", row)
         self.moves.append((shelf, 1, size))
 
     def move(self, old: Shelf, new: Shelf, i: int, size: int) -> None:
@@ -101,9 +101,15 @@ class Transaction:
     def drop_body(self, shelf: Shelf, i: int, size: int) -> None:
         """Delete a body; an entry that still waits goes to HOLLOW and is uploaded without it."""
         self.run("DELETE FROM body WHERE i=?", (i,))
-        self.take_off(shelf, i, size)
-        if shelf in WAITING:
-            self.place(Shelf.HOLLOW, i, 0)
+        if shelf not in WAITING:
+            self.take_off(shelf, i, size)
+            return
+        self.run(
+            "UPDATE item SET shelf=?, bytes=0, session=0, keep=0, recorded_from=-1,"
+            " recorded_to=-1, consent='' WHERE shelf=? AND i=?",
+            (int(Shelf.HOLLOW), int(shelf), i),
+        )
+        self.moves += [(shelf, -1, -size), (Shelf.HOLLOW, 1, 0)]
 
     def free_pages(self) -> int:
         """Return how many more pages the file may take, inside this transaction."""

@@ -66,6 +66,14 @@ class Vault(Holding):
         self._policy: tuple[ledger_pb2.PolicyInForce, bytes] | None = None
         self._time: Timekeeper | None = None
         self._confirmed_before = 0  # by spools that were put aside since
+        self._ballast = Ballast(folder / "ballast", self._size.ballast)
+        try:
+            self._open()
+        except SpoolFullError:
+            self._ballast.release()  # which the last run has kept for this
+            self._open()
+
+    def _open(self) -> None:
         try:
             self._begin(*founding.open_file(self._path, self._size))
         except SpoolCorruptError as error:
@@ -128,13 +136,12 @@ class Vault(Holding):
         log.append([New(ledger_pb2.Boot(
             boot_id=self._boot_id, clean=clean or fresh, version=self._version
         ))])  # fmt: skip
-        ballast = Ballast(self._folder / "ballast", self._size.ballast)
         self._spool, self._log = spool, log
         self._sealer = Sealer(
             log, self._identity, rng=self._rng, boot_id=self._boot_id, aead=read_aead(),
-            found=self._found, ballast=ballast,
+            found=self._found, ballast=self._ballast,
         )  # fmt: skip
-        if not ballast.hold():
+        if not self._ballast.hold():
             self._sealer.relieve()
         self._second = Spool(self._path, self._size, shared=spool, cache_kib=512)
         self._outbound = Outbound(self._second, log.log, self._identity, self._time, self._found)
@@ -310,15 +317,21 @@ class Vault(Holding):
             finally:
                 self._second.close()
                 self._spool.close()
+                self._ballast.keep()
                 os.close(self._lock_file)
 
     def _write_last(self) -> None:
-        try:
-            self._sealer.write_down(all_of_them=True)
-            self._sealer.sign()
-            with self._spool.write() as transaction:
-                set_meta(transaction, "clean", b"1")
-        except SpoolFullError:
-            _log.debug("the disk is full: the end of this run is not noted")
+        for is_last in (False, True):
+            try:
+                self._sealer.write_down(all_of_them=True)
+                self._sealer.sign()
+                with self._spool.write() as transaction:
+                    set_meta(transaction, "clean", b"1")
+                break
+            except SpoolFullError:
+                if is_last:
+                    _log.debug("the disk is full: the end of this run is not noted")
+                else:
+                    self._sealer.relieve()
         if lost := self._sealer.unwritten():
             _log.error("%d rows were lost, and the disk has no room to note it", lost)

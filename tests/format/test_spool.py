@@ -229,7 +229,7 @@ def test_the_tables_are_those_of_the_document(written: SimpleNamespace) -> None:
     for name, columns in told:
         real = [row[1] for row in spool.execute(f"PRAGMA table_info({name})")]
         assert re.findall(r"`(\w+)`", columns)[: len(real)] == real
-    assert spool.execute("PRAGMA user_version").fetchone() == (2,)
+    assert spool.execute("PRAGMA user_version").fetchone() == (3,)
     spool.close()
     folder = written.path.parents[1]
     assert {path.name for path in folder.iterdir()} == {"lock", "ballast", "spool", "policy"}

@@ -116,7 +116,8 @@ def of_the_spool(path: Path, scratch: Path) -> Iterator[Any]:
     yield [
         (i, lane, 0 if lane >= sealed_pb2.ROUTINE else size) for i, (lane, size) in lanes.items()
     ]
-    yield [(shelf, i, *more) for shelf, i, _, *more in rows["item"]]
+    # The last column is a hash of the entry, which is compared above.
+    yield [(shelf, i, *more) for shelf, i, _, *more, _ in rows["item"]]
     yield [(key, value) for key, value in rows["meta"] if key not in ("log", "floor")]
     for name in ("hold", "held", "memory", "salvage"):
         yield name, rows[name]

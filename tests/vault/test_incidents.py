@@ -9,7 +9,7 @@ import pytest
 from agent.errors import SpoolCorruptError, SpoolError
 from agent.pb import ledger_pb2, sealed_pb2
 from agent.pb.record_pb2 import Record
-from agent.vault import founding, incidents, memory
+from agent.vault import founding, incidents, memory, schema
 from agent.vault.segment import Piece
 from agent.vault.shelves import Shelf
 from tests.vault import world
@@ -504,6 +504,6 @@ def test_a_migration_that_fails_for_another_reason_is_no_damage(car, monkeypatch
     assert not isinstance(caught.value, SpoolCorruptError)
     monkeypatch.undo()
     with sqlite3.connect(car.database) as connection:
-        connection.execute("PRAGMA user_version=2")
+        connection.execute(f"PRAGMA user_version={schema.VERSION}")
     connection.close()
     car.start()

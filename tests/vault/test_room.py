@@ -1,11 +1,13 @@
 """Quota, eviction, full disks: what goes, in which order, and that nothing goes silently."""
 
+import contextlib
 import random
 import sqlite3
 import subprocess
 
 import pytest
 
+from agent.errors import SpoolFullError
 from agent.pb import ledger_pb2, sealed_pb2
 from agent.vault import room, spool
 from agent.vault.shelves import Shelf
@@ -117,7 +119,7 @@ def test_a_routine_flood_never_costs_an_incident(small):
     assert before <= kept(small)  # no incident goes for routine data
     small.tick()
     assert {x.cause for x in small.what("loss")} == {ledger_pb2.Loss.SEAL}
-    check_books(small, incidents + late + [i for i in flood if i] + all_of_it + tail)
+    check_books(small, [i for i in incidents + late + flood + all_of_it + tail if i is not None])
     assert small.vault.record(ledger_pb2.Loss(count=1)) > 0  # the ledger always goes on
 
 
@@ -162,17 +164,78 @@ def tiny_disk(tmp_path, empty_spool):
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+def take_all(hog) -> None:
+    """Somebody else takes what room there is."""
+    with hog.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+
+
+def test_a_start_on_a_full_disk(tiny_disk, empty_spool):
+    """The WAL goes with the end of a run; others get its room before the next start does."""
+    car = Car(world.fresh(tiny_disk / "state", empty_spool), quota=5 * world.MIB)
+    sealed = fill(car, 60)
+    take_all(tiny_disk / "hog")
+    sealed += fill(car, 60, seed=1)  # the ballast is given up
+    take_all(tiny_disk / "hog")
+    for _ in range(3):
+        car.vault.close()
+        take_all(tiny_disk / "hog")
+        car.start()
+        assert not car.vault._sealer._ballast.is_held
+        assert fill(car, 1, INCIDENT) != [None]
+    assert [boot.clean for boot in car.what("boot")] == [True] * 4
+    check_books(car, [i for i in sealed if i is not None])
+    car.shut()
+
+
+def test_planted_start_without_what_was_kept_back_is_found(tiny_disk, empty_spool, monkeypatch):
+    monkeypatch.setattr(room.Ballast, "keep", lambda _: None)
+    with pytest.raises(SpoolFullError):
+        test_a_start_on_a_full_disk(tiny_disk, empty_spool)
+
+
+@pytest.fixture
+def young(tiny_disk, empty_spool):
+    """A car with nothing to evict: on a full disk not even a loss finds room."""
+    car = Car(world.fresh(tiny_disk / "state", empty_spool), quota=5 * world.MIB)
+    yield car
+    car.shut()
+
+
+def test_a_loss_is_told_as_soon_as_there_is_room(young, tiny_disk):
+    take_all(tiny_disk / "hog")
+    lost = 2500 * fill(young, 80).count(None)
+    for _ in range(3):
+        young.tick()
+    assert lost
+    assert young.vault._sealer.unwritten() == lost
+    assert young.what("loss") == []
+    (tiny_disk / "hog").unlink()
+    young.tick()
+    assert [x.count for x in young.what("loss")] == [lost]
+
+
+def test_planted_minute_after_a_loss_that_found_no_room_is_found(young, tiny_disk):
+    class Stubborn(dict):
+        """Holds on to the time of an attempt that failed."""
+
+        def pop(self, *_):
+            """Keep it."""
+
+    young.vault._sealer._last = Stubborn()
+    with pytest.raises(AssertionError):
+        test_a_loss_is_told_as_soon_as_there_is_room(young, tiny_disk)
+    young.tick(60)
+    assert len(young.what("loss")) == 1  # a minute later it was told
+
+
 def test_a_really_full_disk_never_stops_capture(tiny_disk, empty_spool):
     """T68: somebody else fills the disk; the spool evicts inside itself and says what it lost."""
     car = Car(world.fresh(tiny_disk / "state", empty_spool), quota=5 * world.MIB)
     sealed = fill(car, 60)
     hog = tiny_disk / "hog"
-    with hog.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"x" * 4096)
-        except OSError:
-            pass
+    take_all(hog)
     incidents = fill(car, 10, INCIDENT, seed=2)
     sealed += fill(car, 200, seed=1)
     car.tick()
@@ -278,4 +341,5 @@ def test_ballast(tmp_path):
     ballast.release()
     assert not (tmp_path / "ballast").exists()
     assert not room.Ballast(tmp_path / "none" / "ballast", 65536).hold()
+    room.Ballast(tmp_path / "none" / "ballast", 65536).keep()
     assert sealed_pb2.RECORDER == RECORDER

@@ -214,6 +214,105 @@ def test_bit_rot_is_reported_and_never_uploaded(car):
     assert car.vault.take(10, world.MIB, {}) == ([], 0)
 
 
+def rot_entry(car, i, at=-1, bit=4) -> bytes:
+    """Flip a bit of an entry on the disk; return what was written."""
+    was = car.vault._spool.one("SELECT entry FROM ledger WHERE i=?", (i,))
+    now = bytearray(was)
+    now[at] ^= bit
+    with car.vault._spool.write() as transaction:
+        transaction.run("UPDATE ledger SET entry=? WHERE i=?", (bytes(now), i))
+    return was
+
+
+def ledger_of(car) -> dict[tuple[bytes, int], bytes]:
+    """Every entry as it is now, by its identity."""
+    rows = car.vault._spool.rows("SELECT i, entry FROM ledger")
+    return {(car.vault._log.log, i): entry for i, entry in rows}
+
+
+@pytest.mark.parametrize("kind", ["bodiless", "body", "session"])
+def test_an_entry_that_rots_is_never_uploaded_and_begins_a_new_log(car, kind):
+    """A flipped bit would look forged to the region; all that is as it was goes home."""
+    sealed = [car.vault.seal(draft(seed=n)) for n in range(4)]
+    bus = car.vault.record(ledger_pb2.BusState(channel="can0", state="up"))
+    written, log = ledger_of(car), car.vault._log.log
+    rotten = {"bodiless": bus, "body": sealed[1], "session": sealed[0] - 1}[kind]
+    rot_entry(car, rotten)
+    region = Region()
+    for _ in range(3):
+        for out in car.vault.take(50, world.MIB, {})[0]:
+            up = out.upload
+            assert up.entry == written.get((up.log, up.index), up.entry)
+            leaf = tree.leaf_hash(up.entry)
+            region.store[up.log, up.index] = (up.entry, up.body, out.lane)
+            assert car.vault.receipt(region.receipt([(up.log, up.index, leaf)]))[1]
+        car.tick()
+        written |= ledger_of(car)
+    assert car.vault.take(50, world.MIB, {}) == ([], 0)
+    (gap,) = car.what("gap")
+    assert (gap.log, gap.why) == (log, "corrupt")
+    home = {i for at, i in region.store if at == log}
+    assert home == {i for at, i in written if at == log} - {rotten}
+    bodies = {i for i in home & set(sealed) if region.store[log, i][1]}
+    # Whoever lost the session's entry cannot open its segments: the entries go, the bodies not.
+    assert bodies == (set() if kind == "session" else set(sealed) - {rotten})
+    assert car.vault._log.tree.root() == world.root_of(car.vault)
+
+
+@pytest.mark.parametrize("kind", ["bodiless", "body"])
+def test_planted_upload_of_any_entry_is_found(car, kind, monkeypatch):
+    for place in ("outbound", "salvage"):
+        monkeypatch.setattr(f"agent.vault.{place}.is_leaf", lambda *_: True)
+    with pytest.raises(AssertionError):
+        test_an_entry_that_rots_is_never_uploaded_and_begins_a_new_log(car, kind)
+
+
+def test_planted_salvage_of_a_rotten_entry_is_found(car, monkeypatch):
+    monkeypatch.setattr("agent.vault.salvage.is_leaf", lambda *_: True)
+    with pytest.raises(AssertionError):
+        test_an_entry_that_rots_is_never_uploaded_and_begins_a_new_log(car, "bodiless")
+
+
+def test_an_entry_that_rots_after_it_was_carried_over_is_given_up(car):
+    sealed, log = [car.vault.seal(draft(seed=n)) for n in range(3)], car.vault._log.log
+    car.vault._is_damaged = True
+    car.tick()
+    with car.vault._spool.write() as transaction:
+        transaction.run(
+            "UPDATE salvage SET entry=CAST(entry||x'00' AS BLOB) WHERE i=?", (sealed[1],)
+        )
+    region = Region()
+    region.drain(car.vault)
+    assert {i for at, i in region.payloads if at == log} == {sealed[0], sealed[2]}
+    assert (log, sealed[1]) not in region.store
+    assert car.vault.take(50, world.MIB, {}) == ([], 0)
+    assert car.vault._spool.one("SELECT count(*) FROM salvage") == 0
+    assert len(car.what("gap")) == 1
+
+
+def test_heads_that_a_rotten_entry_parts_are_not_sent(car):
+    """The proof between them would be wrong: to the region, a car that rewrote its history."""
+    region = Region()
+    car.vault.seal(draft())
+    car.tick(61)
+    region.drain(car.vault)
+    cosigned = region.cosign(car.vault.checkpoint())
+    assert car.vault.receipt(region.receipt([], cosigned=cosigned))[1]
+    log = car.vault._log.log
+    index = [car.vault.seal(draft()) for _ in range(3)][1]
+    car.vault._sealer.sign()
+    rot_entry(car, index)
+    assert car.vault.checkpoint() is None
+    car.tick()
+    assert [gap.log for gap in car.what("gap")] == [log]
+
+
+def test_planted_proof_over_a_rotten_entry_is_found(car, monkeypatch):
+    monkeypatch.setattr("agent.vault.outbound._leads", lambda *_: True)
+    with pytest.raises(AssertionError):
+        test_heads_that_a_rotten_entry_parts_are_not_sent(car)
+
+
 def test_expiry_follows_the_regions_time_alone(car):
     region = Region()
     for keep_s in (0, 60, 3600):

@@ -20,11 +20,14 @@ import random
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from agent.pb.ledger_pb2 import Entry
 from tests.rig import EVERYTHING, wait_for
@@ -127,9 +130,9 @@ class Bench:
         if install == "folder":
             self.guest.begin("install", "exec inland policy install /root/drop")
         if aim == "installing":
-            wait_for(lambda: self._is_installing(run), 60, "an installation")
+            self._wait(lambda: self._is_installing(run), 60, f"run {run.number} installs")
         elif aim == "in force":
-            wait_for(lambda: self._is_in_force(run), 60, "another policy")
+            self._wait(lambda: self._is_in_force(run), 60, f"run {run.number}: another policy")
         self._drive_on(run, self._rng.uniform(*AIM_S[aim]))
         self.guest.kill()
         run.drive_s = time.monotonic() - began_s
@@ -226,6 +229,16 @@ class Bench:
                 os.fsync(probe.fileno())
                 run.disk_s = max(run.disk_s, time.monotonic() - now_s)
                 pause.wait(max(0.0, min(0.2, end_s - time.monotonic())))
+
+    def _wait(self, there: Callable[[], object], seconds: float, what: str) -> None:
+        """Wait as `wait_for`; if it never is, say what the car said."""
+        try:
+            wait_for(there, seconds, what)
+        except pytest.fail.Exception:
+            look = f"ls -la {self.car.state}/policy/*; cat /run/install.txt"
+            print(self.car.said("capture"), self.car.said("uplink"), self.guest.run(look).out)
+            print(self.car.status(), self.region.version)
+            raise
 
     def _publish(self) -> None:
         self.region.publish(EVERYTHING, self.region.version + 1)
