@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from agent.capture.logs import read_log
+from agent.evidence.selection import Request
 from agent.frames import FRAME, ChannelTable, concatenate
 from agent.policy.build import build_policy
 from agent.policy.store import install
 from agent.station.authority import RegionFolder, load_region
 from agent.station.disclose import Order, disclose
 from agent.station.enrollment import enroll_vehicle
-from agent.station.selection import Request
 from agent.station.store import Store
 from tests import candump
 from tests.bench.synth import synth

@@ -13,8 +13,8 @@ from agent.cli.common import json_option, print_json
 from agent.errors import ConfigError, InlandError, StationError, UndecidedError
 
 if TYPE_CHECKING:
+    from agent.evidence.opening import Opened
     from agent.station.disclose import Order
-    from agent.station.opening import Opened
 
 FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 LANES: Final = ("incident", "event", "routine", "recorder")  # as sealed_pb2.Lane counts them
@@ -271,9 +271,9 @@ def open_(**options: Any) -> None:
     """
     import datetime as dt
 
+    from agent.evidence.selection import BEGIN_NS, FOREVER_NS, Request
     from agent.station.authority import load_region
     from agent.station.disclose import Order, disclose, os_user
-    from agent.station.selection import BEGIN_NS, FOREVER_NS, Request
 
     if options["frames"] == options["signals"] == "-":
         raise ConfigError("frames and signals cannot both go to standard output", where="--signals")
@@ -334,7 +334,7 @@ def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
 
 def _moment(text: str | None, option: str, default: int) -> int:
     """Return ns since the Unix epoch of ISO 8601 or Unix seconds."""
-    from agent.station.selection import moment_ns
+    from agent.evidence.selection import moment_ns
 
     if text is None:
         return default

@@ -2,7 +2,7 @@
 
 - Unsigned values are their 64 bits without a sign; floats are their bits (FLOAT32: the lower 32).
 - Whole numbers above 2^53 lose their lowest bits, as every float64 does; whoever shows a single
-  value to people takes `agent.station.text.physical`, which keeps whole numbers whole.
+  value to people takes `agent.evidence.text.physical`, which keeps whole numbers whole.
 - NaN and infinity are handed on as they are.
 
 Pure.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from agent.pb import ledger_pb2
-from agent.station.opening import DROP_REASONS
+from agent.station.source import REASONS
 from agent.station.store import Store, translated
 
 MAX_GAPS: Final = 20  # shown of one log
@@ -105,7 +105,7 @@ def _drops(store: Store, log: int) -> dict[str, int]:
         " GROUP BY d.reason",
         (log,),
     )
-    return {DROP_REASONS.get(reason, "unspecified"): count for reason, count in rows}
+    return {REASONS.get(reason, "unspecified"): count for reason, count in rows}
 
 
 def _rows(store: Store, query: str) -> list[dict[str, Any]]:

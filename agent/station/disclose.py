@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import ConfigError
+from agent.evidence.opening import Opened, open_segments
+from agent.evidence.selection import BEGIN_NS, FOREVER_NS, Request, find
 from agent.files import read_private_file, write_whole
 from agent.pb import sealed_pb2
 from agent.station.authority import RegionFolder
 from agent.station.journal import Journal
-from agent.station.opening import Opened, open_segments
-from agent.station.selection import BEGIN_NS, FOREVER_NS, Request, find, missing_entries
+from agent.station.source import StoreSource
 from agent.station.store import Store
 from agent.vault import keys
 
@@ -76,12 +77,13 @@ def disclose(
     private = read_private_file(region.path / "recipient.key", "the recipient key")
     privates = {keys.kid(region.card.recipient_key): private}
     with contextlib.closing(Store(region.path / "station.db")) as store:
-        found = find(store, order.request)
+        source = StoreSource(store, order.request.vehicle)
+        found = find(source, order.request)
         journal = Journal(store, region.region_id, region.signing_key("openings"))
-        journal.append(_entry(order, sorted({f.log_id.hex() for f in found}), len(found)))
+        journal.append(_entry(order, sorted({f.log.hex() for f in found}), len(found)))
         begin(len(found))
-        opened = open_segments(store, found, order.request, privates, progress)
-        opened.problems += missing_entries(store, order.request)
+        opened = open_segments(source, found, order.request, privates, progress)
+        opened.problems += source.missing(order.request)
     if order.frames is not None:
         deliver(order.frames, opened.candump())
     if order.signals is not None:

@@ -39,10 +39,12 @@ print(" ".join(names))
 TUF = {"tuf", "securesystemslib", "urllib3", "requests", "agent.policy.update"}
 NOT_IN_CAPTURE = TUF | {
     "ssl", "paho", "can", "cantools", "sqlite_utils", "asyncio", "agent.uplink", "agent.station",
+    "agent.evidence",
 }  # fmt: skip
 NOT_IN_UPLINK = TUF | {
     "can", "numpy", "zstandard", "sqlite3", "serial", "asyncio", "cryptography", "click",
     "agent.vault", "agent.policy", "agent.capture", "agent.frames", "agent.station",
+    "agent.evidence",
 }  # fmt: skip
 
 

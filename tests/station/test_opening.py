@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from agent.errors import ConfigError, StationError
+from agent.evidence import opening as opening_module
+from agent.evidence.opening import Opened
+from agent.evidence.selection import Request
 from agent.frames import FRAME, SIGNAL
 from agent.pb import ledger_pb2, policy_pb2, record_pb2, sealed_pb2
 from agent.station import disclose as disclose_module
-from agent.station import opening as opening_module
 from agent.station.catalogue import catalogue
 from agent.station.disclose import Order, disclose
 from agent.station.journal import Journal
-from agent.station.opening import Opened
-from agent.station.selection import Request
 from agent.vault import keys
 from tests.station.car import START_NS, SealingCar
 from tests.station.conftest import Place

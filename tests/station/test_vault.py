@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from agent.digest import sha256
+from agent.evidence.selection import Request
 from agent.frames import FRAME, SIGNAL
 from agent.pb import ledger_pb2, sealed_pb2
 from agent.pb.moment_pb2 import Moment
 from agent.station.disclose import Order, disclose
 from agent.station.receive import Receiver
-from agent.station.selection import Request
 from agent.vault.identity import Identity
 from agent.vault.segment import Draft
 from agent.vault.vault import Vault

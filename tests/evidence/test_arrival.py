@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.station import arrival
-from agent.station.arrival import Span, arrival_order
+from agent.evidence import arrival
+from agent.evidence.arrival import Span, arrival_order
 
 
 def ordered(*parts: tuple[int, int, list[int]], stream: str = "a") -> list[int]:

@@ -1,7 +1,7 @@
 """Opening what a car sent: choose, check, open, decode, and name what is missing.
 
 Order, for each segment: the stored entry against its leaf, the body against the entry's hash, the
-session with the region's key, the sealed segment (commitment, tag), its plaintext against the hash
+session with a recipient's key, the sealed segment (commitment, tag), its plaintext against the hash
 in the ledger, the columns. What fails is named and left out; nothing is guessed.
 
 - `altered`: something that was received does not match its own hashes.
@@ -24,22 +24,18 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from agent.errors import ConfigError, SealError
+from agent.evidence import text
+from agent.evidence.arrival import Span, arrival_order
+from agent.evidence.records import Noted, cameras_jsonl, events_jsonl
+from agent.evidence.selection import Found, Problem, Request
+from agent.evidence.source import Source, Stored
 from agent.frames import ChannelTable, FrameBatch, SignalBatch, concatenate
 from agent.pb import ledger_pb2, policy_pb2, sealed_pb2
-from agent.station import text
-from agent.station.arrival import Span, arrival_order
-from agent.station.records import Noted, cameras_jsonl, events_jsonl
-from agent.station.selection import Found, Problem, Request
-from agent.station.store import GAP_REASON, Store
 from agent.vault import opening as vault_opening
 from agent.vault import tree
 from agent.vault.segment import Payload, decode_payload
 
 MAX_ROWS: Final = 50_000_000  # frames, or samples, held in memory at once: 1.2 GB of frames
-DROP_REASONS: Final = {
-    GAP_REASON: "gap",
-    **{value: name.lower() for name, value in ledger_pb2.Drop.Reason.items()},
-}
 OWNERS: Final = frozenset({sealed_pb2.OWNER, sealed_pb2.BOTH})
 
 
@@ -120,7 +116,7 @@ class Opened:
 
 
 def open_segments(
-    store: Store,
+    source: Source,
     found: list[Found],
     request: Request,
     privates: dict[bytes, bytes],
@@ -129,16 +125,16 @@ def open_segments(
     """Open segments; what cannot be opened is in `problems`.
 
     Args:
-        store: the station's store.
+        source: what the car sent, or a bundle of it.
         found: from `find`.
         request: rows outside its moments are left out.
-        privates: the region's recipient keys by kid.
+        privates: recipients' private keys by kid.
         progress: called with 1 after each segment.
 
     Raises:
         ConfigError: more rows than fit; the range has to be narrower.
     """
-    opener = _Opener(store, request, privates)
+    opener = _Opener(source, request, privates)
     for segment in found:
         opener.take(segment)
         progress(1)
@@ -146,19 +142,19 @@ def open_segments(
 
 
 class _Opener:
-    def __init__(self, store: Store, request: Request, privates: dict[bytes, bytes]) -> None:
-        self._store, self._request, self._privates = store, request, privates
-        self._readers: dict[tuple[int, bytes], vault_opening.SessionReader | Problem | None] = {}
+    def __init__(self, source: Source, request: Request, privates: dict[bytes, bytes]) -> None:
+        self._source, self._request, self._privates = source, request, privates
+        self._readers: dict[tuple[bytes, bytes], vault_opening.SessionReader | Problem | None] = {}
         self.opened = Opened()
 
     def take(self, found: Found) -> None:
-        where = vault_opening.place(found.log_id, found.index)
-        entry, body = self._stored(found.log, found.index)
-        checked = check_stored(entry, body, where)
+        where = vault_opening.place(found.log, found.index)
+        stored = self._source.stored(found.log, found.index)
+        checked = check_stored(stored, where)
         if isinstance(checked, Problem):
             self.opened.problems.append(checked)
             return
-        if body is None:
+        if stored.body is None:
             self._explain(found, checked.segment, where)
             return
         reader = self._reader(found, where)
@@ -167,7 +163,7 @@ class _Opener:
         elif isinstance(reader, Problem):
             self.opened.problems.append(reader._replace(where=where))
         else:
-            self._open(found, checked.segment, body, reader, where)
+            self._open(found, checked.segment, stored.body, reader, where)
 
     def _open(
         self,
@@ -213,7 +209,7 @@ class _Opener:
 
     def _note(self, found: Found, payload: Payload, where: str) -> None:
         request, name = self._request, payload.dictionary
-        noted = [Noted(found.log_id, found.index, name, record) for record in payload.records]
+        noted = [Noted(found.log, found.index, name, record) for record in payload.records]
         noted = [each for each in noted if request.from_ns <= each.stamp_ns <= request.to_ns]
         if noted and self._dictionary(name) is None:
             why = f"{len(noted)} records whose policy's dictionary has not come"
@@ -238,12 +234,7 @@ class _Opener:
     def _dictionaries(self) -> dict[bytes, policy_pb2.Dictionary]:
         """Return every dictionary that this vehicle's policies brought, by its hash."""
         found = {}
-        rows = self._store.connection.execute(
-            "SELECT e.entry, e.body FROM entries e JOIN logs l USING (log)"
-            " WHERE l.vehicle = ? AND e.kind = 'policy' AND e.body IS NOT NULL",
-            (self._request.vehicle,),
-        )
-        for entry, body in rows:
+        for entry, body in self._source.policies():
             if hashlib.sha256(body).digest() != ledger_pb2.Entry.FromString(entry).policy.body:
                 continue  # without it, its segments are named as missing their dictionary
             try:
@@ -256,18 +247,14 @@ class _Opener:
         return found
 
     def _explain(self, found: Found, segment: ledger_pb2.SegmentSealed, where: str) -> None:
-        reason = self._store.connection.execute(
-            "SELECT reason FROM drops WHERE log = ? AND ? BETWEEN first AND last LIMIT 1",
-            (found.log, found.index),
-        ).fetchone()
+        reason = self._source.drop_reason(found.log, found.index)
         if reason is None and segment.lane == sealed_pb2.RECORDER:
             self.opened.in_car += 1
             return
         if reason is None:
             self.opened.problems.append(Problem("missing", where, "its body has not come"))
             return
-        name = DROP_REASONS.get(reason[0], "unspecified")
-        self.opened.dropped[name] = self.opened.dropped.get(name, 0) + 1
+        self.opened.dropped[reason] = self.opened.dropped.get(reason, 0) + 1
 
     def _reader(self, found: Found, where: str) -> vault_opening.SessionReader | Problem | None:
         key = (found.log, found.session)
@@ -278,37 +265,27 @@ class _Opener:
     def _open_session(
         self, found: Found, where: str
     ) -> vault_opening.SessionReader | Problem | None:
-        row = self._store.connection.execute(
-            "SELECT i FROM sessions WHERE log = ? AND session = ?", (found.log, found.session)
-        ).fetchone()
-        if row is None:
+        index = self._source.session_index(found.log, found.session)
+        if index is None:
             return Problem("missing", where, "its session entry has not come")
-        place = vault_opening.place(found.log_id, row[0])
-        entry, body = self._stored(found.log, row[0])
-        checked = check_stored(entry, body, place)
+        place = vault_opening.place(found.log, index)
+        stored = self._source.stored(found.log, index)
+        checked = check_stored(stored, place)
         if isinstance(checked, Problem):
             return checked._replace(why=f"its session, {place}: {checked.why}")
         if checked.session.recipients in OWNERS:
             return None
-        if body is None:
+        if stored.body is None:
             return Problem("missing", where, f"the body of its session, {place}, has not come")
         try:
-            return vault_opening.open_session(body, self._privates)
+            return vault_opening.open_session(stored.body, self._privates)
         except SealError as error:
             return Problem("altered", where, f"its session, {place}: {error.what}")
 
-    def _stored(self, log: int, index: int) -> tuple[tuple[bytes, bytes], bytes | None]:
-        row = self._store.connection.execute(
-            "SELECT entry, leaf, body FROM entries WHERE log = ? AND i = ?", (log, index)
-        ).fetchone()
-        return (row[0], row[1]), row[2]
 
-
-def check_stored(
-    stored: tuple[bytes, bytes], body: bytes | None, where: str
-) -> ledger_pb2.Entry | Problem:
+def check_stored(stored: Stored, where: str) -> ledger_pb2.Entry | Problem:
     """Return a stored entry after its hashes have been compared; a `Problem` if they differ."""
-    entry, leaf = stored
+    entry, leaf, body = stored
     if tree.leaf_hash(entry) != leaf:
         return Problem("altered", where, "the stored entry is not what was received")
     parsed = ledger_pb2.Entry.FromString(entry)

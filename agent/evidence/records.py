@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agent.evidence.text import physical
 from agent.pb import moment_pb2, policy_pb2, record_pb2
-from agent.station.text import physical
 
 KIND: Final = "event record (EDR-like), not a type-approved EDR"
 _EPOCH: Final = dt.datetime(1970, 1, 1)  # noqa: DTZ001 # written with its Z

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.evidence import text
 from agent.frames import BRS, ERROR, ESI, EXTENDED, FD, FRAME, FRAME_FD, REMOTE, SIGNAL
 from agent.pb import policy_pb2
-from agent.station import text
 
 START_NS = 1_795_000_000 * 10**9
 

@@ -1,0 +1,1 @@
+"""What was sealed, proved, opened and written in open formats: for the station and the owner."""
