@@ -1,11 +1,13 @@
 """Files that are there whole or not at all, and still are after a power cut.
 
-Content is synced before its name appears; what writes lets OSError through: what it means is the
-caller's to say. Secrets are read by one rule: nobody but their owner may touch the file.
+Content is synced before its name appears; what reads and writes lets OSError through: what it means
+is the caller's to say. Secrets are read by one rule: nobody but their owner may touch the file. No
+reader takes more than its limit into memory.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -40,6 +42,8 @@ def write_new(path: Path, content: bytes) -> None:
 def write_whole(path: Path, chunks: Iterable[bytes], *, mode: int = 0o600) -> None:
     """Write a file beside its place and rename it over what was there.
 
+    A device or a pipe is written to and never replaced; through a link its target is.
+
     Args:
         path: its place.
         chunks: its content; an error in them leaves the old file.
@@ -50,6 +54,12 @@ def write_whole(path: Path, chunks: Iterable[bytes], *, mode: int = 0o600) -> No
     """
     import tempfile  # noqa: PLC0415 - capture starts quickly, and never needs this
 
+    if path.is_symlink():  # such as /dev/stdout
+        path = path.resolve()
+    if path.exists() and not path.is_file():
+        with path.open("wb") as special:
+            special.writelines(chunks)
+        return
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
     try:
         with os.fdopen(handle, "wb") as file:
@@ -152,6 +162,39 @@ def credentials_folder() -> Path | None:
     return Path(folder) if folder.startswith("/") else None
 
 
+def read_plain(path: Path, most: int) -> bytes:
+    """Return a plain file, or its first `most` + 1 bytes: whoever sees that many knows it.
+
+    Nothing is waited for: a pipe under the name of a file would hold up whoever reads it.
+
+    Raises:
+        OSError: missing, unreadable, or not a plain file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    with path.open("rb") as file:
+        return file.read(most + 1)
+
+
+def read_text(path: Path, most: int) -> str:
+    """Return a text of at most so many bytes, UTF-8.
+
+    Raises:
+        OSError: missing, unreadable or larger.
+        UnicodeDecodeError: another encoding, or no text.
+    """
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"larger than {most >> 10} KiB", str(path))
+    return data.decode("utf-8")
+
+
+def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Return in a few words why `read_text` gave nothing."""
+    return "no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error.strerror)
+
+
 def read_private_file(path: Path, what: str) -> bytes:
     """Return the bytes of a secret file that nobody but its owner may touch.
 
@@ -162,7 +205,7 @@ def read_private_file(path: Path, what: str) -> bytes:
     """
     closed_to = _OTHERS_BY_ACL if path.parent == credentials_folder() else _OTHERS
     try:
-        with path.open("rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
             mode = stat.S_IMODE(status.st_mode)
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_KEY_FILE_BYTES:

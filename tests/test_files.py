@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent import files
-from agent.files import make_folder, place_folder, replace_file, write_new, write_whole
+from agent.errors import ConfigError
+from agent.files import (
+    make_folder,
+    place_folder,
+    read_plain,
+    read_private_file,
+    read_text,
+    replace_file,
+    why_unreadable,
+    write_new,
+    write_whole,
+)
 
 
 def test_a_new_file_is_private_and_never_replaces_one(tmp_path: Path):
@@ -80,3 +93,40 @@ def test_a_folder_takes_its_place_whole_or_not_at_all(tmp_path: Path):
     place_folder(draft, tmp_path / "place")
     assert (tmp_path / "place" / "keys" / "one").read_bytes() == b"1"
     assert not draft.exists()
+
+
+def test_a_pipe_is_written_to_and_a_link_is_followed(tmp_path: Path):
+    pipe, target, link = tmp_path / "pipe", tmp_path / "target", tmp_path / "link"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(pipe, [b"one", b"two"])
+    assert os.read(reader, 100) == b"onetwo"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    link.symlink_to(target)
+    write_whole(link, [b"one"])
+    write_whole(link, [b"two"])
+    assert link.is_symlink()
+    assert target.read_bytes() == b"two"
+    with pytest.raises(IsADirectoryError):
+        write_whole(tmp_path, [b"one"])
+
+
+def test_reading_waits_for_nobody_and_has_an_end(tmp_path: Path):
+    pipe, file = tmp_path / "pipe", tmp_path / "file"
+    os.mkfifo(pipe)
+    file.write_bytes(b"x" * 2048)
+    for other in (pipe, tmp_path, Path("/dev/zero")):
+        with pytest.raises(OSError, match="not a plain file"):
+            read_plain(other, 10)
+    with pytest.raises(ConfigError, match="small plain file"):
+        read_private_file(pipe, "a key")
+    assert len(read_plain(file, 10)) == 11
+    assert read_text(file, 2048) == "x" * 2048
+    with pytest.raises(OSError, match="larger than 1 KiB") as caught:
+        read_text(file, 1024)
+    assert why_unreadable(caught.value) == "larger than 1 KiB"
+    file.write_bytes(b"\xff")
+    with pytest.raises(UnicodeDecodeError) as wrong:
+        read_text(file, 1024)
+    assert why_unreadable(wrong.value) == "no UTF-8 text"

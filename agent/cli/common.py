@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import sys
@@ -12,7 +13,9 @@ from typing import Any, TypeVar
 import click
 
 from agent.config import DEFAULT_PATH
+from agent.errors import ConfigError, DiskError, InlandError
 
+PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # of a disk that may have room another time
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -55,6 +58,27 @@ def log_to_stderr(*, verbose: bool) -> None:
         level=logging.INFO if verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",
     )
+
+
+def say_error(text: object) -> None:
+    """Say on standard error, in one line, why something failed.
+
+    Names of files and keys are whatever somebody called them: what would move a terminal's cursor
+    is written as an escape.
+    """
+    line = "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in str(text)
+    )
+    click.echo(f"error: {line}", err=True)
+
+
+def cannot_write(error: OSError, path: Path, *, todo: str = "") -> InlandError:
+    """Return what to say of a place that a command could not write; `todo` if it never will be."""
+    what = f"cannot write: {error.strerror}"
+    if error.errno in PASSING:
+        return DiskError(what, where=str(path), todo="try again when the disk has room")
+    return ConfigError(what, where=str(path), todo=todo)
 
 
 def print_json(value: Mapping[str, Any], *, err: bool = False) -> None:

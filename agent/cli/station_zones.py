@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import json_option, print_json
+from agent.cli.common import cannot_write, json_option, print_json
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def seal(source: Path, folder: Path, output: Path, as_json: bool) -> None:
     try:
         write_whole(output, [sealed], mode=0o644)  # sealed: who may read it learns nothing
     except OSError as error:
-        raise ConfigError(f"cannot write: {error.strerror}", where=str(output)) from None
+        raise cannot_write(error, output, todo="name another file") from None
     _report(Zones(read.zones), len(sealed), as_json=as_json, holes=read.holes)
 
 
@@ -81,10 +81,12 @@ def show(sealed: Path, folder: Path | None, bounds: bool, as_json: bool) -> None
     Example:
       inland station zones show zones.sealed --region cn
     """
+    from agent.policy.clauses import MAX_ZONES_BYTES
     from agent.policy.zone_file import is_sealed, open_zones
 
     try:
-        data = sealed.read_bytes()
+        with sealed.open("rb") as file:
+            data = file.read(MAX_ZONES_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read: {error.strerror}", where=str(sealed)) from None
     if not is_sealed(data):

@@ -15,6 +15,7 @@ from typing import Final
 from google.protobuf.message import Message
 
 from agent.errors import ConfigError, PolicyError
+from agent.files import read_plain, read_text
 from agent.pb import policy_pb2, sealed_pb2
 from agent.policy.build_clauses import (
     Numbers,
@@ -48,9 +49,7 @@ def build_policy(path: Path) -> bytes:
         ConfigError: no such file, or a DBC file is needed and cantools is not installed.
     """
     try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            raise PolicyError(f"policy text above {MAX_TEXT_BYTES} bytes", where=str(path))
-        text = path.read_text("utf-8")
+        text = read_text(path, MAX_TEXT_BYTES)
     except FileNotFoundError:
         raise ConfigError("no such file", where=str(path)) from None
     except UnicodeDecodeError:
@@ -87,8 +86,7 @@ def read_zones(camera: CameraText, folder: Path) -> bytes:
         return b""
     path = folder / camera.zones_file
     try:
-        with path.open("rb") as file:
-            sealed = file.read(MAX_ZONES_BYTES + 1)
+        sealed = read_plain(path, MAX_ZONES_BYTES)
     except OSError as error:
         raise PolicyError(
             f"cannot read the zones {path.name}: {error.strerror}", where=camera.zones_where
