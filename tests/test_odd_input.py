@@ -212,7 +212,7 @@ FOLDERS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["empty", "binary", "directory", "missing", "deep"])
+@pytest.mark.parametrize("kind", ["empty", "binary", "directory", "missing", "deep", "pipe"])
 @pytest.mark.parametrize("suffix", [".policy", ".toml"])
 def test_files_that_are_none(here: Path, tmp_path: Path, refused, run, kind: str, suffix: str):
     odd = spoil(tmp_path / f"odd{suffix}", kind)
@@ -222,7 +222,7 @@ def test_files_that_are_none(here: Path, tmp_path: Path, refused, run, kind: str
         line = refused(*(str(odd) if word == ODD else word for word in words), code=done.code)
         assert done.code in (1, 2), line
         assert str(odd) in line, "which file it was"
-        if kind in ("directory", "missing") and words != FILES[4]:
+        if kind in ("directory", "missing", "pipe") and words != FILES[4]:
             assert done.code == 2, line  # nothing was refused: there is no such thing
     assert changed(before, tree(here)) == set()
 
@@ -520,4 +520,86 @@ def test_files_that_may_not_be_read_or_written(stranger):
         assert done.returncode == 2, (words, done.stderr)
         (line,) = done.stderr.splitlines()
         assert line.startswith("error: ")
-        assert any(word in line for word in ("Permission denied", "not readable"))
+        assert any(
+            words in line
+            for words in ("Permission denied", "not readable", "whose state folder this is")
+        ), line
+
+
+# --- commands that start, watch and play --------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["empty", "binary", "missing", "pipe", "huge", "deep"])
+@pytest.mark.parametrize("name", ["agent.toml", "region.toml", "ledger.key", "vehicle.pem"])
+def test_what_starts_or_looks_says_which_file_it_was(copy: Path, kind: str, name: str):
+    """In processes of their own: `inland capture` looks at agent.toml before anything else."""
+    shutil.rmtree(copy / "cn-car" / "state")
+    spoil(copy / "cn-car" / name, kind)
+    half = "uplink" if name == "vehicle.pem" else "capture"
+    done = command(half, *CONFIG, stdout=subprocess.PIPE)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, line.startswith("error: "), name in line) == (2, True, True), line
+    done = command("doctor", "--offline", *CONFIG, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert any(name in line for line in done.stdout.splitlines() if line.startswith("FAIL"))
+
+
+def test_a_bus_that_is_nested_too_deeply_is_no_crash_before_the_bind(copy: Path):
+    """The glance at agent.toml leaves to tomllib what it does not understand."""
+    (copy / "cn-car" / "agent.toml").write_text("bus = " + "[" * 100_000)
+    done = command("capture", *CONFIG, stdout=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr == "error: cn-car/agent.toml: not TOML: nested too deeply\n"
+
+
+@pytest.mark.parametrize("kind", ["binary", "directory", "missing", "pipe", "huge", "deep"])
+def test_a_log_that_is_none_is_not_played(here: Path, tmp_path: Path, refused, kind: str):
+    odd = spoil(tmp_path / "odd.log", kind)
+    assert str(odd) in refused(
+        "replay", odd, "--channel", "odd", "--interface", "virtual", "--speed", "max", code=1
+    )
+
+
+@pytest.mark.parametrize("kind", ["empty", "binary", "missing", "pipe", "huge"])
+def test_an_image_with_odd_files_of_the_system(copy: Path, run, kind: str):
+    """Units are ours and written anew; what the system names is left out where it is unreadable."""
+    etc = copy / "image" / "etc"
+    shutil.copytree("cn-car", etc / "inland", ignore=shutil.ignore_patterns("state", "run"))
+    (etc / "inland").chmod(0o755)
+    text = (etc / "inland" / "agent.toml").read_text()
+    text = text.replace('"state"', '"/var/lib/inland"').replace('"run"', '"/run/inland"')
+    (etc / "inland" / "agent.toml").write_text(text)
+    python = copy / "image" / "python"
+    python.touch()
+    python.chmod(0o755)
+    install = ("service", "install", "--root", "image", "--python", "/python")
+    (etc / "resolv.conf").write_text("")
+    assert run(*install).code == 0
+    unit = etc / "systemd" / "system" / "inland-capture.service"
+    whole = unit.read_bytes()
+    spoil(etc / "resolv.conf", kind)
+    spoil(unit, kind)
+    done = run(*install)
+    assert (done.code, done.err, unit.read_bytes()) == (0, "", whole)
+    spoil(unit, kind)
+    done = run("service", "uninstall", "--root", "image")
+    assert (done.code, done.err, os.path.lexists(unit)) == (0, "", False)
+
+
+def test_a_recipients_key_of_another_length_is_no_altered_entry(copy: Path, refused):
+    spoil(copy / "cn" / "recipient.key", "empty")
+    assert "has 96 bytes" in refused("station", "open", "cn", "--vehicle", "v", code=2)
+
+
+@pytest.mark.parametrize("option", ["--frames", "--signals"])
+def test_opened_data_goes_to_a_device_and_not_in_its_place(copy: Path, run, option: str):
+    """As root: /dev/null and /dev/stdout are the same devices afterwards."""
+    vehicle = json.loads(run("station", "ls", "cn", "--json").out)["vehicles"][0]["vehicle"]
+    before = {name: Path(name).lstat().st_mode for name in ("/dev/null", "/dev/stdout")}
+    beside = set(Path("/dev").glob("null*"))
+    for name in before:
+        done = command("station", "open", "cn", "--vehicle", vehicle, option, name,
+                       stdout=subprocess.PIPE)  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+    assert {name: Path(name).lstat().st_mode for name in before} == before
+    assert set(Path("/dev").glob("null*")) == beside

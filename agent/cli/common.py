@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import sys
@@ -13,9 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from agent.config import DEFAULT_PATH
-from agent.errors import ConfigError, DiskError, InlandError
 
-PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # of a disk that may have room another time
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -66,19 +63,15 @@ def say_error(text: object) -> None:
     Names of files and keys are whatever somebody called them: what would move a terminal's cursor
     is written as an escape.
     """
-    line = "".join(
+    click.echo(f"error: {printable(text)}", err=True)
+
+
+def printable(text: object) -> str:
+    """Return a text in one line that a terminal shows as it is."""
+    return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in str(text)
     )
-    click.echo(f"error: {line}", err=True)
-
-
-def cannot_write(error: OSError, path: Path, *, todo: str = "") -> InlandError:
-    """Return what to say of a place that a command could not write; `todo` if it never will be."""
-    what = f"cannot write: {error.strerror}"
-    if error.errno in PASSING:
-        return DiskError(what, where=str(path), todo="try again when the disk has room")
-    return ConfigError(what, where=str(path), todo=todo)
 
 
 def print_json(value: Mapping[str, Any], *, err: bool = False) -> None:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import cannot_write, config_option, json_option, print_json
+from agent.cli.common import config_option, json_option, print_json
 from agent.cli.policy.files import in_force
 from agent.errors import ConfigError, PolicyError
+from agent.files import cannot_write
 
 if TYPE_CHECKING:
     from agent.policy.consent import State, Wanted

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import cannot_write, json_option, print_json
+from agent.cli.common import json_option, print_json
 from agent.errors import ConfigError
+from agent.files import cannot_write, read_plain
 
 if TYPE_CHECKING:
     from agent.policy.zones import Zones
@@ -49,7 +50,7 @@ def seal(source: Path, folder: Path, output: Path, as_json: bool) -> None:
     """
     import os
 
-    from agent.files import write_whole
+    from agent.files import write_output
     from agent.policy.zone_file import NONCE_BYTES, seal_zones
     from agent.policy.zones import Zones, pack_zones
     from agent.station.authority import load_region
@@ -61,7 +62,7 @@ def seal(source: Path, folder: Path, output: Path, as_json: bool) -> None:
         pack_zones(read.zones), region.zones_key(), os.urandom(NONCE_BYTES), region.card.region
     )
     try:
-        write_whole(output, [sealed], mode=0o644)  # sealed: who may read it learns nothing
+        write_output(output, [sealed], mode=0o644)  # sealed: who may read it learns nothing
     except OSError as error:
         raise cannot_write(error, output, todo="name another file") from None
     _report(Zones(read.zones), len(sealed), as_json=as_json, holes=read.holes)
@@ -85,8 +86,7 @@ def show(sealed: Path, folder: Path | None, bounds: bool, as_json: bool) -> None
     from agent.policy.zone_file import is_sealed, open_zones
 
     try:
-        with sealed.open("rb") as file:
-            data = file.read(MAX_ZONES_BYTES + 1)
+        data = read_plain(sealed, MAX_ZONES_BYTES)
     except OSError as error:
         raise ConfigError(f"cannot read: {error.strerror}", where=str(sealed)) from None
     if not is_sealed(data):

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Final
 
@@ -46,7 +47,7 @@ def build_policy(path: Path) -> bytes:
 
     Raises:
         PolicyError: the text, a DBC file or the zones are refused, with file and line.
-        ConfigError: no such file, or a DBC file is needed and cantools is not installed.
+        ConfigError: the file cannot be read, or a DBC file is needed and cantools is not installed.
     """
     try:
         text = read_text(path, MAX_TEXT_BYTES)
@@ -55,7 +56,9 @@ def build_policy(path: Path) -> bytes:
     except UnicodeDecodeError:
         raise PolicyError("the policy is not UTF-8 text", where=str(path)) from None
     except OSError as error:
-        raise PolicyError(f"cannot read the policy: {error.strerror}", where=str(path)) from None
+        if error.errno == errno.EFBIG:
+            raise PolicyError(f"policy text {error.strerror}", where=str(path)) from None
+        raise ConfigError(f"cannot read the policy: {error.strerror}", where=str(path)) from None
     return build_text(text, where=str(path), folder=path.parent)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.errors import ConfigError, StationError
+from agent.errors import ConfigError, DiskError, StationError
 from agent.frames import FRAME, SIGNAL
 from agent.pb import ledger_pb2, policy_pb2, record_pb2, sealed_pb2
 from agent.station import disclose as disclose_module
@@ -270,7 +270,7 @@ def test_half_a_file_never_appears(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Opened, "candump", broken)
-    with pytest.raises(ConfigError, match="No space left"):
+    with pytest.raises(DiskError, match="No space left"):
         disclose(place.region, replace(order(place), frames=str(target)))
     assert target.read_text() == "good"
     assert list(tmp_path.glob(".a.log.*")) == []

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import cannot_write
 from agent.errors import ConfigError, PolicyError
+from agent.files import cannot_write, read_plain
 
 if TYPE_CHECKING:
     from agent.policy.model import Policy
@@ -32,8 +32,7 @@ def read_compiled(path: Path) -> bytes:
         raise ConfigError("is a policy's text", where=str(path),
                           todo=f"compile it: inland policy build {path}")  # fmt: skip
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+        return read_plain(path, MAX_BYTES)
     except OSError as error:
         raise ConfigError(
             f"cannot read the policy: {error.strerror}", where=str(path),
@@ -93,9 +92,9 @@ def write_compiled(path: Path, data: bytes) -> None:
         ConfigError: the place cannot be written.
         DiskError: it has no room.
     """
-    from agent.files import write_whole
+    from agent.files import write_output
 
     try:
-        write_whole(path, [data], mode=0o644)
+        write_output(path, [data], mode=0o644)
     except OSError as error:
         raise cannot_write(error, path, todo="name another file") from None
