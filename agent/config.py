@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import ConfigError
-from agent.files import credentials_folder
+from agent.files import credentials_folder, read_text, why_unreadable
 from agent.toml_lines import Lines
 from agent.units import duration_ns, nearest, size_bytes
 
@@ -29,6 +29,7 @@ TOP: Final = ("state", "run", "region_card", "vehicle", "bus", "limits", "uplink
 VEHICLE: Final = ("id", "certificate", "key", "ledger_key", "group", "zones_key")
 LIMITS: Final = ("spool", "queue_frames")
 UPLINK: Final = ("spread",)
+MAX_BYTES: Final = 1 << 20  # of agent.toml
 MIN_SPOOL: Final = 8 << 20  # bytes: below this eviction would run all the time
 CREDENTIAL: Final = "credential:"
 CREDENTIAL_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
@@ -136,17 +137,20 @@ def load_config(path: Path) -> Config:
         ConfigError: missing or unreadable file, unknown, missing or malformed key; names file:line.
     """
     try:
-        text = path.read_text("utf-8")
+        text = read_text(path, MAX_BYTES)
     except FileNotFoundError:
         raise ConfigError(
             "no configuration", where=str(path), todo="say --config FILE, or enroll the vehicle"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration: {error}", where=str(path)) from None
+        why = why_unreadable(error)
+        raise ConfigError(f"cannot read the configuration: {why}", where=str(path)) from None
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not TOML: {error}", where=str(path)) from None
+    except RecursionError:
+        raise ConfigError("not TOML: nested too deeply", where=str(path)) from None
     return _Reader(path, text).config(values)
 
 

@@ -100,6 +100,12 @@ class PolicyTextError(PolicyError):
         self.each = tuple(each)
 
 
+class DiskError(InlandError):
+    """A full or failing disk, where a command writes what it was asked for."""
+
+    exit_code = 75
+
+
 class SealError(InlandError):
     """A sealed entry that does not open: altered, for somebody else, or not one of ours."""
 

@@ -1,21 +1,25 @@
 """Files that are there whole or not at all, and still are after a power cut.
 
-Content is synced before its name appears; what writes lets OSError through: what it means is the
-caller's to say. Secrets are read by one rule: nobody but their owner may touch the file.
+Content is synced before its name appears; what reads and writes lets OSError through: what it means
+is the caller's to say. Secrets are read by one rule: nobody but their owner may touch the file. No
+reader takes more than its limit into memory.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
-from agent.errors import ConfigError
+from agent.errors import ConfigError, DiskError, InlandError
 
 MAX_KEY_FILE_BYTES: Final = 16 * 1024  # a PEM Ed25519 key has 119
+PASSING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # the disk may have room another time
 _OTHERS: Final = 0o077
 # The service manager may give a credential to one user by an ACL, whose mask shows as the group's
 # bits. The folder around it is closed to everybody else.
@@ -38,7 +42,7 @@ def write_new(path: Path, content: bytes) -> None:
 
 
 def write_whole(path: Path, chunks: Iterable[bytes], *, mode: int = 0o600) -> None:
-    """Write a file beside its place and rename it over what was there.
+    """Write a file beside its place and rename it over what was there, whatever that was.
 
     Args:
         path: its place.
@@ -62,6 +66,24 @@ def write_whole(path: Path, chunks: Iterable[bytes], *, mode: int = 0o600) -> No
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_output(path: Path, chunks: Iterable[bytes], *, mode: int = 0o600) -> None:
+    """Write what somebody asked for to where they said: as `write_whole`, where that is a file.
+
+    A device or a pipe is written to and never replaced; through a link its target is. A pipe that
+    nobody reads is an error: it is not waited for.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if not path.exists() or path.is_file() or path.is_dir():
+        write_whole(path.resolve(), chunks, mode=mode)
+        return
+    handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(handle, "wb") as special:
+        os.set_blocking(handle, True)
+        special.writelines(chunks)
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -152,6 +174,59 @@ def credentials_folder() -> Path | None:
     return Path(folder) if folder.startswith("/") else None
 
 
+def open_plain(path: Path) -> BufferedReader:
+    """Open a plain file for reading.
+
+    Nothing is waited for: a pipe under the name of a file would hold up whoever reads it.
+
+    Raises:
+        OSError: missing, unreadable, or not a plain file.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if stat.S_ISREG(mode := os.fstat(handle).st_mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "not a plain file", str(path))
+
+
+def read_plain(path: Path, most: int) -> bytes:
+    """Return a plain file, or its first `most` + 1 bytes: whoever sees that many knows it.
+
+    Raises:
+        OSError: see `open_plain`.
+    """
+    with open_plain(path) as file:
+        return file.read(most + 1)
+
+
+def read_text(path: Path, most: int) -> str:
+    """Return a text of at most so many bytes, UTF-8.
+
+    Raises:
+        OSError: see `open_plain`, or it is larger.
+        UnicodeDecodeError: another encoding, or no text.
+    """
+    data = read_plain(path, most)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"larger than {most >> 10} KiB", str(path))
+    return data.decode("utf-8")
+
+
+def cannot_write(error: OSError, path: Path, *, todo: str = "") -> InlandError:
+    """Return what to say of a place that a command could not write; `todo` if it never will be."""
+    what = f"cannot write: {error.strerror}"
+    if error.errno in PASSING:
+        return DiskError(what, where=str(path), todo="try again when the disk has room")
+    return ConfigError(what, where=str(path), todo=todo)
+
+
+def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Return in a few words why `read_text` gave nothing."""
+    return "no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error.strerror)
+
+
 def read_private_file(path: Path, what: str) -> bytes:
     """Return the bytes of a secret file that nobody but its owner may touch.
 
@@ -162,7 +237,7 @@ def read_private_file(path: Path, what: str) -> bytes:
     """
     closed_to = _OTHERS_BY_ACL if path.parent == credentials_folder() else _OTHERS
     try:
-        with path.open("rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
             mode = stat.S_IMODE(status.st_mode)
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_KEY_FILE_BYTES:

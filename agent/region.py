@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import ConfigError
+from agent.files import read_text, why_unreadable
 
 URI_PREFIX: Final = "urn:inland:region:"
 KEYS: Final = (
@@ -26,6 +27,7 @@ KEYS: Final = (
 )  # fmt: skip
 OPTIONAL: Final = ("policy_root",)
 MAX_ROOT_BYTES: Final = 64 * 1024
+MAX_BYTES: Final = 1 << 20  # of region.toml
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -67,14 +69,15 @@ def load_region_card(path: Path) -> RegionCard:
         ConfigError: the card is missing or unreadable, or a key is missing, unknown or malformed.
     """
     try:
-        text = path.read_text("utf-8")
+        text = read_text(path, MAX_BYTES)
     except FileNotFoundError:
         raise ConfigError(
             "no region card", where=str(path),
             todo="`inland station enroll` writes one into the vehicle's bundle",
         ) from None  # fmt: skip
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the region card: {error}", where=str(path)) from None
+        why = why_unreadable(error)
+        raise ConfigError(f"cannot read the region card: {why}", where=str(path)) from None
     return parse_region_card(text, where=str(path))
 
 
@@ -88,6 +91,8 @@ def parse_region_card(text: str, *, where: str) -> RegionCard:
         card = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not TOML: {error}", where=where) from None
+    except RecursionError:
+        raise ConfigError("not TOML: nested too deeply", where=where) from None
     for key in KEYS:
         if key not in card:
             raise ConfigError(f"key '{key}' is missing", where=where)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent import files
-from agent.files import make_folder, place_folder, replace_file, write_new, write_whole
+from agent.errors import ConfigError
+from agent.files import (
+    make_folder,
+    place_folder,
+    read_plain,
+    read_private_file,
+    read_text,
+    replace_file,
+    why_unreadable,
+    write_new,
+    write_output,
+    write_whole,
+)
 
 
 def test_a_new_file_is_private_and_never_replaces_one(tmp_path: Path):
@@ -80,3 +94,58 @@ def test_a_folder_takes_its_place_whole_or_not_at_all(tmp_path: Path):
     place_folder(draft, tmp_path / "place")
     assert (tmp_path / "place" / "keys" / "one").read_bytes() == b"1"
     assert not draft.exists()
+
+
+def test_an_output_that_is_a_pipe_is_written_to_and_a_link_is_followed(tmp_path: Path):
+    pipe, target, link = tmp_path / "pipe", tmp_path / "target", tmp_path / "link"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="No such device or address"):
+        write_output(pipe, [b"nobody reads"])
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_output(pipe, [b"one", b"two"])
+    assert os.read(reader, 100) == b"onetwo"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    link.symlink_to(target)
+    write_output(link, [b"one"])
+    write_output(link, [b"two"])
+    assert link.is_symlink()
+    assert target.read_bytes() == b"two"
+    with pytest.raises(IsADirectoryError):
+        write_output(tmp_path, [b"one"])
+
+
+def test_a_file_of_ours_replaces_what_has_its_name(tmp_path: Path):
+    """A link in a folder of ours leads nowhere, and a pipe holds nobody up."""
+    elsewhere, link, pipe = tmp_path / "elsewhere", tmp_path / "link", tmp_path / "pipe"
+    elsewhere.write_bytes(b"another's")
+    link.symlink_to(elsewhere)
+    os.mkfifo(pipe)
+    for path in (link, pipe):
+        write_whole(path, [b"ours"])
+        assert stat.S_ISREG(path.lstat().st_mode)
+        assert path.read_bytes() == b"ours"
+    assert elsewhere.read_bytes() == b"another's"
+
+
+def test_reading_waits_for_nobody_and_has_an_end(tmp_path: Path):
+    pipe, file = tmp_path / "pipe", tmp_path / "file"
+    os.mkfifo(pipe)
+    file.write_bytes(b"x" * 2048)
+    for read in (read_plain, read_text):
+        for other in (pipe, Path("/dev/zero")):
+            with pytest.raises(OSError, match="not a plain file"):
+                read(other, 10)
+        with pytest.raises(IsADirectoryError):
+            read(tmp_path, 10)
+    with pytest.raises(ConfigError, match="small plain file"):
+        read_private_file(pipe, "a key")
+    assert len(read_plain(file, 10)) == 11
+    assert read_text(file, 2048) == "x" * 2048
+    with pytest.raises(OSError, match="larger than 1 KiB") as caught:
+        read_text(file, 1024)
+    assert why_unreadable(caught.value) == "larger than 1 KiB"
+    file.write_bytes(b"\xff")
+    with pytest.raises(UnicodeDecodeError) as wrong:
+        read_text(file, 1024)
+    assert why_unreadable(wrong.value) == "no UTF-8 text"

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from agent.files import read_plain
 from agent.policy.camera import CLOSED, Decision
 
 NAME: Final = "camera-gate.json"
@@ -136,8 +137,7 @@ def read_gate(path: Path, boottime_ns: int) -> GateView:
         boottime_ns: CLOCK_BOOTTIME now.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data = read_plain(path, MAX_FILE_BYTES)
         if len(data) > MAX_FILE_BYTES:
             return GateView(open=False, reason="unreadable")
         values = json.loads(data)

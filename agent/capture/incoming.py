@@ -30,7 +30,7 @@ from google.protobuf.message import DecodeError
 
 from agent.digest import sha256
 from agent.errors import PolicyError
-from agent.files import make_folder, replace_file, sync_folder, write_new
+from agent.files import make_folder, read_plain, replace_file, sync_folder, write_new
 from agent.pb.delivery_pb2 import PolicyBundle, PolicyChunk, PolicyQuestion
 from agent.pb.hatch_pb2 import Accepted
 
@@ -45,6 +45,7 @@ LAST_WAIT_S: Final = 86_400.0
 MAX_IN_VAIN: Final = 5  # questions in a row that brought nothing: begin at 0 again
 FOLDER: Final = "incoming"
 NOTE: Final = "incoming.json"
+MAX_NOTE_BYTES: Final = 16 * 1024
 
 BEGUN: Final = "begun"
 INSTALLED: Final = "installed"
@@ -260,7 +261,7 @@ def _parse(payload: bytes) -> PolicyChunk | None:
 def _read(path: Path) -> Processed:
     """Return what was noted; nothing if that cannot be read: then the bundle is fetched again."""
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_plain(path, MAX_NOTE_BYTES))
         return Processed(
             bundle=str(found["bundle"]), outcome=str(found["outcome"]), code=str(found["code"]),
             at_unix_ns=int(found["at_unix_ns"]), tries=int(found["tries"]),

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.digest import sha256
+from agent.files import read_plain
 from agent.pb.moment_pb2 import Moment
 from agent.policy.clauses import EventRule
 
@@ -77,8 +78,7 @@ class Limits:
 
     def _load(self, path: Path) -> None:
         try:
-            with path.open("rb") as file:
-                told: dict[str, Any] = json.loads(file.read(MAX_FILE_BYTES))
+            told: dict[str, Any] = json.loads(read_plain(path, MAX_FILE_BYTES))
             if told["boot"] != self._boot_id.hex():
                 return
             counted = {

@@ -57,6 +57,23 @@ def log_to_stderr(*, verbose: bool) -> None:
     )
 
 
+def say_error(text: object) -> None:
+    """Say on standard error, in one line, why something failed.
+
+    Names of files and keys are whatever somebody called them: what would move a terminal's cursor
+    is written as an escape.
+    """
+    click.echo(f"error: {printable(text)}", err=True)
+
+
+def printable(text: object) -> str:
+    """Return a text in one line that a terminal shows as it is."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in str(text)
+    )
+
+
 def print_json(value: Mapping[str, Any], *, err: bool = False) -> None:
     """Print one JSON object on one line; `err`: on standard error, where data has the other."""
     click.echo(json.dumps(value, ensure_ascii=False), err=err)

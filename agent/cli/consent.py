@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import datetime
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from agent.cli.common import config_option, json_option, print_json
+from agent.cli.policy.files import in_force
 from agent.errors import ConfigError, PolicyError
+from agent.files import cannot_write
 
 if TYPE_CHECKING:
     from agent.policy.consent import State, Wanted
+    from agent.policy.consent_file import Edit
     from agent.policy.model import Policy
 
 _STATE = click.option(
@@ -47,9 +52,10 @@ def command() -> None:
 @click.option("--yes", is_flag=True, help="Do not ask: the person has read the notice elsewhere.")
 @config_option
 @_STATE
+@json_option
 def grant(
     category: str, *, until: str | None, length: str | None, this_drive: bool, yes: bool,
-    config_path: Path, state: Path | None,
+    config_path: Path, state: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Agree to what the policy in force does under CATEGORY, until a date.
 
@@ -59,7 +65,7 @@ def grant(
       inland consent grant location.track --this-drive
     """
     from agent.cli.consent_view import moment, notice
-    from agent.policy.consent_file import MAX_PENDING, edit
+    from agent.policy.consent_file import MAX_PENDING
 
     folder = _folder(config_path, state)
     policy = _in_force(folder)
@@ -69,12 +75,13 @@ def grant(
         length = "1d"  # no drive is longer, and a consent has an end that a clock knows
     until_ns = _end(until, length, now_ns, wanted)
     each_drive = this_drive or wanted.each_drive
-    click.echo("\n".join(notice(policy, wanted, until_ns, each_drive=each_drive)))
+    # A program that asks for JSON still has the person read the notice: on the other stream.
+    click.echo("\n".join(notice(policy, wanted, until_ns, each_drive=each_drive)), err=as_json)
     if not yes and not _agreed():
         click.echo("not agreed: nothing has changed")
         raise click.exceptions.Exit(1)
     path = folder / "consent.json"
-    with edit(path, mend=True, wait=True) as held:
+    with _editing(path) as held:
         if len(held.book.changes) >= MAX_PENDING:
             raise ConfigError("too many changes that the agent has not seen", where=str(path),
                               todo="start the agent first")  # fmt: skip
@@ -82,6 +89,9 @@ def grant(
             wanted.terms, now_ns=now_ns, until_ns=until_ns, each_drive=each_drive
         )
     _tell_aside(held.aside)
+    if as_json:
+        print_json({"granted": category, "until": moment(until_ns), "each_drive": each_drive})
+        return
     click.echo(f"granted: {category} until {moment(until_ns)}")
 
 
@@ -90,9 +100,11 @@ def grant(
 @click.option("--all", "everything", is_flag=True, help="Every consent that was given.")
 @config_option
 @_STATE
+@json_option
 def withdraw(
-    category: str | None, *, everything: bool, config_path: Path, state: Path | None
-) -> None:
+    category: str | None, *, everything: bool, config_path: Path, state: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Take a consent back. What is still unsent of it is thrown away.
 
     \b
@@ -108,8 +120,12 @@ def withdraw(
     if category is not None:
         _known(category)
     done = _stop(folder, category, State.WITHDRAWN)
+    if as_json:
+        print_json({"withdrawn": done})
+        return
     if not done:
-        click.echo(f"{category or 'nothing'} was not granted: nothing has changed")
+        what = f"{category} was not granted" if category else "nothing was granted"
+        click.echo(f"{what}: nothing has changed")
     for one in done:
         click.echo(f"withdrawn: {one}")
 
@@ -118,7 +134,8 @@ def withdraw(
 @click.argument("category")
 @config_option
 @_STATE
-def refuse(category: str, *, config_path: Path, state: Path | None) -> None:
+@json_option
+def refuse(category: str, *, config_path: Path, state: Path | None, as_json: bool) -> None:
     """Answer no: the category stays silent, and nobody needs to ask again.
 
     \b
@@ -126,18 +143,20 @@ def refuse(category: str, *, config_path: Path, state: Path | None) -> None:
       inland consent refuse location.track
     """
     from agent.policy.consent import State
-    from agent.policy.consent_file import edit
 
     folder = _folder(config_path, state)
     _asked(_in_force(folder), category)
-    if _stop(folder, category, State.WITHDRAWN):
-        click.echo(f"withdrawn: {category}")
+    done = "withdrawn"
+    if not _stop(folder, category, State.WITHDRAWN):
+        done = "refused"
+        with _editing(folder / "consent.json") as held:
+            if held.book.state(category) is not State.REFUSED:
+                held.book = held.book.end(category, State.REFUSED, now_ns=_now_ns())
+        _tell_aside(held.aside)
+    if as_json:
+        print_json({done: category})
         return
-    with edit(folder / "consent.json", mend=True, wait=True) as held:
-        if held.book.state(category) is not State.REFUSED:
-            held.book = held.book.end(category, State.REFUSED, now_ns=_now_ns())
-    _tell_aside(held.aside)
-    click.echo(f"refused: {category}")
+    click.echo(f"{done}: {category}")
 
 
 @command.command()
@@ -155,7 +174,7 @@ def ls(*, config_path: Path, state: Path | None, as_json: bool) -> None:
     from agent.policy.consent_file import read
 
     folder = _folder(config_path, state)
-    policy = _policy(folder)
+    policy = in_force(folder)
     rows = consent_view.rows(read(folder / "consent.json"), policy, _now_ns())
     if as_json:
         print_json({"policy": policy.name if policy else None, "consents": rows})
@@ -169,9 +188,11 @@ def ls(*, config_path: Path, state: Path | None, as_json: bool) -> None:
 def _stop(folder: Path, category: str | None, state: State) -> list[str]:
     """End what is granted, of one category or of all; return what that was."""
     from agent.policy.consent import State
-    from agent.policy.consent_file import edit
 
-    with edit(folder / "consent.json", mend=True, wait=True) as held:
+    path = folder / "consent.json"
+    if not path.exists():  # nothing was ever granted, so nothing is made
+        return []
+    with _editing(path) as held:
         chosen = [category] if category is not None else sorted(held.book.grants)
         live = (State.GRANTED, State.NEEDS_RENEWAL)
         done = [one for one in chosen if held.book.state(one) in live]
@@ -179,6 +200,23 @@ def _stop(folder: Path, category: str | None, state: State) -> list[str]:
             held.book = held.book.end(one, state, now_ns=_now_ns())
     _tell_aside(held.aside)
     return done
+
+
+@contextmanager
+def _editing(path: Path) -> Iterator[Edit]:
+    """Hold the file of consents, putting a damaged one aside.
+
+    Raises:
+        ConfigError: it cannot be changed.
+        DiskError: the disk has no room; what was there stays.
+    """
+    from agent.policy.consent_file import edit
+
+    try:
+        with edit(path, mend=True, wait=True) as held:
+            yield held
+    except OSError as error:
+        raise cannot_write(error, path, todo="run it as the agent's user") from None
 
 
 def _agreed() -> bool:
@@ -197,8 +235,9 @@ def _end(until: str | None, length: str | None, now_ns: int, wanted: Wanted) -> 
     from agent.cli.consent_view import moment
 
     if (until is None) == (length is None):
-        raise ConfigError("a consent needs an end: say --until DATE or --for DURATION",
-                          where="inland consent grant")  # fmt: skip
+        what = "a consent needs an end" if until is None else "a consent has one end"
+        raise ConfigError(what, where="inland consent grant",
+                          todo="say --until DATE or --for DURATION")  # fmt: skip
     end_ns = _date_ns(until) if until is not None else now_ns + _length_ns(length or "")
     key = "--until" if until is not None else "--for"
     if end_ns <= now_ns:
@@ -242,19 +281,17 @@ def _folder(config_path: Path, state: Path | None) -> Path:
     from agent.service.acting import act_as_owner_of
 
     folder = state if state is not None else load_config(config_path).state
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError("is no state folder", where=str(folder))
+    if state is not None and not folder.exists():
+        raise ConfigError("there is no such state folder", where=str(folder),
+                          todo="name the agent's, or say --config FILE")  # fmt: skip
     act_as_owner_of(folder)
     return folder
 
 
-def _policy(folder: Path) -> Policy | None:
-    from agent.policy import compiled, store
-
-    data = store.active(folder / "policy")
-    return compiled.read_policy(data) if data is not None else None
-
-
 def _in_force(folder: Path) -> Policy:
-    policy = _policy(folder)
+    policy = in_force(folder)
     if policy is None:
         raise PolicyError(
             "no policy is in force: there is nothing to agree to", where=str(folder),

@@ -18,7 +18,7 @@ from typing import Final
 
 import click
 
-from agent.cli.common import config_option, json_option, print_json
+from agent.cli.common import config_option, json_option, print_json, printable
 from agent.clock import BUILD_FLOOR_NS, first_trusted_ns, read_clocks
 from agent.config import Bus, Config, load_config
 from agent.errors import HatchError, InlandError
@@ -29,6 +29,7 @@ WANTED_RCVBUF: Final = 8 << 20  # bytes: two seconds of a full bus
 IN_MEMORY: Final = ("tmpfs", "ramfs")
 IFF_UP: Final = 1  # linux/if.h
 CANFD_MTU: Final = 72  # linux/can.h
+MAX_CERTIFICATE_BYTES: Final = 64 * 1024
 NS_PER_DAY: Final = 86_400 * 10**9
 
 
@@ -67,7 +68,9 @@ def command(config_path: Path, *, offline: bool, as_json: bool) -> None:
     else:
         for finding in found:
             mark, colour = MARKS[finding.verdict]
-            click.echo(f"{click.style(mark, fg=colour)}  {finding.what:<9} {finding.text}")
+            click.echo(
+                f"{click.style(mark, fg=colour)}  {finding.what:<9} {printable(finding.text)}"
+            )
     sys.exit(1 if failed else 0)
 
 
@@ -106,8 +109,11 @@ def examine(config_path: Path, *, offline: bool) -> Iterator[Finding]:
 def _guarded(what: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
-    except (InlandError, OSError) as error:
+    except InlandError as error:
         return Finding(what, "fail", str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return Finding(what, "fail", f"{where}{error.strerror or error}")
 
 
 def _running(config: Config) -> Finding:
@@ -149,7 +155,7 @@ def _service(config_path: Path) -> Iterator[Finding]:
 def _keys(config: Config) -> Finding:
     from cryptography import x509
 
-    from agent.files import read_private_file
+    from agent.files import read_plain, read_private_file
     from agent.vault.keys import load_ledger_key
 
     vehicle = config.vehicle
@@ -158,7 +164,9 @@ def _keys(config: Config) -> Finding:
     if vehicle.key.path is not None:
         read_private_file(vehicle.key.file(), "the vehicle's key")
     try:
-        certificate = x509.load_pem_x509_certificate(config.vehicle.certificate.read_bytes())
+        certificate = x509.load_pem_x509_certificate(
+            read_plain(config.vehicle.certificate, MAX_CERTIFICATE_BYTES)
+        )
     except ValueError as error:
         return Finding("keys", "fail", f"{config.vehicle.certificate}: no certificate: {error}")
     (name,) = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME) or (None,)
@@ -226,8 +234,9 @@ def _clock() -> Finding:
 
 
 def _policy(config: Config, region: str) -> Finding:
+    from agent.cli.policy.files import of_file
     from agent.policy.compiled import load_policy
-    from agent.policy.store import active
+    from agent.policy.store import ACTIVE, active
 
     data = active(config.policy)
     if data is None:
@@ -236,7 +245,8 @@ def _policy(config: Config, region: str) -> Finding:
             "warn",
             "none: nothing is kept; `inland policy install` puts one in force",
         )
-    policy = load_policy(data, region=region, now_ns=_now_ns())
+    with of_file(config.policy / ACTIVE):
+        policy = load_policy(data, region=region, now_ns=_now_ns())
     left_d = (policy.not_after_ns - _now_ns()) // NS_PER_DAY
     verdict = "ok" if left_d > 30 else "warn"
     return Finding("policy", verdict, f"{policy.name} version {policy.version}, {left_d} days left")

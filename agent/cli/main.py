@@ -6,14 +6,17 @@ code that its class carries. Anything else is our own mistake and is said to be 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from agent.cli.common import say_error
 from agent.errors import InlandError
 
 if TYPE_CHECKING:
@@ -36,8 +39,28 @@ COMMANDS: Final = {
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells report it
 
 
+class _ReaderGoneError(Exception):
+    """Nobody reads our output any more; click would end with 1, which means "no" here."""
+
+
+@contextlib.contextmanager
+def _reader_gone() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise _ReaderGoneError from None
+
+
 class _Commands(click.Group):
     """The commands by name; a module of agent.cli for each."""
+
+    def make_context(self, *arguments: Any, **more: Any) -> click.Context:
+        with _reader_gone():  # --help and --version print here
+            return super().make_context(*arguments, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _reader_gone():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -77,18 +100,37 @@ def main(sockets: dict[str, Socket] | None = None) -> None:
     try:
         code = inland.main(standalone_mode=False, obj=sockets)
     except InlandError as error:
-        click.echo(f"error: {error}", err=True)
+        say_error(error)
+        code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
         code = error.exit_code
     except click.ClickException as error:
-        error.show()
+        say_error(_words(error))
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         code = INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except _ReaderGoneError:  # as `| head` does
+        _say_no_more()
         code = 0
-    except OSError as error:  # the machine said no: the name of the file is in the message
-        click.echo(f"error: {error}", err=True)
+    except OSError as error:  # the machine said no
+        _say_no_more()
+        name = f"{error.filename}: " if error.filename else ""
+        say_error(f"{name}{error.strerror or error}")
         code = 75
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say_no_more() -> None:
+    """What is left of our output goes nowhere: Python would try it once more at the very end."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # it may be closed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _words(error: click.ClickException) -> str:
+    """Return a wrong use in one line: what, and where it is explained."""
+    what = " ".join(error.format_message().split()).rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    command = context.command_path if context else "inland"
+    return f"{command}: {what}; see `{command} --help`"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import config_option
+from agent.cli.common import config_option, say_error
 
 _ROOT = click.option(
     "--root", type=click.Path(path_type=Path, file_okay=False, exists=True), default=Path("/"),
@@ -64,7 +64,7 @@ def install(
     )
     site, mistakes = survey(wish)
     for mistake in mistakes:
-        click.echo(f"error: {mistake}", err=True)
+        say_error(mistake)
     if site is None:
         sys.exit(2)
     done = boot.install_image(site, root) if is_image else boot.install(site, machine)

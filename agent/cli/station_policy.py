@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from agent.cli.common import json_option, print_json
-from agent.errors import ConfigError
+from agent.cli.policy.files import of_file, read_compiled
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,9 +74,9 @@ def publish(
     from agent.station.authority import load_region
     from agent.station.publish import publish as put_on_offer
 
-    done = put_on_offer(
-        load_region(folder), _read(file), group=group, percent=percent, keys=keys, now=_now()
-    )
+    region, data = load_region(folder), read_compiled(file)
+    with of_file(file):
+        done = put_on_offer(region, data, group=group, percent=percent, keys=keys, now=_now())
     if as_json:
         print_json(
             {
@@ -239,16 +239,3 @@ def withdraw_next(*, folder: Path, group: str, keys: tuple[Path, ...], as_json: 
 
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
-
-
-def _read(path: Path) -> bytes:
-    from agent.policy.model import MAX_BYTES
-
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the policy: {error.strerror}", where=str(path),
-            todo="`inland policy build` makes one",
-        ) from None  # fmt: skip

@@ -9,6 +9,7 @@ import click
 
 from agent.cli.common import json_option, print_json
 from agent.errors import ConfigError
+from agent.files import cannot_write, read_plain
 
 if TYPE_CHECKING:
     from agent.policy.zones import Zones
@@ -49,7 +50,7 @@ def seal(source: Path, folder: Path, output: Path, as_json: bool) -> None:
     """
     import os
 
-    from agent.files import write_whole
+    from agent.files import write_output
     from agent.policy.zone_file import NONCE_BYTES, seal_zones
     from agent.policy.zones import Zones, pack_zones
     from agent.station.authority import load_region
@@ -61,9 +62,9 @@ def seal(source: Path, folder: Path, output: Path, as_json: bool) -> None:
         pack_zones(read.zones), region.zones_key(), os.urandom(NONCE_BYTES), region.card.region
     )
     try:
-        write_whole(output, [sealed], mode=0o644)  # sealed: who may read it learns nothing
+        write_output(output, [sealed], mode=0o644)  # sealed: who may read it learns nothing
     except OSError as error:
-        raise ConfigError(f"cannot write: {error.strerror}", where=str(output)) from None
+        raise cannot_write(error, output, todo="name another file") from None
     _report(Zones(read.zones), len(sealed), as_json=as_json, holes=read.holes)
 
 
@@ -81,10 +82,11 @@ def show(sealed: Path, folder: Path | None, bounds: bool, as_json: bool) -> None
     Example:
       inland station zones show zones.sealed --region cn
     """
+    from agent.policy.clauses import MAX_ZONES_BYTES
     from agent.policy.zone_file import is_sealed, open_zones
 
     try:
-        data = sealed.read_bytes()
+        data = read_plain(sealed, MAX_ZONES_BYTES)
     except OSError as error:
         raise ConfigError(f"cannot read: {error.strerror}", where=str(sealed)) from None
     if not is_sealed(data):

@@ -9,12 +9,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Final
 
 from google.protobuf.message import Message
 
 from agent.errors import ConfigError, PolicyError
+from agent.files import read_plain, read_text
 from agent.pb import policy_pb2, sealed_pb2
 from agent.policy.build_clauses import (
     Numbers,
@@ -45,18 +47,18 @@ def build_policy(path: Path) -> bytes:
 
     Raises:
         PolicyError: the text, a DBC file or the zones are refused, with file and line.
-        ConfigError: no such file, or a DBC file is needed and cantools is not installed.
+        ConfigError: the file cannot be read, or a DBC file is needed and cantools is not installed.
     """
     try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            raise PolicyError(f"policy text above {MAX_TEXT_BYTES} bytes", where=str(path))
-        text = path.read_text("utf-8")
+        text = read_text(path, MAX_TEXT_BYTES)
     except FileNotFoundError:
         raise ConfigError("no such file", where=str(path)) from None
     except UnicodeDecodeError:
         raise PolicyError("the policy is not UTF-8 text", where=str(path)) from None
     except OSError as error:
-        raise PolicyError(f"cannot read the policy: {error.strerror}", where=str(path)) from None
+        if error.errno == errno.EFBIG:
+            raise PolicyError(f"policy text {error.strerror}", where=str(path)) from None
+        raise ConfigError(f"cannot read the policy: {error.strerror}", where=str(path)) from None
     return build_text(text, where=str(path), folder=path.parent)
 
 
@@ -87,8 +89,7 @@ def read_zones(camera: CameraText, folder: Path) -> bytes:
         return b""
     path = folder / camera.zones_file
     try:
-        with path.open("rb") as file:
-            sealed = file.read(MAX_ZONES_BYTES + 1)
+        sealed = read_plain(path, MAX_ZONES_BYTES)
     except OSError as error:
         raise PolicyError(
             f"cannot read the zones {path.name}: {error.strerror}", where=camera.zones_where

@@ -91,9 +91,7 @@ def load_policy(data: bytes, *, region: str, now_ns: int) -> Policy:
     policy = read_policy(data)
     where = f"policy {policy.name} version {policy.version}"
     if policy.region != region:
-        raise PolicyError(
-            f"is for region {policy.region}, this car belongs to {region}", where=where
-        )
+        raise PolicyError(f"is for region {policy.region}, not for {region}", where=where)
     if policy.not_after_ns <= now_ns:
         raise PolicyError("has expired", where=where, todo="publish one with a later not_after")
     return policy
@@ -105,10 +103,12 @@ def read_policy(data: bytes) -> Policy:
     Raises:
         PolicyError: not a policy, or one that this version does not take.
     """
+    if not data:
+        raise refusal("", "is empty", "build it again")
     if len(data) > MAX_BYTES:
-        raise PolicyError(f"compiled policy has {len(data)} bytes", todo=f"at most {MAX_BYTES}")
+        raise refusal("", f"has more than {MAX_BYTES} bytes")
     wire = policy_pb2.Policy()
-    _parse(wire, data, "policy")
+    _parse(wire, data, "")
     _check_head(wire)
     signals = _dictionary(wire)
     consents = read_consents(wire.consent)

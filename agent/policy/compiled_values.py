@@ -17,7 +17,7 @@ from agent.policy.quantities import is_channel
 
 def refusal(where: str, what: str, todo: str = "") -> PolicyError:
     """Return the error for a part of a compiled policy."""
-    return PolicyError(what, where=f"compiled policy: {where}", todo=todo)
+    return PolicyError(what, where=f"compiled policy: {where}".rstrip(": "), todo=todo)
 
 
 def refuse(wrong: Objection | None, where: str) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import ConfigError
-from agent.files import make_folder, sync_folder, write_new
+from agent.files import make_folder, read_plain, sync_folder, write_new
 from agent.policy.consent import DAY_NS, MAX_DAYS, Book, Change, Grant, State
 from agent.policy.quantities import frame_selector
 from agent.policy.terms import Clause, SignalTerm, Terms
@@ -43,8 +43,7 @@ def read(path: Path) -> Book:
         ConsentFileError: it cannot be read, or is damaged.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_plain(path, MAX_BYTES)
     except FileNotFoundError:
         return Book()
     except OSError as error:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import ConfigError, PolicyError
+from agent.files import read_plain
 from agent.policy.j1939 import free_bits, group_number
 from agent.policy.model import (
     FLOAT32,
@@ -146,13 +147,14 @@ def load_dbc(path: Path) -> Any:
     except ImportError:
         raise ConfigError("cantools is not installed", todo="pip install 'inland[dbc]'") from None
     try:
-        if path.stat().st_size > MAX_DBC_BYTES:
-            raise PolicyError(f"DBC file above {MAX_DBC_BYTES} bytes", where=str(path))
-        text = decode_text(path.read_bytes())
+        data = read_plain(path, MAX_DBC_BYTES)
     except FileNotFoundError:
         raise PolicyError("no such DBC file", where=str(path)) from None
     except OSError as error:
         raise PolicyError(f"cannot read the DBC file: {error.strerror}", where=str(path)) from None
+    if len(data) > MAX_DBC_BYTES:
+        raise PolicyError(f"DBC file above {MAX_DBC_BYTES} bytes", where=str(path))
+    text = decode_text(data)
     _check_mux_ranges(text, path)
     try:
         with _quiet():

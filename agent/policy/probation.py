@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.digest import sha256
-from agent.files import replace_file
+from agent.files import read_plain, replace_file
 from agent.policy import store
 
 FILE: Final = "probation.json"
@@ -116,9 +116,7 @@ def has_proved_itself(folder: Path) -> bool:
 
 def _read(folder: Path) -> _Trial:
     try:
-        with (folder / FILE).open("rb") as file:
-            told = json.loads(file.read(_MAX_BYTES))
-        return _trial(told)
+        return _trial(json.loads(read_plain(folder / FILE, _MAX_BYTES)))
     except FileNotFoundError:
         return _Trial()
     except (ValueError, TypeError, KeyError, RecursionError):

@@ -25,7 +25,7 @@ from typing import Final
 
 from agent.digest import sha256
 from agent.errors import ConfigError, InlandError, PolicyError, PolicyLaterError
-from agent.files import make_folder, replace_file, sync_folder, write_new
+from agent.files import make_folder, read_plain, replace_file, sync_folder, write_new
 from agent.policy.compiled import read_policy
 from agent.policy.model import MAX_BYTES, Policy
 
@@ -194,8 +194,7 @@ def _check_version(policy: Policy, floor: _Floor) -> None:
 def _read(path: Path) -> bytes | None:
     """Return a file, one byte more than a policy may have if it is too large."""
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+        return read_plain(path, MAX_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -51,8 +51,7 @@ def act_as(owner: Owner | None) -> None:
     """Become an owner, for good; None: nothing.
 
     Raises:
-        ConfigError: the owner could not read what is still to be imported.
-        OSError: the kernel refuses.
+        ConfigError: the owner could not read what is still to be imported, or we have no right to.
     """
     if owner is None:
         return
@@ -63,9 +62,13 @@ def act_as(owner: Owner | None) -> None:
                     "closed to the user whose state folder this is", where=str(step),
                     todo="use an inland that every user can read, e.g. in /opt/inland",
                 )  # fmt: skip
-    os.setgroups([])
-    os.setresgid(owner.gid, owner.gid, owner.gid)
-    os.setresuid(owner.uid, owner.uid, owner.uid)
+    try:
+        os.setgroups([])
+        os.setresgid(owner.gid, owner.gid, owner.gid)
+        os.setresuid(owner.uid, owner.uid, owner.uid)
+    except PermissionError:  # a root without rights, as in some containers
+        raise ConfigError("may not act as the user whose state folder this is",
+                          where=f"user {owner.uid}") from None  # fmt: skip
     os.umask(0o077)
 
 
@@ -76,7 +79,7 @@ def act_as_owner_of(folder: Path) -> None:
         ConfigError: it is another's, and we are not root.
     """
     act_as(other_owner(folder))
-    if folder.exists() and not os.access(folder, os.R_OK | os.X_OK):
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
         raise ConfigError("belongs to another user", where=str(folder), todo="say sudo")
 
 

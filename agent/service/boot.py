@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.errors import ServiceError
-from agent.files import write_whole
+from agent.files import read_text, write_whole
 from agent.service.bytecode import BYTECODE
 from agent.service.machine import Machine
 from agent.service.names import CAPTURE_UNIT, TARGET_UNIT
@@ -30,6 +31,7 @@ from agent.service.unit_files import (
     unit_files,
 )
 
+MAX_UNIT_BYTES: Final = 64 * 1024
 NOTHING: Final = "nothing had to change"
 _LINK: Final = f"../{TARGET_UNIT}"
 
@@ -162,10 +164,15 @@ def _leave(machine: Machine, state: Path | None, run: Path | None) -> list[str]:
 
 
 def _text(path: Path) -> str:
+    """Return a file of ours; empty if what has its name is missing, or cannot be one."""
     try:
-        return path.read_text("utf-8")
-    except FileNotFoundError:
+        return read_text(path, MAX_UNIT_BYTES)
+    except (FileNotFoundError, UnicodeDecodeError):
         return ""
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EFBIG):  # a pipe, or far too large
+            return ""
+        raise
 
 
 def _is_there(root: Path, path: Path) -> bool:

@@ -24,7 +24,7 @@ from typing import Final
 import agent
 from agent.config import CREDENTIAL, Bus, Config, Secret, load_config
 from agent.errors import ConfigError, InlandError
-from agent.files import read_private_file
+from agent.files import read_plain, read_private_file
 from agent.region import RegionCard, load_region_card
 from agent.service.acting import is_open
 from agent.service.bytecode import OPTIONS
@@ -38,6 +38,7 @@ NEEDS_IP: Final = ("udp_multicast", "socketcand", "virtual")
 SERIAL: Final = ("slcan", "serial")
 STORES: Final = ("/etc", "/run", "/usr/lib")  # of credentials: systemd.exec(5)
 MAX_RESOLVERS: Final = 3  # that glibc asks: resolv.conf(5)
+MAX_SYSTEM_FILE: Final = 1 << 20  # bytes; /etc/group of a large directory service
 CHECK_S: Final = 30.0  # an interpreter on a slow disk
 
 
@@ -245,7 +246,7 @@ class _Survey:
                 group = Path(line).stat().st_gid
                 return grp.getgrgid(group).gr_name if group else ""
         try:
-            groups = self._wish.outside(Path("/etc/group")).read_text("utf-8").splitlines()
+            groups = _lines(self._wish.outside(Path("/etc/group")))
         except OSError:
             return ""
         return "dialout" if any(one.startswith("dialout:") for one in groups) else ""
@@ -291,11 +292,16 @@ def _resolvers(path: Path) -> tuple[str, ...]:
     if path.is_symlink() and "systemd/resolve/stub" in str(path.readlink()):
         return ("127.0.0.53",)  # of systemd-resolved: in an image the link leads nowhere
     try:
-        words = [line.split() for line in path.read_text("utf-8", "replace").splitlines()]
+        words = [line.split() for line in _lines(path)]
     except OSError:
         return ()
     found = [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
     return tuple(one.partition("%")[0] for one in found[:MAX_RESOLVERS])
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a file of the system, as far as it is read. Raises OSError."""
+    return read_plain(path, MAX_SYSTEM_FILE).decode("utf-8", "replace").splitlines()
 
 
 def _single(address: str) -> str:

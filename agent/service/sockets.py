@@ -7,6 +7,9 @@ to `agent.config`, which reads it properly afterwards and says so.
 
 from __future__ import annotations
 
+import os
+import stat
+
 from agent.capture.early import Socket, open_socket
 from agent.errors import BusError
 from agent.service.glance import buses
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CONFIG = "/etc/inland/agent.toml"  # as agent.config.DEFAULT_PATH, which costs too much to import
+MAX_BYTES = 1 << 20  # as agent.config.MAX_BYTES
 FLAGS = ("fd", "receive_own_messages", "ignore_rx_error_frames")
 
 
@@ -50,13 +54,17 @@ def _config(arguments: Sequence[str]) -> str:
 
 def _buses(path: str) -> list[dict[str, object]]:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs time
-            text = file.read().decode()
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - pathlib costs time
+            return []  # a pipe would be waited for
+        with open(path, "rb") as file:  # noqa: PTH123 - as above
+            text = file.read(MAX_BYTES + 1).decode()
+        if len(text) > MAX_BYTES:
+            return []
         seen = buses(text)
         if seen is None:
             import tomllib
 
             seen = tomllib.loads(text).get("bus")
-    except (OSError, ValueError):  # no file, no UTF-8, no TOML
+    except (OSError, ValueError, RecursionError):  # no file, no UTF-8, no TOML
         return []
     return [bus for bus in seen if isinstance(bus, dict)] if isinstance(seen, list) else []

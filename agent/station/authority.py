@@ -42,8 +42,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from agent.errors import ConfigError
 from agent.files import (
+    cannot_write,
     make_folder,
     place_folder,
+    read_plain,
     read_private_file,
     sync_folder,
     write_new,
@@ -57,6 +59,7 @@ from agent.vault import keys
 from agent.vault.checkpoint import COSIGNATURE_V1, VerifierKey
 
 STATION_USER: Final = "station"
+MAX_PEM_BYTES: Final = 64 * 1024
 ZONES_KEY_BYTES: Final = 32  # AES-256
 WARN: Final = dt.timedelta(days=30)  # before a certificate ends, `serve` says so
 REGION_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -114,6 +117,7 @@ class RegionFolder:
 
         Raises:
             ConfigError: the file is not such a key, or cannot be made.
+            DiskError: the disk has no room for it.
         """
         path = self.path / "zones.key"
         try:
@@ -121,7 +125,7 @@ class RegionFolder:
                 write_new(path, os.urandom(ZONES_KEY_BYTES))
             sync_folder(path.parent)  # cars get it now
         except OSError as error:
-            raise ConfigError(f"cannot write: {error.strerror}", where=str(path)) from None
+            raise cannot_write(error, path) from None
         key = read_private_file(path, "the zones key")
         if len(key) != ZONES_KEY_BYTES:
             raise ConfigError(f"{len(key)} bytes, not {ZONES_KEY_BYTES}", where=str(path))
@@ -321,6 +325,8 @@ def _base64(data: bytes) -> str:
 
 def _load_certificate(path: Path) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return x509.load_pem_x509_certificate(read_plain(path, MAX_PEM_BYTES))
+    except OSError as error:
+        raise ConfigError(f"cannot read it: {error.strerror}", where=str(path)) from None
+    except ValueError as error:
         raise ConfigError(f"no usable certificate: {error}", where=str(path)) from None

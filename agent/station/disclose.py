@@ -17,7 +17,7 @@ from pathlib import Path
 from agent.errors import ConfigError
 from agent.evidence.opening import Opened, open_segments
 from agent.evidence.selection import BEGIN_NS, FOREVER_NS, Request, find
-from agent.files import read_private_file, write_whole
+from agent.files import cannot_write, read_private_file, write_output
 from agent.pb import sealed_pb2
 from agent.station.authority import RegionFolder
 from agent.station.journal import Journal
@@ -75,6 +75,9 @@ def disclose(
         StationError: the ledger of openings was altered.
     """
     private = read_private_file(region.path / "recipient.key", "the recipient key")
+    if len(private) != keys.PRIVATE_BYTES:
+        raise ConfigError(f"a recipient's private key has {keys.PRIVATE_BYTES} bytes",
+                          where=str(region.path / "recipient.key"))  # fmt: skip
     privates = {keys.kid(region.card.recipient_key): private}
     with contextlib.closing(Store(region.path / "station.db")) as store:
         source = StoreSource(store, order.request.vehicle)
@@ -98,7 +101,10 @@ def _deliver_beside(order: Order, name: str, content: bytes) -> None:
     beside = [path for path in (order.frames, order.signals) if path not in (None, "-")]
     if not beside:
         return
-    target = Path(str(beside[0])).with_suffix(f".{name}.jsonl")
+    place = Path(str(beside[0]))
+    if place.exists() and not place.is_file():
+        return  # nothing has a place beside a device
+    target = place.with_suffix(f".{name}.jsonl")
     if content or target.exists():  # what an earlier opening left there is not of this one
         deliver(str(target), iter([content]))
 
@@ -108,6 +114,7 @@ def deliver(path: str, chunks: Iterator[bytes]) -> None:
 
     Raises:
         ConfigError: it cannot be written.
+        DiskError: the disk has no room for it.
     """
     if path == "-":
         for chunk in chunks:
@@ -116,9 +123,9 @@ def deliver(path: str, chunks: Iterator[bytes]) -> None:
         return
     target = Path(path).absolute()
     try:
-        write_whole(target, chunks)
+        write_output(target, chunks)
     except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", where=str(target)) from None
+        raise cannot_write(error, target) from None
 
 
 def _entry(order: Order, logs: list[str], segments: int) -> dict[str, object]:

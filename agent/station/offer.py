@@ -19,7 +19,7 @@ from typing import Final
 from tuf.api.metadata import TargetFile, Targets
 
 from agent.errors import ConfigError, StationError
-from agent.files import make_folder, place_folder, write_new
+from agent.files import make_folder, place_folder, read_plain, write_new
 from agent.pb.delivery_pb2 import PolicyBundle
 from agent.policy.rollout import check_group, next_target, stable_target
 from agent.station.policy_repository import FOLDER, Repository, State
@@ -63,7 +63,7 @@ def _bundle(region_folder: Path, group: str, _state: tuple[int, int, int]) -> by
     message = PolicyBundle()
     for name in sorted(set(names)):
         try:
-            message.file.add(name=name, data=(repository.folder / name).read_bytes())
+            message.file.add(name=name, data=read_plain(repository.folder / name, MAX_BUNDLE_BYTES))
         except OSError as error:
             raise StationError(
                 f"cannot be read: {error.strerror}", where=str(repository.folder / name)

@@ -31,7 +31,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, Targets
 from tuf.api.serialization.json import JSONSerializer
 
 from agent.errors import ConfigError, StationError
-from agent.files import sync_folder, write_whole
+from agent.files import read_plain, sync_folder, write_whole
 from agent.policy.update import MAX_ONLINE_BYTES, MAX_ROOT_BYTES, MAX_TARGETS_BYTES
 from agent.station.signers import COUNTS, HINT, THRESHOLDS, KeyRing, make_signer
 
@@ -190,11 +190,12 @@ class Repository:
     def _load(self, name: str, kind: type[T]) -> T:
         path = self.metadata / name
         try:
-            signed: Signed = Metadata.from_bytes(path.read_bytes()).signed
+            signed: Signed = Metadata.from_bytes(read_plain(path, MAX_TARGETS_BYTES)).signed
         except FileNotFoundError:
             raise no_repository(self.folder, name) from None
         except (OSError, RepositoryError) as error:
-            raise StationError(f"cannot be read: {error}", where=str(path)) from None
+            why = (isinstance(error, OSError) and error.strerror) or error
+            raise StationError(f"cannot be read: {why}", where=str(path)) from None
         if not isinstance(signed, kind):
             raise StationError(f"holds {signed.type} metadata", where=str(path))
         return signed

@@ -32,7 +32,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.errors import ConfigError, LinkError, SpoolError
-from agent.station.authority import STATION_USER, RegionFolder
+from agent.files import read_plain
+from agent.station.authority import MAX_PEM_BYTES, STATION_USER, RegionFolder
 from agent.station.broker import MAX_PACKET_BYTES
 from agent.station.receive import BATCH, Receiver
 
@@ -86,6 +87,8 @@ def tls_context(region: RegionFolder) -> NamedContext:
     certificate, key = region.path / "station.pem", region.path / "station.key"
     try:
         context.load_verify_locations(cadata="\n".join(region.card.issuing_ca))
+        for path in (certificate, key):  # OpenSSL would wait for a pipe
+            read_plain(path, MAX_PEM_BYTES)
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(

@@ -26,6 +26,7 @@ from typing import Any, Final
 import numpy as np
 
 from agent.errors import ConfigError
+from agent.files import read_plain
 from agent.policy.zones import (
     MAX_CLASS,
     MAX_CLASSES,
@@ -85,8 +86,7 @@ def load_source(path: Path) -> Source:
         ConfigError: it cannot be read, or see `read_source`.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_SOURCE_BYTES + 1)
+        data = read_plain(path, MAX_SOURCE_BYTES)
     except OSError as error:
         raise ConfigError(f"cannot read the zones: {error.strerror}", where=str(path)) from None
     return read_source(data, where=str(path))

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from agent.clock import boottime_s
 from agent.errors import ConfigError, LinkError, RegionRefusedError
-from agent.files import read_private_file
+from agent.files import read_plain, read_private_file
 from agent.region import RegionCard
 from agent.uplink.pin import Peer, check_address, check_anchors, check_peer
 from agent.uplink.timing import MAX_PACKET_BYTES, Timing
@@ -106,6 +106,7 @@ class PinnedContext(ssl.SSLContext):
         if key is not None:
             read_private_file(key, "the vehicle's key")
         try:
+            read_plain(certificate, MAX_PACKET_BYTES)  # OpenSSL would wait for a pipe
             # A password would be asked for on the terminal, at boot: give none.
             self.load_cert_chain(certificate, key, password=lambda: "")
         except OSError as error:

@@ -50,6 +50,11 @@ class LedgerReader:
                 isolation_level=None,
             )  # fmt: skip
 
+        if not self._one("SELECT count(*) FROM sqlite_master WHERE name='ledger'"):
+            self._connection.close()
+            raise UndecidedError("holds no ledger", where=str(self.path),
+                                 todo="start the agent: it puts such a file aside")  # fmt: skip
+
     def __enter__(self) -> LedgerReader:
         return self
 

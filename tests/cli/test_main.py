@@ -54,7 +54,7 @@ def test_a_new_command_is_in_the_list():
         (UndecidedError("the session is missing"), 3, "error: the session is missing"),
         (LinkError("broker away"), 75, "error: broker away"),
         (RegionRefusedError("tls", "TLS 1.2"), 75, "error: region refused (tls): TLS 1.2"),
-        (PermissionError(13, "Permission denied", "/x"), 75, "Permission denied: '/x'"),
+        (PermissionError(13, "Permission denied", "/x"), 75, "error: /x: Permission denied"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

@@ -142,7 +142,9 @@ def test_t55_the_wall_clock_has_no_say(air, monkeypatch):
 
 
 def test_t56_another_regions_policy_is_refused_whoever_signed_it(air):
-    refused(air, air.sneak(policy(6, region="urn:inland:region:eu")), "this car belongs to")
+    refused(
+        air, air.sneak(policy(6, region="urn:inland:region:eu")), "not for urn:inland:region:cn"
+    )
 
 
 def test_t56_another_regions_repository_is_refused(air, tmp_path):

@@ -223,7 +223,7 @@ def test_a_door_that_trusts_the_builder_would_be_found(fleet, monkeypatch):
 
 
 def test_another_region_is_refused(fleet):
-    with pytest.raises(PolicyError, match="is for region urn:inland:region:cn, this car belongs"):
+    with pytest.raises(PolicyError, match="is for region urn:inland:region:cn, not for urn"):
         load_policy(fleet, region="urn:inland:region:eu", now_ns=0)
 
 

@@ -201,9 +201,12 @@ def test_a_policy_that_root_installs_belongs_to_the_folders_owner(
     assert (state / "policy/active.policy").exists()
     assert owners(state) == {NOBODY.uid}
     run(interpreter, "consent", "ls", "--config", bench)
+    damaged = state / "consent.json"  # is put aside, and a new one written
+    damaged.touch()
+    os.chown(damaged, NOBODY.uid, NOBODY.gid)
     run(interpreter, "consent", "withdraw", "--all", "--config", bench)
     run(interpreter, "ledger", "--config", bench, code=3)
-    assert (state / "consent.lock").exists()
+    assert (state / "consent.damaged-1").exists()
     assert owners(state) == {NOBODY.uid}
 
 

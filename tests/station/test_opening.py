@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.errors import ConfigError, StationError
+from agent.errors import ConfigError, DiskError, StationError
 from agent.evidence import opening as opening_module
 from agent.evidence.opening import Opened
 from agent.evidence.selection import Request
@@ -270,7 +270,7 @@ def test_half_a_file_never_appears(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Opened, "candump", broken)
-    with pytest.raises(ConfigError, match="No space left"):
+    with pytest.raises(DiskError, match="No space left"):
         disclose(place.region, replace(order(place), frames=str(target)))
     assert target.read_text() == "good"
     assert list(tmp_path.glob(".a.log.*")) == []

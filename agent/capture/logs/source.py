@@ -13,6 +13,7 @@ from typing import BinaryIO, Final, cast
 import zstandard
 
 from agent.errors import LogError
+from agent.files import open_plain
 
 BLOCK_BYTES: Final = 1 << 19  # more gains little
 MAX_LINE: Final = 1 << 16  # longer than any line of any format we read
@@ -112,7 +113,7 @@ def open_stream(path: Path, progress: Callable[[int], None] | None = None) -> Bi
         LogError: there is no such file, or it may not be read.
     """
     try:
-        raw: BinaryIO = path.open("rb")
+        raw: BinaryIO = open_plain(path)
         magic = raw.read(4)
         raw.seek(0)
     except OSError as error:
@@ -133,7 +134,7 @@ def open_stream(path: Path, progress: Callable[[int], None] | None = None) -> Bi
 
 def is_compressed(path: Path) -> bool:
     """Return whether `open_stream` decompresses this file."""
-    with path.open("rb") as raw:
+    with open_plain(path) as raw:
         magic = raw.read(4)
     return magic[:2] == b"\x1f\x8b" or magic[:3] == b"BZh" or magic == b"\x28\xb5\x2f\xfd"
 

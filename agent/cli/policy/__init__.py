@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from agent.cli.common import json_option, print_json
 from agent.cli.policy.check import check, diff
 from agent.cli.policy.files import FILE, write_compiled
 from agent.cli.policy.install import install
@@ -29,7 +30,8 @@ def command() -> None:
 @command.command()
 @click.argument("toml", type=FILE)
 @click.option("-o", "--output", type=FILE, help="Compiled file; TOML with .policy if not given.")
-def build(toml: Path, output: Path | None) -> None:
+@json_option
+def build(toml: Path, output: Path | None, *, as_json: bool) -> None:
     """Build a compiled policy from TOML and its DBC files.
 
     \b
@@ -43,6 +45,12 @@ def build(toml: Path, output: Path | None) -> None:
     path = output or toml.with_suffix(".policy")
     write_compiled(path, data)
     policy = read_policy(data)
+    if as_json:
+        print_json({
+            "file": str(path), "policy": policy.name, "version": policy.version,
+            "rules": len(policy.rules), "signals": len(policy.signals), "bytes": len(data),
+        })  # fmt: skip
+        return
     click.echo(
         f"{path}: {policy.name} version {policy.version}, {len(policy.rules)} rules, "
         f"{len(policy.signals)} signals, {len(data)} bytes"

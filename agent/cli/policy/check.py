@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from agent.cli.common import json_option, print_json
+from agent.cli.common import json_option, print_json, say_error
 from agent.cli.policy.files import FILE, either_form
 from agent.errors import InlandError, PolicyTextError
 
@@ -31,7 +32,8 @@ def check(files: tuple[Path, ...], *, as_json: bool) -> None:
     """Check policies: TOML texts with their DBC files, or compiled ones.
 
     Each problem stands in a line of its own with file:line:column and what would be right; advice
-    on what is allowed but probably not meant follows. Exit code 1 if one is refused.
+    on what is allowed but probably not meant follows. Exit code 1 if one is refused, 2 if one
+    cannot be read.
 
     \b
     Example:
@@ -41,13 +43,16 @@ def check(files: tuple[Path, ...], *, as_json: bool) -> None:
     from agent.policy.items import groups
 
     results: list[dict[str, Any]] = []
+    codes = {0}
     for path in files:
         try:
             policy = either_form(path)
         except PolicyTextError as error:
+            codes.add(error.exit_code)
             results.append(_result(path, errors=[str(one) for one in error.each]))
             continue
         except InlandError as error:
+            codes.add(error.exit_code)
             results.append(_result(path, errors=[str(error)]))
             continue
         advice, found = advise(policy, now_ns=time.time_ns()), groups(policy)
@@ -66,9 +71,9 @@ def check(files: tuple[Path, ...], *, as_json: bool) -> None:
     if as_json:
         print_json({"ok": not refused, "files": results})
     for why in refused if not as_json else ():
-        click.echo(f"error: {why}", err=True)
+        say_error(why)
     if refused:
-        raise SystemExit(1)
+        sys.exit(max(codes))
 
 
 def _result(

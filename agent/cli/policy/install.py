@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from agent.cli.common import config_option
-from agent.cli.policy.files import FILE, PATH, read_compiled
+from agent.cli.common import config_option, json_option, print_json
+from agent.cli.policy.files import FILE, PATH, of_file, read_compiled
 from agent.errors import ConfigError, PolicyError
 
 if TYPE_CHECKING:
@@ -24,9 +24,11 @@ _REHEARSAL_S: Final = 30.0
 @config_option
 @click.option("--state", type=PATH, help="State folder, in place of the configured one.")
 @click.option("--region-card", type=FILE, help="Region card, in place of the configured one.")
+@json_option
 def install(
-    source: Path, *, config_path: Path, state: Path | None, region_card: Path | None
-) -> None:
+    source: Path, *, config_path: Path, state: Path | None, region_card: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Put a policy in force. A bad one never replaces a good one.
 
     SOURCE is a folder with the region's policy repository, as it comes over MQTT, from an OTA
@@ -60,32 +62,38 @@ def install(
         now_ns = trusted_now_ns(state, read_clocks())
         folder = state / "policy"
         if vehicle is not None:
-            changed, name = _install_folder(given, folder, card, vehicle, now_ns)
+            changed, name, version = _install_folder(given, folder, card, vehicle, now_ns)
         else:
-            changed, name = _install_file(given, folder, card, now_ns)
-    click.echo(f"{name} is in force" if changed else f"{name} was in force already")
+            changed, name, version = _install_file(given, folder, card, now_ns)
+    if as_json:
+        print_json({"changed": changed, "policy": name, "version": version})
+        return
+    click.echo(f"{name} version {version} {'is in force' if changed else 'was in force already'}")
 
 
 def _install_folder(
     source: Path, folder: Path, card: RegionCard, vehicle: Vehicle, now_ns: int
-) -> tuple[bool, str]:
-    """Install from a policy repository; return whether something changed, and what it is called."""
+) -> tuple[bool, str, int]:
+    """Install from a policy repository; return whether something changed, name and version."""
     from agent.policy.update import update
 
     done = update(
         source, folder, card_root=card.policy_root, region=card.region, vehicle=vehicle.id,
         group=vehicle.group, now_ns=now_ns, rehearse=_rehearse,
     )  # fmt: skip
-    return done.changed, f"{done.name} version {done.version}"
+    return done.changed, done.name, done.version
 
 
-def _install_file(source: Path, folder: Path, card: RegionCard, now_ns: int) -> tuple[bool, str]:
+def _install_file(
+    source: Path, folder: Path, card: RegionCard, now_ns: int
+) -> tuple[bool, str, int]:
     """Install a compiled policy on a bench; return as `_install_folder`."""
     from agent.policy import store
     from agent.policy.compiled import load_policy
 
     data = read_compiled(source)
-    policy = load_policy(data, region=card.region, now_ns=now_ns)
+    with of_file(source):
+        policy = load_policy(data, region=card.region, now_ns=now_ns)
     if card.policy_root:
         raise PolicyError(
             "is not signed: this car takes policies only from its region's repository",
@@ -95,7 +103,7 @@ def _install_file(source: Path, folder: Path, card: RegionCard, now_ns: int) -> 
         )
     if store.check_version(folder, policy):
         _rehearse(policy)
-    return store.install(folder, data), f"{policy.name} version {policy.version}"
+    return store.install(folder, data), policy.name, policy.version
 
 
 def _rehearse(policy: Policy) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.common import config_option, json_option, print_json
-from agent.cli.policy.files import FILE, PATH, read_compiled
+from agent.cli.policy.files import FILE, PATH, either_form, in_force
 from agent.config import load_config
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def command(
 ) -> None:
     """Say in plain words what a policy keeps: the notice for the car's owner.
 
+    FILE is a TOML text or a compiled policy; without one it is the policy in force.
+
     What, when, why, on what ground, for whom, where and how long, how to stop, how to see and
     delete it: of FILE, or of the policy in force.
 
@@ -40,21 +42,18 @@ def command(
       inland policy show fleet.policy --lang zh
       inland policy show --config /etc/inland/agent.toml --json
     """
-    from agent.policy import store
-    from agent.policy.compiled import read_policy
     from agent.policy.notice import notice
 
     if file is not None:
-        data: bytes | None = read_compiled(file)
+        policy: Policy | None = either_form(file)
     else:
-        data = store.active((state or load_config(config_path).state) / "policy")
-    if data is None:
+        policy = in_force(state if state is not None else load_config(config_path).state)
+    if policy is None:
         if as_json:
             print_json({"policy": None})
         else:
             click.echo("no policy is in force: nothing is kept")
         return
-    policy = read_policy(data)
     if as_json:
         print_json(describe(policy))
     else:

@@ -94,8 +94,10 @@ def _parse_maps(texts: tuple[str, ...]) -> dict[str, str]:
 
 
 def _zones(policy: Policy, key: Path | None) -> Zones | None:
-    if policy.camera is None or not policy.camera.zones or key is None:
+    if key is None:
         return None
+    if policy.camera is None or not policy.camera.zones:
+        raise ConfigError("the policy has no zones to open", where="--zones-key")
     from agent.files import read_private_file
     from agent.policy.zone_file import open_zones
 
