@@ -115,8 +115,11 @@ class PinnedContext(ssl.SSLContext):
             ) from None  # fmt: skip
 
     def wrap_socket(self, sock: socket.socket, *args: Any, **options: Any) -> ssl.SSLSocket:
-        """Wrap for the provisioned name, whatever address was dialled; never resume a session."""
-        options.update(server_hostname=self.card.host, session=None)
+        """Wrap for the provisioned name, whatever address was dialled; never resume a session.
+
+        An end without TLS's own goodbye is an error: a network cut the line, the broker did not.
+        """
+        options.update(server_hostname=self.card.host, session=None, suppress_ragged_eofs=False)
         return super().wrap_socket(sock, *args, **options)
 
 
@@ -194,6 +197,9 @@ class PinnedSocket(ssl.SSLSocket):
             data = super().recv(buflen, flags)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
+        except ssl.SSLEOFError:
+            self.context.fault = LinkError("the connection was cut")
+            raise self.context.fault from None
         except OSError as error:
             self.context.fault = error
             raise
