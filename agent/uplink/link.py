@@ -40,6 +40,7 @@ from agent.uplink.timing import (
     MAX_PACKET_BYTES,
     MAX_UNASKED_BYTES,
     RECEIVE_MAXIMUM,
+    WINDOW_PACKETS,
     Timing,
 )
 from agent.uplink.tls import PinnedContext
@@ -93,7 +94,7 @@ class Link:
         timing: Timing,
         chunk_topic: str = "",
     ) -> None:
-        self.receive_maximum = RECEIVE_MAXIMUM
+        self.receive_maximum = WINDOW_PACKETS
         self.max_packet = MAX_PACKET_BYTES
         self.ended_by: int | None = None  # MQTT reason code
         self.peer = ""
@@ -122,7 +123,7 @@ class Link:
             reconnect_on_failure=False,
         )
         client.connect_timeout = self._timing.connect_s
-        client.max_inflight_messages_set(RECEIVE_MAXIMUM)
+        client.max_inflight_messages_set(WINDOW_PACKETS)
         client.tls_set_context(self._context)
         client.on_socket_open = self._on_socket_open
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
@@ -294,7 +295,7 @@ class Link:
         if reason.is_failure:
             self._record("the broker refuses us", reason, props)
             return
-        self.receive_maximum = getattr(props, "ReceiveMaximum", RECEIVE_MAXIMUM)
+        self.receive_maximum = getattr(props, "ReceiveMaximum", WINDOW_PACKETS)
         self.max_packet = min(MAX_PACKET_BYTES, getattr(props, "MaximumPacketSize", 1 << 28))
         client.subscribe(self._topics)
 
