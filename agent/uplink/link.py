@@ -43,7 +43,7 @@ from agent.uplink.timing import (
     WINDOW_PACKETS,
     Timing,
 )
-from agent.uplink.tls import PinnedContext
+from agent.uplink.tls import PinnedContext, is_of_the_peer
 from agent.uplink.vigil import Vigil
 
 mqtt: Any = paho_client  # the published type stubs describe paho 1.6, we need 2.x
@@ -260,7 +260,9 @@ class Link:
         if isinstance(fault, RegionRefusedError):
             return fault
         why = self._ended or (str(fault) if fault else "") or "no reason given"
-        return LinkError(f"the link ended: {why}", where=self.peer)
+        error = LinkError(f"the link ended: {why}", where=self.peer)
+        # Without a fault the other end has closed; that a time is over is our own kernel's word.
+        return error.of_the_peer() if fault is None or is_of_the_peer(fault) else error
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -270,7 +272,8 @@ class Link:
         except LinkError:
             raise
         except OSError as error:
-            raise LinkError(f"no connection: {error}", where=self.peer) from None
+            told = LinkError(f"no connection: {error}", where=self.peer)
+            raise (told.of_the_peer() if is_of_the_peer(error) else told) from None
         except _PROTOCOL_ERRORS as error:
             raise LinkError(f"the broker breaks MQTT: {error!r}"[:200], where=self.peer) from None
 

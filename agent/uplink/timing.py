@@ -36,6 +36,9 @@ LONG_WAIT_S: Final = 600.0  # after a refusal that a person has to mend: id take
 # 2.0.11) do not say that another client took the id over, and two cars would fight for ever.
 MAX_HANG_UPS: Final = 5
 HANG_UPS_WITHIN_S: Final = 600.0
+MAX_REGROUP_S: Final = (
+    3600.0  # over how long a region may spread its cars: no word of it is for ever
+)
 
 
 @dataclass(frozen=True, slots=True)
