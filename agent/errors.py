@@ -17,6 +17,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
 
 class InlandError(Exception):
@@ -137,11 +138,21 @@ class HatchError(InlandError):
 
 
 class LinkError(InlandError, OSError):
-    """The connection to the region. An OSError too: paho's loop survives nothing else."""
+    """The connection to the region. An OSError too: paho's loop survives nothing else.
+
+    Attributes:
+        by_peer: the other end did it: it reset, ended or refused the connection.
+    """
 
     exit_code = 75
+    by_peer = False
 
     __str__ = InlandError.__str__
+
+    def of_the_peer(self) -> Self:
+        """Return this error, marked as the other end's doing."""
+        self.by_peer = True
+        return self
 
 
 class RegionRefusedError(LinkError):

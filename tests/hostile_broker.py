@@ -91,7 +91,7 @@ class HostileBroker:
         self.saw_hello = self.saw_client_certificate = False
         self._subscribed = False
         self._stop = threading.Event()
-        self._leave = ""  # how the present client is left: forgotten or hung up
+        self._leave = ""  # how the present client is left: forgotten, hung up or cut
         self._forgotten: list[int] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0.01)
@@ -144,6 +144,11 @@ class HostileBroker:
         self._leave = "hung up"
         assert self.wait(lambda: not self._leave)
 
+    def cut(self) -> None:
+        """End the present client's connection as a network does: without TLS's goodbye."""
+        self._leave = "cut"
+        assert self.wait(lambda: not self._leave)
+
     def wait(self, true: Callable[[], bool], timeout_s: float = 10.0) -> bool:
         """Return whether something became true in time."""
         for _ in range(int(timeout_s / 0.01)):
@@ -179,9 +184,9 @@ class HostileBroker:
                 how, self._leave = self._leave, ""
                 if how == "forgotten":
                     self._forgotten.append(os.dup(tls.fileno()))
-                else:
+                elif how == "hung up":
                     tls.unwrap()
-                return
+                return  # the socket is closed
             try:
                 self._stop.wait(self.script.read_pause_s)
                 more = tls.recv(65536)

@@ -41,7 +41,7 @@ class SignedReceipt(_message.Message):
     def __init__(self, receipt: _Optional[bytes] = ..., kid: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("vehicle", "log", "index", "leaf", "region_unix_ns", "cosigned", "policy", "hollow")
+    __slots__ = ("vehicle", "log", "index", "leaf", "region_unix_ns", "cosigned", "policy", "hollow", "regroup_s")
     VEHICLE_FIELD_NUMBER: _ClassVar[int]
     LOG_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class Receipt(_message.Message):
     COSIGNED_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     HOLLOW_FIELD_NUMBER: _ClassVar[int]
+    REGROUP_S_FIELD_NUMBER: _ClassVar[int]
     vehicle: str
     log: bytes
     index: _containers.RepeatedScalarFieldContainer[int]
@@ -58,7 +59,8 @@ class Receipt(_message.Message):
     cosigned: str
     policy: bytes
     hollow: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, vehicle: _Optional[str] = ..., log: _Optional[bytes] = ..., index: _Optional[_Iterable[int]] = ..., leaf: _Optional[_Iterable[bytes]] = ..., region_unix_ns: _Optional[int] = ..., cosigned: _Optional[str] = ..., policy: _Optional[bytes] = ..., hollow: _Optional[_Iterable[int]] = ...) -> None: ...
+    regroup_s: int
+    def __init__(self, vehicle: _Optional[str] = ..., log: _Optional[bytes] = ..., index: _Optional[_Iterable[int]] = ..., leaf: _Optional[_Iterable[bytes]] = ..., region_unix_ns: _Optional[int] = ..., cosigned: _Optional[str] = ..., policy: _Optional[bytes] = ..., hollow: _Optional[_Iterable[int]] = ..., regroup_s: _Optional[int] = ...) -> None: ...
 
 class PolicyQuestion(_message.Message):
     __slots__ = ("bundle", "offset")

@@ -39,6 +39,10 @@ NO_LOG: Final = bytes(16)  # of a receipt that only tells what policy is on offe
 MAX_DETAIL: Final = 200  # characters of a refusal's detail
 ALARMS: Final = frozenset({"conflict", "fork"})
 MAX_VEHICLES: Final = 10_000  # enrolled vehicles kept in memory
+# Cars that may come back in one second when all have lost their links. A core does some 400 TLS
+# handshakes with client certificates a second.
+REGROUP_PER_S: Final = 300
+COUNT_S: Final = 60.0  # between two counts of the vehicles
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +86,13 @@ class Receiver:
     _questions: set[str] = field(default_factory=set)  # of vehicles, that a receipt answers
     _refusals: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     _vehicles: OrderedDict[str, Vehicle] = field(default_factory=OrderedDict)
+    _fleet: tuple[float, int] = (float("-inf"), 0)  # when they were counted, and how many
     _signer: Signer = field(init=False)
     _witness: Witness = field(init=False)
     _courier: Courier = field(init=False)
 
     def __post_init__(self) -> None:
-        self._signer = Signer.of(self.region, self._named)
+        self._signer = Signer.of(self.region, self._named, self._regroup_s)
         self._courier = Courier(self.bundle, self._signer.base, clock=self.clock)
         self._witness = Witness(self.region.cosign_name, self.region.signing_key("cosign"))
 
@@ -165,6 +170,12 @@ class Receiver:
     def _named(self, vehicle: str) -> bytes:
         return self._courier.named(self._vehicle(vehicle))
 
+    def _regroup_s(self) -> int:
+        """Return over how many seconds all cars have to come back, if all have lost their links."""
+        if self.clock() - self._fleet[0] >= COUNT_S:
+            self._fleet = (self.clock(), self.store.vehicles())
+        return self._fleet[1] // REGROUP_PER_S
+
     def _receipts(
         self, arrivals: list[Arrival], outcomes: list[Outcome], now_ns: int
     ) -> list[tuple[str, bytes]]:
@@ -212,10 +223,6 @@ class Receiver:
             log.log(level, "refused %s from %s: %s", code, vehicle, refusals[vehicle, code][1])
 
 
-def _no_offer(_vehicle: str) -> bytes:
-    return b""
-
-
 @dataclass(frozen=True, slots=True)
 class Signer:
     """Signs receipts with the region's receipt key."""
@@ -223,10 +230,13 @@ class Signer:
     base: str
     key: Ed25519PrivateKey
     kid: bytes
-    named: Callable[[str], bytes] = _no_offer  # SHA-256 of a vehicle's bundle; empty: none
+    named: Callable[[str], bytes]  # SHA-256 of a vehicle's bundle; empty: none
+    regroup_s: Callable[[], int]
 
     @classmethod
-    def of(cls, region: RegionFolder, named: Callable[[str], bytes]) -> Signer:
+    def of(
+        cls, region: RegionFolder, named: Callable[[str], bytes], regroup_s: Callable[[], int]
+    ) -> Signer:
         """Return the signer of a region.
 
         Raises:
@@ -234,7 +244,8 @@ class Signer:
         """
         key = region.signing_key("receipt")
         base = f"inland/1/{region.region_id}/down"
-        return cls(base, key, keys.kid(key.public_key().public_bytes_raw()), named)
+        kid = keys.kid(key.public_key().public_bytes_raw())
+        return cls(base, key, kid, named, regroup_s)
 
     def receipt(
         self,
@@ -265,6 +276,7 @@ class Signer:
             region_unix_ns=now_ns,
             cosigned=cosigned,
             hollow=hollow,
+            regroup_s=self.regroup_s(),
         ).SerializeToString()
         signed = delivery_pb2.SignedReceipt(
             receipt=receipt, kid=self.kid, signature=self.key.sign(RECEIPT_DOMAIN + receipt)

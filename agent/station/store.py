@@ -123,6 +123,11 @@ class Store:
             ).fetchone()
         return None if row is None else Vehicle(name, *row)
 
+    def vehicles(self) -> int:
+        """Return how many vehicles are enrolled."""
+        with translated(self.path):
+            return int(self.connection.execute("SELECT count(*) FROM vehicles").fetchone()[0])
+
     def enroll(self, name: str, ledger_key: bytes, now_s: int, group: str = "default") -> None:
         """Add a vehicle to a group, which is offered the same policies.
 

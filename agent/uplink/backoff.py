@@ -2,17 +2,28 @@
 
 | what happened | the next attempt comes |
 |---|---|
-| no link, or a link that ended | after `next_wait_s`, which grows from attempt to attempt |
+| no link could be made, or one fell silent | after `next_wait_s`: 2 to 6 s, and it grows |
+| the region ended a link, or refused one | likewise, or within what it said last (regroup_s) |
+| the seventh failure and all that follow | as if the region had refused: this is no tunnel |
 | a receipt of the region | the wait begins at its least again |
 | a refusal that a person has to mend, or a fight | after 600 to 1,200 s, whatever else happens |
 | a sleep (suspend, or the agent was stopped) | at once, but at most every 30 s |
-| a sleep of a minute and more | at once, and the wait begins at its least again, as at a start |
+| a sleep of a minute and more | at once, and the wait goes on from 30 s if it was longer |
 
 Decorrelated jitter: uniform between the least wait and three times the last wait, capped. A fleet
 that lost its broker at one moment must not come back at one moment: in a model of 100,000 cars the
 doubling back-off without jitter peaks at 50,000 connections a second, this one at under twice what
 the broker admits. Only a receipt of the region resets it. A CONNACK does not: a broker that accepts
 and then drops everybody would be stormed.
+
+What the other end does (a reset, an end of the connection, a refusal) it does to all cars at once:
+a broker that is restarted in three seconds would meet 25,000 of 100,000 in the next one. So that
+wait is spread over what it takes to admit them all. How long that is, only the region knows: each
+receipt says it, 333 s for 100,000 cars, nothing for a small fleet. A car that has no receipt yet
+has only just started, and is spread as starts are. What only one car sees, a tunnel, is silence:
+then the first waits are short: after a tunnel of 90 s a car is back in 6 s, or in a minute at most.
+A region whose whole network falls silent for less than three minutes is not told from that:
+100,000 cars are up to 10,000 attempts a second for some seconds.
 
 Why cars may come at once after a sleep: they wake when somebody opens a door, so a fleet's wakes
 are spread like its starts, over hours; what wakes beside an outage is what starts beside it. A
@@ -24,14 +35,23 @@ Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015; tests/upl
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
-from agent.uplink.timing import HANG_UPS_WITHIN_S, LONG_WAIT_S, MAX_HANG_UPS, Timing
+from agent.uplink.timing import (
+    HANG_UPS_WITHIN_S,
+    LONG_WAIT_S,
+    MAX_HANG_UPS,
+    MAX_REGROUP_S,
+    Timing,
+)
 
-START_S = 60.0  # a sleep so long is like a start
+NO_TUNNEL: Final = 7  # failures in a row: after some two minutes
+LONG_SLEEP_S: Final = 60.0
+AWAKE_WAIT_S: Final = 30.0  # a car that wakes is often somewhere else
 
 
 def next_wait_s(
-    previous_s: float, *, low_s: float, cap_s: float, rng: Callable[[], float]
+    previous_s: float, *, low_s: float, cap_s: float, rng: Callable[[], float], wide_s: float = 0.0
 ) -> float:
     """Return the wait before the next attempt, seconds.
 
@@ -40,8 +60,9 @@ def next_wait_s(
         low_s: least wait.
         cap_s: longest wait.
         rng: uniform in [0, 1).
+        wide_s: the wait may be so long at least, whatever the last one was and the longest is.
     """
-    high_s = min(cap_s, 3 * max(low_s, previous_s))
+    high_s = max(wide_s, min(cap_s, 3 * max(low_s, previous_s)))
     return low_s + (high_s - low_s) * rng()
 
 
@@ -56,35 +77,40 @@ class Backoff:
         is_long: the wait that was returned last is for a person to mend something.
     """
 
-    __slots__ = ("_hang_ups", "_rng", "_timing", "_wait_s", "_woke_s", "is_long")
+    __slots__ = (
+        "_failures", "_hang_ups", "_regroup_s", "_rng", "_timing", "_wait_s", "_woke_s", "is_long",
+    )  # fmt: skip
 
     def __init__(self, timing: Timing, rng: Callable[[], float]) -> None:
         self._timing, self._rng = timing, rng
-        self._wait_s = 0.0
+        self._wait_s, self._failures, self._regroup_s = 0.0, 0, 0.0
         self._woke_s = float("-inf")
         self.is_long = False
         self._hang_ups = HangUps()
 
-    def confirmed(self) -> None:
-        """Note a valid receipt."""
-        self._wait_s = 0.0
+    def confirmed(self, regroup_s: float) -> None:
+        """Note a valid receipt, and over how long it says that the fleet has to come back."""
+        self._wait_s, self._failures = 0.0, 0
+        self._regroup_s = min(regroup_s, MAX_REGROUP_S)
 
     def slept(self, slept_s: float, now_s: float) -> bool:
         """Note a sleep that ended now; return whether the next attempt may come at once."""
-        if slept_s >= START_S:
-            self._wait_s = 0.0
+        if slept_s >= LONG_SLEEP_S:
+            self._wait_s, self._failures = min(self._wait_s, AWAKE_WAIT_S), 0
         if now_s - self._woke_s < self._timing.wake_every_s:
             return False
         self._woke_s = now_s
         return True
 
     def failed(
-        self, now_s: float, *, by_hand: bool = False, hung_up: bool = False, at_once: bool = False
-    ) -> float:
+        self, now_s: float, *, by_peer: bool = False, by_hand: bool = False, hung_up: bool = False,
+        at_once: bool = False,
+    ) -> float:  # fmt: skip
         """Return the wait after an attempt that failed or a link that ended, seconds.
 
         Args:
             now_s: the time.
+            by_peer: the other end has ended or refused it.
             by_hand: a person has to mend it.
             hung_up: the broker closed a link that worked and gave no reason: if that happens again
                 and again, another client seems to have our id.
@@ -93,9 +119,11 @@ class Backoff:
         self.is_long = by_hand or (hung_up and self._hang_ups.is_one_too_many(now_s))
         if at_once and not self.is_long:
             return 0.0
+        self._failures += 1
+        wide_s = self._regroup_s if by_peer or self._failures >= NO_TUNNEL else 0.0
         self._wait_s = next_wait_s(
             self._wait_s, low_s=self._timing.backoff_low_s, cap_s=self._timing.backoff_cap_s,
-            rng=self._rng,
+            rng=self._rng, wide_s=wide_s,
         )  # fmt: skip
         return LONG_WAIT_S * (1 + self._rng()) if self.is_long else self._wait_s
 

@@ -12,7 +12,7 @@ Invariant: an entry leaves for good only by `confirmed`, which follows a receipt
 verified. A PUBACK frees the window and nothing else. What is forgotten here comes again from the
 hatch, in the order of lanes, because capture still has it.
 
-Bounds: 16 packets and 256 KiB in flight (or what the broker allows), 256 entries and 8 MiB
+Bounds: 64 packets and 256 KiB in flight (or what the broker allows), 256 entries and 8 MiB
 awaiting, 1,024 parked. An entry that is parked is neither lost nor in the way of others.
 """
 
@@ -28,8 +28,8 @@ from agent.uplink.timing import (
     MAX_PACKET_BYTES,
     MAX_PARKED,
     PARK_AFTER_TRIES,
-    RECEIVE_MAXIMUM,
     WINDOW_BYTES,
+    WINDOW_PACKETS,
 )
 
 PARK_AFTER_FALLS: Final = 8  # connections that ended with this entry first in flight
@@ -85,7 +85,7 @@ class Delivery:
     def connected(self, receive_maximum: int) -> None:
         """Begin a connection to a broker that takes so many packets at once."""
         self._flights.clear()
-        self.window = max(1, min(RECEIVE_MAXIMUM, receive_maximum))
+        self.window = max(1, min(WINDOW_PACKETS, receive_maximum))
 
     def disconnected(self, now_s: float) -> None:
         """Forget what was in flight; what only lacks its receipt is due soon.

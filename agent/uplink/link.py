@@ -40,9 +40,10 @@ from agent.uplink.timing import (
     MAX_PACKET_BYTES,
     MAX_UNASKED_BYTES,
     RECEIVE_MAXIMUM,
+    WINDOW_PACKETS,
     Timing,
 )
-from agent.uplink.tls import PinnedContext
+from agent.uplink.tls import PinnedContext, is_of_the_peer
 from agent.uplink.vigil import Vigil
 
 mqtt: Any = paho_client  # the published type stubs describe paho 1.6, we need 2.x
@@ -93,7 +94,7 @@ class Link:
         timing: Timing,
         chunk_topic: str = "",
     ) -> None:
-        self.receive_maximum = RECEIVE_MAXIMUM
+        self.receive_maximum = WINDOW_PACKETS
         self.max_packet = MAX_PACKET_BYTES
         self.ended_by: int | None = None  # MQTT reason code
         self.peer = ""
@@ -122,7 +123,7 @@ class Link:
             reconnect_on_failure=False,
         )
         client.connect_timeout = self._timing.connect_s
-        client.max_inflight_messages_set(RECEIVE_MAXIMUM)
+        client.max_inflight_messages_set(WINDOW_PACKETS)
         client.tls_set_context(self._context)
         client.on_socket_open = self._on_socket_open
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
@@ -259,7 +260,9 @@ class Link:
         if isinstance(fault, RegionRefusedError):
             return fault
         why = self._ended or (str(fault) if fault else "") or "no reason given"
-        return LinkError(f"the link ended: {why}", where=self.peer)
+        error = LinkError(f"the link ended: {why}", where=self.peer)
+        # Without a fault the other end has closed; that a time is over is our own kernel's word.
+        return error.of_the_peer() if fault is None or is_of_the_peer(fault) else error
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -269,7 +272,8 @@ class Link:
         except LinkError:
             raise
         except OSError as error:
-            raise LinkError(f"no connection: {error}", where=self.peer) from None
+            told = LinkError(f"no connection: {error}", where=self.peer)
+            raise (told.of_the_peer() if is_of_the_peer(error) else told) from None
         except _PROTOCOL_ERRORS as error:
             raise LinkError(f"the broker breaks MQTT: {error!r}"[:200], where=self.peer) from None
 
@@ -294,7 +298,7 @@ class Link:
         if reason.is_failure:
             self._record("the broker refuses us", reason, props)
             return
-        self.receive_maximum = getattr(props, "ReceiveMaximum", RECEIVE_MAXIMUM)
+        self.receive_maximum = getattr(props, "ReceiveMaximum", WINDOW_PACKETS)
         self.max_packet = min(MAX_PACKET_BYTES, getattr(props, "MaximumPacketSize", 1 << 28))
         client.subscribe(self._topics)
 

@@ -125,11 +125,12 @@ class Uplink:
             self._teller.note(error)
             self._looked_s = self._clock()
             return self._timing.hatch_s
-        link = None
+        link, by_peer = None, False
         try:
             link = self._dial(told)
             self._work(link, stop)
         except LinkError as error:
+            by_peer = error.by_peer
             self._teller.note(error)
             if isinstance(error, RegionRefusedError):
                 self._report.refused[error.code] += 1
@@ -138,16 +139,16 @@ class Uplink:
                 link.close()
             self._report.connected = False
             self._delivery.disconnected(self._clock())
-        return self._next_wait(link)
+        return self._next_wait(link, by_peer=by_peer)
 
-    def _next_wait(self, link: Link | None) -> float:
+    def _next_wait(self, link: Link | None, *, by_peer: bool) -> float:
         self._looked_s = now_s = self._clock()
         at_once, self._woke = self._woke, False
         if link is None:
-            return self._backoff.failed(now_s, at_once=at_once)
+            return self._backoff.failed(now_s, by_peer=by_peer, at_once=at_once)
         by_hand = link.ended_by in MENDED_BY_HAND
         wait_s = self._backoff.failed(
-            now_s, by_hand=by_hand, hung_up=link.was_hung_up,
+            now_s, by_peer=by_peer, by_hand=by_hand, hung_up=link.was_hung_up,
             at_once=self._slept(link.slept_lately_s) or at_once,
         )  # fmt: skip
         if self._backoff.is_long and not by_hand:
@@ -270,13 +271,13 @@ class Uplink:
                 if self._forged > MAX_FORGED:
                     raise LinkError("the broker passes on forged receipts", where=link.peer)
                 continue
-            self._backoff.confirmed()
             self._ask_s = min(self._ask_s, now_s)
             self._errand.receipt(accepted.wants_policy, now_s)
             try:
                 receipt = Receipt.FromString(SignedReceipt.FromString(payload).receipt)
             except DecodeError:
                 continue  # capture knows a kind that we do not; its entries come again
+            self._backoff.confirmed(receipt.regroup_s)
             self._delivery.confirmed(receipt.log, receipt.index, now_s)
 
     def _send_checkpoint(self, link: Link, now_s: float) -> None:

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_PACKET_BYTES: Final = 256 * 1024  # of MQTT, both ways; larger ones are parked or refused
-RECEIVE_MAXIMUM: Final = 16  # unacknowledged PUBLISH packets, both ways
+RECEIVE_MAXIMUM: Final = 16  # unacknowledged PUBLISH packets that the broker may send us
+# And that we may send the broker, if it takes so many. A window is what leaves in a round trip: at
+# 50 ms there and back 16 packets are 300 entries a second, 64 are 1,100.
+WINDOW_PACKETS: Final = 64
 # Unacknowledged bytes: what 128 kbit/s carry in 16 s, so that a ping that queues behind them is
 # still answered before the link counts as dead.
 WINDOW_BYTES: Final = 256 * 1024
@@ -33,6 +36,9 @@ LONG_WAIT_S: Final = 600.0  # after a refusal that a person has to mend: id take
 # 2.0.11) do not say that another client took the id over, and two cars would fight for ever.
 MAX_HANG_UPS: Final = 5
 HANG_UPS_WITHIN_S: Final = 600.0
+MAX_REGROUP_S: Final = (
+    3600.0  # over how long a region may spread its cars: no word of it is for ever
+)
 
 
 @dataclass(frozen=True, slots=True)

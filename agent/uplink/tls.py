@@ -16,6 +16,7 @@ Every refusal is an OSError: paho's loop catches nothing else (eclipse-paho/paho
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import ssl
@@ -116,8 +117,11 @@ class PinnedContext(ssl.SSLContext):
             ) from None  # fmt: skip
 
     def wrap_socket(self, sock: socket.socket, *args: Any, **options: Any) -> ssl.SSLSocket:
-        """Wrap for the provisioned name, whatever address was dialled; never resume a session."""
-        options.update(server_hostname=self.card.host, session=None)
+        """Wrap for the provisioned name, whatever address was dialled; never resume a session.
+
+        An end without TLS's own goodbye is an error: a network cut the line, the broker did not.
+        """
+        options.update(server_hostname=self.card.host, session=None, suppress_ragged_eofs=False)
         return super().wrap_socket(sock, *args, **options)
 
 
@@ -195,12 +199,25 @@ class PinnedSocket(ssl.SSLSocket):
             data = super().recv(buflen, flags)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
+        except ssl.SSLEOFError:
+            self.context.fault = LinkError("the connection was cut").of_the_peer()
+            raise self.context.fault from None
         except OSError as error:
             self.context.fault = error
             raise
         self.context.received += len(data)
         self.context.ended = not data
         return data
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Send; note why the connection ended, if that shows here first."""
+        try:
+            return super().send(data, flags)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except OSError as error:
+            self.context.fault = error
+            raise
 
 
 def _refusal(error: BaseException) -> BaseException:
@@ -211,7 +228,19 @@ def _refusal(error: BaseException) -> BaseException:
     if isinstance(error, ssl.SSLError) and error.reason:
         if any(alert in error.reason for alert in _VERSION_ALERTS):
             return RegionRefusedError("tls-version", "the peer does not speak TLS 1.3")
-        return LinkError(f"TLS failed: {error.reason}")
-    if isinstance(error, OSError) and not isinstance(error, LinkError):
-        return LinkError(f"the connection was lost in the handshake: {error}")
-    return error
+        failed = LinkError(f"TLS failed: {error.reason}")
+    elif isinstance(error, OSError) and not isinstance(error, LinkError):
+        failed = LinkError(f"the connection was lost in the handshake: {error}")
+    else:
+        return error
+    return failed.of_the_peer() if is_of_the_peer(error) else failed
+
+
+def is_of_the_peer(error: OSError) -> bool:
+    """Return whether an error tells of what the other end did: a reset, an end, a refusal."""
+    if isinstance(error, LinkError):
+        return error.by_peer
+    if isinstance(error, ConnectionAbortedError):  # by our own computer: its address has gone
+        return False
+    ended = isinstance(error, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    return ended or error.errno == errno.ENOTCONN  # reset before we looked who it is

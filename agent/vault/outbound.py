@@ -187,6 +187,9 @@ class Outbound:
     def receipt(self, payload: bytes) -> tuple[int, bool]:
         """Take a SignedReceipt; returns (entries that it confirmed, whether it was one).
 
+        A time that is news is durable on return. What else a power cut takes back comes again: the
+        region answers an entry that it has with a receipt.
+
         Raises:
             SpoolError: see `spool.translate`; nothing was confirmed.
         """
@@ -201,7 +204,7 @@ class Outbound:
         learnt = self._time.learn(receipt.region_unix_ns)
         wrong = confirmed = 0
         hollow = frozenset(receipt.hollow)
-        with self._spool.write() as transaction:
+        with self._spool.write(synced=learnt) as transaction:
             for i, leaf in zip(receipt.index, receipt.leaf, strict=True):
                 done = self._confirm(transaction, receipt.log, i, leaf, i in hollow)
                 confirmed += done is True

@@ -2,7 +2,9 @@
 
 - One `Spool` is one connection, used by one thread. Both connections of the agent share a lock
   around writing (so that nobody meets "database is locked") and the tally.
-- `write()` is one transaction: all of it is on the disk when it returns, or none of it.
+- `write()` is one transaction: all of it is on the disk when it returns, or none of it. With
+  `synced=False` it follows with the next that is synced, of either connection: both write one WAL,
+  in which nothing is kept without what stands before it. An fsync is dear.
 - Every pragma is read back; a setting that did not take is an error, not a hope.
 - Errors are those of `translate` (sqlite_errors.py). After one that the storage raised, fsync above
   all, this connection is not used again: the kernel may believe that pages are clean.
@@ -32,6 +34,8 @@ TILE_HEIGHT: Final = 8
 MAX_LEVEL: Final = 6  # 256**7 entries: no car lives that long
 OVERFLOW_BYTES: Final = 4092  # of a body in one overflow page
 NOWHERE: Final = (-1, -1)  # on the axis of recorded time: not of the recorder
+FULL: Final = 2
+NORMAL: Final = 1  # of PRAGMA synchronous
 _BUSY_MS: Final = 10_000
 
 
@@ -156,7 +160,7 @@ class Spool:
         self._pragma("page_size", PAGE_BYTES, writes=False)
         for name, value in (
             ("busy_timeout", _BUSY_MS),
-            ("synchronous", 2),
+            ("synchronous", FULL),
             ("secure_delete", 0),
             ("cell_size_check", 1),
             ("trusted_schema", 0),
@@ -194,8 +198,8 @@ class Spool:
         self.tally.apply(moves, self.connection.execute(waiting).fetchone()[0])
 
     @contextmanager
-    def write(self) -> Iterator[Transaction]:
-        """Run one durable transaction.
+    def write(self, *, synced: bool = True) -> Iterator[Transaction]:
+        """Run one transaction, which is durable if it is synced.
 
         Raises:
             SpoolError: see `translate`; nothing of the transaction is stored.
@@ -206,7 +210,7 @@ class Spool:
                     "the storage failed before", where=str(self.path), todo="restart the agent"
                 )
             try:
-                with translate(self.path), self._transaction() as transaction:
+                with translate(self.path), self._transaction(synced) as transaction:
                     yield transaction
             except (SpoolFullError, SpoolCorruptError):
                 raise
@@ -216,7 +220,8 @@ class Spool:
             self.tally.apply(transaction.moves, transaction.salvaged)
 
     @contextmanager
-    def _transaction(self) -> Iterator[Transaction]:
+    def _transaction(self, synced: bool) -> Iterator[Transaction]:
+        self.connection.execute(f"PRAGMA synchronous={FULL if synced else NORMAL}")
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield Transaction(self.connection)

@@ -34,6 +34,7 @@ GROUPS = {
     "socket": ("live", "socket_bus", 120, True),
     "buses": ("live", "eight_buses", 90, True),
     "backlog": ("live", "backlog", 600, True),
+    "far": ("live", "far_backlog", 300, True),
 }
 MARK = "figure "
 

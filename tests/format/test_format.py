@@ -250,7 +250,7 @@ def test_the_station_signs_the_notes_and_the_receipt_of_the_vectors(tmp_path: Pa
     }
     kid = hashlib.sha256(bytes.fromhex(LEDGER["public"]["receipt"])).digest()[:8]
     leaf = (2, bytes.fromhex(LEDGER["leaves"][2]))
-    _, receipt = Signer("inland/1/cn/down", key["receipt"], kid).receipt(
+    _, receipt = Signer("inland/1/cn/down", key["receipt"], kid, lambda _: b"", lambda: 0).receipt(
         make_vectors.VEHICLE, sealing.LOG, (leaf,), make_vectors.START
     )
     assert receipt.hex() == LEDGER["receipt"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agent.pb import delivery_pb2, ledger_pb2
 from agent.station import store as store_module
 from agent.station.examine import RefusedError, Vehicle, examine, parse_topic
-from agent.station.receive import RECEIPT_DOMAIN, Receiver
+from agent.station.receive import COUNT_S, RECEIPT_DOMAIN, REGROUP_PER_S, Receiver
 from agent.station.store import Outcome
 from agent.vault import keys
 from tests.station.car import Car
@@ -284,6 +284,28 @@ def test_strangers_do_not_fill_the_store(place: Place, monkeypatch: pytest.Monke
     rows = dict(place.store.connection.execute("SELECT vehicle, count FROM refusals"))
     assert len(rows) == 4
     assert rows[store_module.OTHERS] == 6
+
+
+def test_a_receipt_says_over_how_long_the_fleet_comes_back(place: Place) -> None:
+    """Counted once a minute. A small fleet needs no time at all."""
+    car, station, now_s = place.car, receiver(place), [1000.0]
+    station.clock = lambda: now_s[0]
+    car.genesis()
+
+    def regroup_s() -> int:
+        station.offer(car.topic(), car.upload(0))
+        ((_, payload),) = station.flush()
+        return checked(station, payload).regroup_s
+
+    assert regroup_s() == 0
+    with place.store.transaction() as connection:
+        rows = [(f"v-{number:08}", b"k" * 32, 1) for number in range(2 * REGROUP_PER_S)]
+        connection.executemany(
+            "INSERT INTO vehicles (vehicle, ledger_key, enrolled_s) VALUES (?, ?, ?)", rows
+        )
+    assert regroup_s() == 0
+    now_s[0] += COUNT_S
+    assert regroup_s() == 2
 
 
 def test_two_cars_never_mix(place: Place, tmp_path) -> None:  # type: ignore[no-untyped-def]

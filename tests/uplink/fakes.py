@@ -51,6 +51,7 @@ class Station:
         self.public = self.key.public_key().public_bytes_raw()
         self.stored: dict[tuple[bytes, int], bytes] = {}
         self.duplicates = 0
+        self.regroup_s = 0  # in its receipts
 
     def store(self, payload: bytes) -> bytes:
         """Return the receipt for an upload."""
@@ -65,7 +66,7 @@ class Station:
     ) -> bytes:
         receipt = Receipt(
             vehicle=VEHICLE, log=log, index=list(leaves), leaf=list(leaves.values()),
-            region_unix_ns=time.time_ns(),
+            region_unix_ns=time.time_ns(), regroup_s=self.regroup_s,
         )  # fmt: skip
         signed = receipt.SerializeToString()
         kid = hashlib.sha256(self.public).digest()[:8]

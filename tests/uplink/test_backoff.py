@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from agent.uplink.backoff import START_S, Backoff
-from agent.uplink.timing import LONG_WAIT_S, MAX_HANG_UPS, Timing
+from agent.uplink.backoff import AWAKE_WAIT_S, LONG_SLEEP_S, NO_TUNNEL, Backoff
+from agent.uplink.timing import LONG_WAIT_S, MAX_HANG_UPS, MAX_REGROUP_S, Timing
 
 TIMING = Timing()
 
@@ -31,7 +31,7 @@ def test_waits_grow_to_ten_minutes_and_a_receipt_resets_them():
     assert waits == sorted(waits)
     assert waits[0] == pytest.approx(6, abs=0.1)
     assert waits[-1] == pytest.approx(600, abs=1)
-    one.confirmed()
+    one.confirmed(0)
     assert one.failed(0.0) == pytest.approx(6, abs=0.1)
 
 
@@ -59,10 +59,39 @@ def test_a_car_that_wakes_all_the_time_comes_at_once_every_half_minute_at_most()
     assert len(at_once) == 20
 
 
-def test_a_long_sleep_is_a_start():
+def test_after_a_long_sleep_the_wait_is_no_longer_what_it_was():
     one = grown()
-    one.slept(START_S, 1000.0)
-    assert one.failed(1000.0) == pytest.approx(6, abs=0.1)
+    one.slept(LONG_SLEEP_S, 1000.0)
+    assert one.failed(1000.0) == pytest.approx(3 * AWAKE_WAIT_S, abs=1)
+    one.confirmed(0)
+    one.slept(LONG_SLEEP_S, 2000.0)
+    assert one.failed(2000.0) == pytest.approx(6, abs=0.1)
+
+
+def test_what_the_region_ends_is_spread_over_what_it_says_and_silence_is_not():
+    one = backoff()
+    one.confirmed(300)
+    assert one.failed(0.0) == pytest.approx(6, abs=0.1)
+    assert one.failed(0.0, by_peer=True) == pytest.approx(300, abs=1)
+    assert one.failed(0.0, by_peer=True) == pytest.approx(600, abs=1)
+    least = backoff(0.0)
+    least.confirmed(300)
+    assert least.failed(0.0, by_peer=True) == TIMING.backoff_low_s
+
+
+def test_the_seventh_failure_is_no_tunnel():
+    one = backoff()
+    one.confirmed(1000)
+    waits = [one.failed(0.0) for _ in range(NO_TUNNEL)]
+    assert waits == pytest.approx([6, 18, 54, 162, 485, 600, 1000], abs=2)
+
+
+def test_a_region_that_says_nothing_or_too_much():
+    """A small fleet, an older station, a start; and a number that would silence a car."""
+    assert backoff().failed(0.0, by_peer=True) < 6
+    one = backoff()
+    one.confirmed(10**9)
+    assert one.failed(0.0, by_peer=True) <= MAX_REGROUP_S
 
 
 def test_what_a_person_has_to_mend_waits_whatever_else():

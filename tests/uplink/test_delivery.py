@@ -24,8 +24,8 @@ from agent.uplink.timing import (
     MAX_PACKET_BYTES,
     MAX_PARKED,
     PARK_AFTER_TRIES,
-    RECEIVE_MAXIMUM,
     WINDOW_BYTES,
+    WINDOW_PACKETS,
 )
 
 LOG = b"L" * 16
@@ -118,7 +118,7 @@ class World(RuleBasedStateMachine):
     @invariant()
     def bounds_hold(self) -> None:
         if hasattr(self, "delivery"):
-            assert self.delivery.in_flight <= RECEIVE_MAXIMUM
+            assert self.delivery.in_flight <= WINDOW_PACKETS
             assert self.delivery.awaiting <= MAX_AWAITING
 
     def teardown(self) -> None:
@@ -164,19 +164,19 @@ def test_simulation_finds_the_planted_trust_in_puback() -> None:
 
 def test_puback_frees_the_window_and_nothing_else() -> None:
     delivery = make()
-    for mid in range(RECEIVE_MAXIMUM):
+    for mid in range(WINDOW_PACKETS):
         delivery.sent((LOG, mid), 10, mid, 0.0)
     assert delivery.room() == (0, 0)
     delivery.acknowledged(3, 1.0)
     assert delivery.room()[0] == 1
-    assert sorted(delivery.skip(1.0)[LOG]) == list(range(RECEIVE_MAXIMUM))
+    assert sorted(delivery.skip(1.0)[LOG]) == list(range(WINDOW_PACKETS))
     delivery.confirmed(LOG, [3], 2.0)
     assert 3 not in delivery.skip(2.0)[LOG]
 
 
 def test_bytes_bound_the_window_but_one_packet_always_fits() -> None:
     delivery = make()
-    assert delivery.room() == (RECEIVE_MAXIMUM, MAX_PACKET_BYTES)
+    assert delivery.room() == (WINDOW_PACKETS, MAX_PACKET_BYTES)
     delivery.sent((LOG, 1), WINDOW_BYTES, 1, 0.0)
     assert delivery.room() == (0, 0)
 

@@ -24,7 +24,7 @@ from agent.uplink.timing import (
     MAX_FORGED,
     MAX_PACKET_BYTES,
     MAX_STRAY,
-    RECEIVE_MAXIMUM,
+    WINDOW_PACKETS,
     Timing,
 )
 from agent.uplink.tls import PinnedContext
@@ -188,16 +188,16 @@ def test_broker_receive_maximum_and_packet_size_are_respected(
     assert all(len(body) < 1500 for body in published(broker))
 
 
-def test_window_is_sixteen_without_a_word_from_the_broker(
+def test_window_is_sixty_four_without_a_word_from_the_broker(
     pki: Pki, good: object, capture: Capture
 ) -> None:
-    capture.add(50)
+    capture.add(200)
     broker = HostileBroker(good, Script(puback=False))
     with broker, running(make_uplink(pki, broker.port, capture)):
-        assert broker.wait(lambda: len(published(broker)) == RECEIVE_MAXIMUM)
+        assert broker.wait(lambda: len(published(broker)) == WINDOW_PACKETS)
         reports = len(capture.reports)
         assert broker.wait(lambda: len(capture.reports) > reports + 3)
-    assert len(published(broker)) == RECEIVE_MAXIMUM
+    assert len(published(broker)) == WINDOW_PACKETS
 
 
 def quick(**changes: float) -> Timing:

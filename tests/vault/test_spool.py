@@ -1,8 +1,10 @@
 """The file itself: schema, pragmas, error translation, tiles."""
 
+import shutil
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -199,3 +201,46 @@ def test_an_entry_whose_body_goes_while_it_is_taken_is_not_offered_without_it(ca
     # With its body on its own lane, or as what it is by then: an entry whose body is gone.
     whole, hollow = ("incident", True), ("routine", False)
     assert {(hollow,), (whole, hollow)} <= seen <= {(), (hollow,), (whole, hollow), (whole,)}, seen
+
+
+def test_a_power_cut_takes_receipts_back_and_nothing_that_was_promised(car, tmp_path):
+    """Receipts are not synced by themselves. Wherever the WAL ends, what came before is whole.
+
+    A disk may forget what was written since the last sync: here the WAL is cut after each of its
+    frames from the last promise on. An entry that the sealer appended after a receipt brings the
+    receipt with it, and a body is never gone while its entry waits.
+    """
+    region, path = world.Region(), car.database
+    region.drain(car.vault)
+    car.vault.seal(world.draft(300))
+    wal = path.with_name(path.name + "-wal")
+    promised = wal.stat().st_size
+    region.drain(car.vault)  # a receipt, not synced
+    receipted = wal.stat().st_size
+    last = car.vault.seal(world.draft(300))
+    whole = wal.read_bytes()
+    assert promised < receipted < len(whole)
+    seen = set()
+    for end in range(promised, len(whole) + 1, 4096 + 24):
+        copy = tmp_path / f"{end}.db"
+        shutil.copy(path, copy)
+        copy.with_name(copy.name + "-wal").write_bytes(whole[:end])
+        with closing(sqlite3.connect(copy)) as cut:
+            assert cut.execute("PRAGMA quick_check").fetchone() == ("ok",)
+            (top,) = cut.execute("SELECT max(i) FROM ledger").fetchone()
+            waiting = {i for (i,) in cut.execute("SELECT i FROM item WHERE shelf<6")}
+            bodies = {i for (i,) in cut.execute("SELECT i FROM body")}
+        assert top >= last - 1
+        assert last - 1 in bodies
+        assert (top == last) is (last in waiting)
+        assert not (top == last and last - 1 in waiting), "an entry without the receipt before it"
+        seen.add((top == last, last - 1 in waiting))
+    assert seen == {(False, True), (False, False), (True, False)}
+
+
+def test_a_receipt_waits_for_the_disk_if_its_time_is_news(car):
+    """A command may read that time a moment later; what else a receipt says comes again."""
+    region = world.Region()
+    for unix_ns, synchronous in ((world.NOW_NS + 10**12, 2), (world.NOW_NS, 1)):
+        assert car.vault.receipt(region.receipt([], unix_ns=unix_ns))[1]
+        assert car.vault._second.one("PRAGMA synchronous") == synchronous
