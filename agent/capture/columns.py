@@ -32,8 +32,11 @@ def matrix(text: Characters, starts: Offsets, width: int) -> Characters:
     """Return the `width` characters from each start, one row a start (a copy)."""
     if not len(starts):
         return np.zeros((0, width), np.uint8)
-    rows: Characters = np.lib.stride_tricks.sliding_window_view(text, width)[starts]
-    return rows
+    # Each item of this view is the text from one character on, and is moved in one piece.
+    windows: npt.NDArray[np.void] = np.ndarray(
+        (len(text) - width + 1,), np.dtype((np.void, width)), text.data, strides=(1,)
+    )
+    return windows[starts].view(np.uint8).reshape(-1, width)
 
 
 def rows_below(values: Characters, limit: int) -> npt.NDArray[np.bool_]:

@@ -71,5 +71,7 @@ class SoftwareFilter:
         )
         passes = (batch["flags"] & ERROR) != 0
         for mask, wanted in self._wanted.items():
-            passes |= np.isin(ids & np.uint32(mask), wanted)
+            masked = ids & np.uint32(mask)
+            place = np.minimum(wanted.searchsorted(masked), len(wanted) - 1)
+            passes |= wanted[place] == masked
         return batch if passes.all() else batch[passes]

@@ -32,9 +32,9 @@ from agent.policy.model import Policy
 from agent.policy.zones import Zones
 from agent.vault.segment import Draft
 
-# A frame may have waited so long in a reader, and the next look is a step away: a segment is closed
-# so much early that none of its frames is unsealed for longer than its `flush`.
-AHEAD_NS: Final = 200_000_000
+# A frame may have waited for a tick in its reader, and the next look is a step away: a segment is
+# closed so much early that none of its frames is unsealed for longer than its `flush`.
+AHEAD_NS: Final = 275_000_000
 NOTHING: Final = -1  # stays of the recorder's window
 
 

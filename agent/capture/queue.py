@@ -2,6 +2,10 @@
 
 A live bus cannot wait: what finds no room is lost and counted. A recorded log can: its reader waits
 for room, so that a replay loses nothing.
+
+Readers let frames gather and hand them over at common *ticks*, so that the sealer looks once at
+what all of them bring: each look costs much the same for ten frames as for a thousand. A tick is
+what of the 200 ms in which a camera gate has to close is left to the readers.
 """
 
 from __future__ import annotations
@@ -9,8 +13,20 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 from agent.frames import FrameBatch
+
+TICK_S: Final = 0.125
+
+
+def until_tick(now_s: float) -> float:
+    """Return how long it is to the next tick, in seconds; never 0.
+
+    Args:
+        now_s: of one clock for all readers.
+    """
+    return TICK_S - now_s % TICK_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +69,15 @@ class FrameQueue:
             self._add(arrival)
             return True
 
+    def wait(self, timeout_s: float) -> None:
+        """Wait until something is there, at most so long."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._waiting), timeout_s)
+
     def _add(self, arrival: Arrival) -> None:
         self._waiting.append(arrival)
         self._frames += len(arrival.batch)
+        self._changed.notify_all()
 
     def drain(self, max_frames: int) -> list[Arrival]:
         """Return what waits now, oldest first, at most about `max_frames` frames."""

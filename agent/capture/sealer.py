@@ -1,16 +1,19 @@
 """From the queue to sealed segments: policy, recorder and vault in one thread.
 
-Each step takes what waits and lets the policy in force decide (`force.py`). Twice a second it looks
-for another policy and other consents; once a second it writes down what was lost, rolls the
-recorder's window on and lets the vault keep house; once an hour it accounts for what was kept.
+Each step takes what waits and lets the policy in force decide (`force.py`); `wait` lets the next
+one begin when the readers have brought more. Twice a second it looks for another policy and other
+consents; once a second it writes down what was lost, rolls the recorder's window on and lets the
+vault keep house; once an hour it accounts for what was kept.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from threading import Event
 from typing import Final, Protocol
 
 from agent.capture import drives
@@ -30,7 +33,9 @@ from agent.pb.ledger_pb2 import BusState, Loss, PolicyInForce
 from agent.pb.moment_pb2 import Moment
 from agent.vault.vault import Vault
 
-STEP_S: Final = 0.1  # rows gather meanwhile: a batch costs far less per frame than a frame alone
+STEP_S: Final = 0.15  # at most between two steps
+LOOK_S: Final = 0.06  # at least, for a bus that does not keep to the ticks
+SETTLE_S: Final = 0.015  # readers that keep to a tick hand over within this of each other
 BATCH_FRAMES: Final = 16_384
 LOOK_NS: Final = 500_000_000  # for another policy, for other consents
 HOUSE_NS: Final = 1_000_000_000
@@ -89,6 +94,7 @@ class Sealer:
         self._notices: deque[tuple[str, str]] = deque(maxlen=1024)
         self._looked_ns = self._housed_ns = -HOUSE_NS
         self._accounted_ns = self._since_ns = 0
+        self._began_s = 0.0  # the last step
         self._is_proven = True
         self.counters = Counters()
         self.in_force: Change | None = None
@@ -108,6 +114,7 @@ class Sealer:
     def step(self) -> float:
         """Do what is due; return how long to wait before the next step, in seconds."""
         now = self._moment()
+        self._began_s = time.monotonic()
         if now.boottime_ns - self._looked_ns >= LOOK_NS:
             self._looked_ns = now.boottime_ns
             self._look(now)
@@ -122,6 +129,15 @@ class Sealer:
             self.finish()
             self.drained = True
         return 0.0 if busy else STEP_S
+
+    def wait(self, stop: Event, seconds: float) -> None:
+        """Wait until the readers have brought something, at most so long; less if told to stop."""
+        self._queue.wait(seconds)
+        pause_s = LOOK_S - (time.monotonic() - self._began_s)
+        if len(self._readers) > 1:
+            pause_s = max(pause_s, SETTLE_S)
+        if seconds > 0 and pause_s > 0:
+            stop.wait(pause_s)
 
     def finish(self) -> None:
         """Seal and close what is open and write down what was lost: at the end of a run."""

@@ -8,8 +8,9 @@
 - Stamps: an adapter has no wall clock, so a frame's stamp is host wall time at the read; inside a
   read the frames are 1 µs apart, the last one has the time of the read. Stamps rise strictly, so
   order is kept, unless the wall clock was set back by more than a second: then they follow it.
-- The line is read every 20 ms, since a tty holds little, but its text is parsed every 80 ms only:
-  most of the cost of parsing is the same for 80 lines as for 320.
+- The line is read every 25 ms, on a faster bus than 500 kbit/s sooner, since a tty holds little.
+  Its text is parsed at ticks only (`queue.py`): most of what that costs is the same for 80 lines as
+  for 500.
 - An adapter that is pulled out raises BusError. What is no frame is counted as Loss BROKEN.
 """
 
@@ -29,6 +30,7 @@ import serial
 from can.interfaces.slcan import slcanBus
 
 from agent.capture.filters import Filters, SoftwareFilter
+from agent.capture.queue import until_tick
 from agent.capture.settings import check_keys, driver_keys
 from agent.capture.slcan_lines import parse
 from agent.errors import BusError, ConfigError
@@ -39,9 +41,12 @@ log = logging.getLogger(__name__)
 
 _READ_BYTES: Final = 1 << 16
 _READS: Final = 16  # a batch: at most this many; a tty gives 4 KiB a read
-_DRAIN_S: Final = 0.02  # a tty holds 4 KiB at least: 40 ms of a full 500 kbit/s bus
-_GATHER_S: Final = 0.08  # how long the text of several reads gathers before it is parsed
-_GATHER_BYTES: Final = 1 << 13
+_FULL_READ: Final = 4095  # a tty that gives less has no more
+_DRAIN_BYTES: Final = 3 << 10  # a tty holds 4 KiB at least: it is read before that is there
+_BYTES_A_BIT: Final = 0.24  # of text for a bit on the bus, at most: 27 characters for 114 bits
+_DRAIN_S: Final = 0.025  # at most: a stamp may be late by as much
+_FASTEST: Final = 1_000_000  # bit/s, where nobody has said how fast the bus is
+_GATHER_BYTES: Final = 1 << 15  # text of several reads; a full 1 Mbit/s bus brings 25 KB in a tick
 _STEP_NS: Final = 1000
 _BITRATES: Final = (
     *(10_000, 20_000, 50_000, 100_000, 125_000, 250_000, 500_000, 750_000, 1_000_000),  # S0-S8
@@ -58,6 +63,15 @@ class Port(Protocol):
 
     def read(self, size: int = 1) -> bytes:
         """Return up to size bytes within the timeout."""
+
+
+def drain_seconds(bitrate: int) -> float:
+    """Return how long the text of a bus may gather in a tty.
+
+    Args:
+        bitrate: of the bus, bit/s.
+    """
+    return min(_DRAIN_S, _DRAIN_BYTES / (_BYTES_A_BIT * bitrate))
 
 
 def spread(count: int, now_ns: int, last_ns: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -116,12 +130,14 @@ class SlcanBus:
         pieces = self._gather(timeout_s)
         if not pieces:
             return np.zeros(0, FRAME)
-        batches = self._parse(pieces)
-        for batch, read_ns in batches:
-            if len(batch):
-                batch["timestamp_ns"] = spread(len(batch), read_ns, self._last_ns)
-                self._last_ns = int(batch["timestamp_ns"][-1])
-        return self._filter(concatenate([batch for batch, _ in batches]))
+        batch, counts = self._parse([piece for piece, _ in pieces])
+        stamps, begin = batch["timestamp_ns"], 0
+        for count, (_, read_ns) in zip(counts, pieces, strict=True):
+            if count:
+                stamps[begin : begin + count] = spread(count, read_ns, self._last_ns)
+                begin += count
+                self._last_ns = int(stamps[begin - 1])
+        return self._filter(batch)
 
     def _gather(self, timeout_s: float) -> list[tuple[bytes, int]]:
         """Return what came in one or more reads, each with its wall time in ns."""
@@ -136,29 +152,29 @@ class SlcanBus:
                 raise BusError(f"the SLCAN adapter is gone: {error}", where=self.name) from error
             if not piece:
                 break
+            now_s = time.monotonic()
             if not pieces:
-                deadline = time.monotonic() + _GATHER_S
+                deadline = now_s + until_tick(now_s)
             pieces.append((piece, self._clock_ns()))
             size += len(piece)
-            timeout_s = deadline - time.monotonic()
+            timeout_s = deadline - now_s
             if timeout_s <= 0:
                 break
         return pieces
 
-    def _parse(self, pieces: list[tuple[bytes, int]]) -> list[tuple[FrameBatch, int]]:
-        """Return the frames whose last character came with each piece."""
-        lines = [piece.count(b"\r") for piece, _ in pieces]
-        parsed = parse(b"".join(piece for piece, _ in pieces), self._rest, self._number)
+    def _parse(self, pieces: list[bytes]) -> tuple[FrameBatch, list[int]]:
+        """Return frames, and of how many of them the last character came with each piece."""
+        lines = [piece.count(b"\r") for piece in pieces]
+        parsed = parse(b"".join(pieces), self._rest, self._number)
         if len(parsed.frames) == sum(lines) and not parsed.broken:
             self._rest = parsed.rest
-            batches = np.split(parsed.frames, np.cumsum(lines)[:-1])
-            return [(batch, read_ns) for batch, (_, read_ns) in zip(batches, pieces, strict=True)]
+            return parsed.frames, lines
         found = []  # some lines are no frames: only piece by piece can tell when the others came
-        for piece, read_ns in pieces:
+        for piece in pieces:
             parsed = parse(piece, self._rest, self._number)
             self._rest, self._broken = parsed.rest, self._broken + parsed.broken
-            found.append((parsed.frames, read_ns))
-        return found
+            found.append(parsed.frames)
+        return concatenate(found), [len(frames) for frames in found]
 
     def losses(self) -> list[tuple[str, int, int]]:
         """Return the lines since the last call that were no frames."""
@@ -188,10 +204,11 @@ class DescriptorSource:
         drain_s: how long bytes may gather after the first.
     """
 
-    def __init__(self, fileno: int, drain_s: float = _DRAIN_S) -> None:
+    def __init__(self, fileno: int, drain_s: float = drain_seconds(_FASTEST)) -> None:
         self._fileno, self._drain_ms = fileno, drain_s * 1000
         self._readable, self._pause = select.poll(), select.poll()
         self._readable.register(fileno, select.POLLIN)
+        self._flows = False
 
     def __call__(self, timeout_s: float) -> bytes:
         """Return all bytes that wait.
@@ -199,9 +216,19 @@ class DescriptorSource:
         Raises:
             OSError: the device is gone.
         """
-        if not self._readable.poll(timeout_s * 1000):
+        # Where bytes came a moment ago, more will: to ask first would be a wake-up more each time.
+        if self._flows:
+            # Nothing is registered: it just takes its time.
+            self._pause.poll(min(self._drain_ms, timeout_s * 1000))
+            if data := self._read():
+                return data
+        self._flows = bool(self._readable.poll(timeout_s * 1000))
+        if not self._flows:
             return b""
-        self._pause.poll(self._drain_ms)  # nothing registered: it just takes its time
+        self._pause.poll(self._drain_ms)
+        return self._read()
+
+    def _read(self) -> bytes:
         pieces: list[bytes] = []
         for _ in range(_READS):
             try:
@@ -217,6 +244,8 @@ class DescriptorSource:
                     break
                 raise OSError("the line was hung up")
             pieces.append(piece)
+            if len(piece) < _FULL_READ:
+                break
         return b"".join(pieces)
 
 
@@ -269,7 +298,9 @@ def open_slcan(settings: dict[str, Any], channels: ChannelTable) -> SlcanBus:
         raise ConfigError(str(error), where=name) from error
     port: Any = bus.serialPortOrig  # type: ignore[attr-defined]  # slcanBus has it
     try:
-        source: Callable[[float], bytes] = DescriptorSource(bus.fileno())
+        source: Callable[[float], bytes] = DescriptorSource(
+            bus.fileno(), drain_seconds(bitrate or _FASTEST)
+        )
     except (NotImplementedError, io.UnsupportedOperation):
         source = PortSource(port)
 

@@ -5,8 +5,8 @@
   see kernel drops, and importing it costs 13 MiB).
 - Listen only: this class has no way to send.
 - Adaptive drain: wait for the first frame, let more gather for `drain_s`, then take all that there
-  are. `drain_s` is 50 ms at most, and less if the receive buffer granted by the kernel would not
-  hold four times what a full bus brings in that time.
+  are. `drain_s` is a tick (`queue.py`) at most, and less if the receive buffer granted by the
+  kernel would not hold four times what a full bus brings in that time. No drain goes past a tick.
 - Frames that the kernel dropped are counted (`losses`), records that are no frames too.
 - An interface that goes down raises BusDownError and stays bound: the first frame after it is up
   again is there. One that goes away raises BusError; the reader reopens it. Both are told after
@@ -30,6 +30,7 @@ from typing import Final
 import numpy as np
 
 from agent.capture import ancillary, early, filters
+from agent.capture.queue import TICK_S, until_tick
 from agent.errors import BusDownError, BusError
 from agent.frames import ChannelTable, FrameBatch, concatenate
 from agent.pb.ledger_pb2 import Loss
@@ -40,7 +41,6 @@ _CALLS: Final = 8  # calls a batch: 8,192 rows at most
 _MSG_DONTWAIT: Final = 0x40
 _FRAME_COST_BYTES: Final = 768  # what one frame takes of the receive buffer (skb->truesize)
 _SHORTEST_FRAME_BITS: Final = 47  # standard id, no data, with the gap to the next
-_MAX_DRAIN_S: Final = 0.05  # the costs of a batch are shared by 200 frames of a full 500 kbit/s bus
 _MIN_DRAIN_S: Final = 0.001
 _DOWN: Final = "the interface is down"
 _REMOVED: Final = (errno.ENODEV, errno.ENXIO)
@@ -78,7 +78,7 @@ def drain_seconds(granted_bytes: int, bitrate: int, *, margin: int = 4) -> float
     """
     frames_per_s = bitrate / _SHORTEST_FRAME_BITS
     seconds = granted_bytes / _FRAME_COST_BYTES / (margin * frames_per_s)
-    return min(_MAX_DRAIN_S, max(_MIN_DRAIN_S, seconds))
+    return min(TICK_S, max(_MIN_DRAIN_S, seconds))
 
 
 class _Receiver:
@@ -176,7 +176,7 @@ class SocketcanBus:
             raise BusError("the bus is closed", where=self.name)
         parts = []
         if self._fault is None and self._readable.poll(timeout_s * 1000):
-            self._pause.poll(self.drain_s * 1000)
+            self._pause.poll(min(self.drain_s, until_tick(time.monotonic())) * 1000)
             for _ in range(_CALLS):
                 count = self._receive()
                 if count:

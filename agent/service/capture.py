@@ -236,7 +236,7 @@ class CaptureProcess:
                 if not sum(self.vault.status().pending.values()):
                     return
                 wait_s = POLL_S
-            crew.stop.wait(wait_s)
+            self.sealer.wait(crew.stop, wait_s)
 
     def end(self, crew: Crew, *, clean: bool) -> None:
         """Join the threads, seal what is left, close the spool; raises what ended a thread."""

@@ -100,7 +100,6 @@ class Uplink:
         self._woke = False  # in the present attempt
         self._looked_s = clock()  # before the present wait, or turn of it
         self._ask_s = self._checkpoint_s = self._hatch_s = self._route_s = -1e9
-        self._idle_s = self._timing.idle_low_s
         self._asked_head = False  # capture had no signed head, and is asked once more
         self._receipts: list[bytes] = []
         self._forged = 0
@@ -213,7 +212,7 @@ class Uplink:
         while not stop.is_set():
             self._beat()
             now_s = self._clock()
-            link.step(self._patience(now_s) if begun else self._timing.idle_cap_s)
+            link.step(self._patience(now_s) if begun else self._timing.idle_s)
             now_s = self._clock()
             if link.ready and not begun:
                 begun = True
@@ -241,9 +240,7 @@ class Uplink:
         due_s = self._teller.due_s
         if self._delivery.has_room():
             due_s = min(due_s, self._ask_s)
-        return (
-            min(max(due_s, self._hatch_s) - now_s, self._timing.idle_cap_s) if due_s > now_s else 0
-        )
+        return min(max(due_s, self._hatch_s) - now_s, self._timing.idle_s) if due_s > now_s else 0
 
     def _serve_hatch(self, link: Link, now_s: float) -> None:
         """Do all that needs capture; if it is not there, keep the link and try again later."""
@@ -271,7 +268,6 @@ class Uplink:
                 if self._forged > MAX_FORGED:
                     raise LinkError("the broker passes on forged receipts", where=link.peer)
                 continue
-            self._ask_s = min(self._ask_s, now_s)
             self._errand.receipt(accepted.wants_policy, now_s)
             try:
                 receipt = Receipt.FromString(SignedReceipt.FromString(payload).receipt)
@@ -307,11 +303,9 @@ class Uplink:
         batch = self._hatch.next(count, size, self._delivery.skip(now_s))
         for outgoing in batch.entry:
             self._send_entry(link, outgoing, now_s)
-        if batch.entry:
-            self._idle_s, self._ask_s = self._timing.idle_low_s, now_s
-        else:
-            self._ask_s = now_s + self._idle_s
-            self._idle_s = min(2 * self._idle_s, self._timing.idle_cap_s)
+        # What waits beyond that is asked for as soon as there is room; what comes, a pause later.
+        others = batch.pending > self._delivery.awaiting + self._delivery.parked
+        self._ask_s = now_s if batch.entry and others else now_s + self._timing.idle_s
 
     def _send_entry(self, link: Link, outgoing: Outgoing, now_s: float) -> None:
         upload = outgoing.upload

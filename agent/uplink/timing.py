@@ -36,9 +36,8 @@ LONG_WAIT_S: Final = 600.0  # after a refusal that a person has to mend: id take
 # 2.0.11) do not say that another client took the id over, and two cars would fight for ever.
 MAX_HANG_UPS: Final = 5
 HANG_UPS_WITHIN_S: Final = 600.0
-MAX_REGROUP_S: Final = (
-    3600.0  # over how long a region may spread its cars: no word of it is for ever
-)
+# Over how long a region may spread its cars: no word of it is for ever.
+MAX_REGROUP_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,7 @@ class Timing:
         policy_s: between questions about policy bundles, while connected; and how long the region
             may be silent before it is asked what it has on offer.
         report_s: between reports to capture.
-        idle_low_s: first pause when there is nothing to send; doubles up to idle_cap_s.
-        idle_cap_s: longest pause: how late a new entry may be noticed.
+        idle_s: pause when there is nothing more to send: how late a new entry may be noticed.
         hatch_s: wait when capture is not there.
     """
 
@@ -90,8 +88,7 @@ class Timing:
     head_s: float = 2.0
     policy_s: float = 60.0
     report_s: float = 1.0
-    idle_low_s: float = 0.05
-    idle_cap_s: float = 0.2
+    idle_s: float = 0.5
     hatch_s: float = 1.0
 
     def __post_init__(self) -> None:

@@ -31,6 +31,7 @@ GROUPS = {
     "start": ("live", "start", 60, True),
     "bus": ("live", "serial_bus", 120, True),
     "loaded": ("live", "loaded_bus", 120, True),
+    "loaded-socket": ("live", "loaded_socket", 120, True),
     "socket": ("live", "socket_bus", 120, True),
     "buses": ("live", "eight_buses", 90, True),
     "backlog": ("live", "backlog", 600, True),

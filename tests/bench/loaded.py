@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from itertools import cycle, islice
 
+from firmware_sim.car import Car, Options
 from tests.policy.making import EXAMPLES
 
 SIGNALS = (
@@ -44,6 +46,17 @@ def policy() -> str:
     ]
     box = f'[recorder]\nwindow = "30min"\nframes = ["*:0x000-0x7FF"]\n{WHY}'
     return "\n".join([head, *rules, box, *events, camera])
+
+
+def drive(seconds: float) -> list[bytes]:
+    """What the simulated car sends on a full bus, each frame as a struct can_frame."""
+    car = Car(Options("commute", load="full"))
+    return [
+        struct.pack(
+            "<IB3x8s", frame.arbitration_id | frame.extended << 31, frame.length, bytes(frame.data)
+        )
+        for frame in car.frames_until(int(seconds * 1e9))
+    ]
 
 
 def _parts() -> tuple[str, str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent.capture.queue import Arrival, FrameQueue
+from agent.capture.queue import TICK_S, Arrival, FrameQueue, until_tick
 from agent.frames import FRAME
 
 
@@ -48,6 +50,31 @@ def test_patient_put_waits_for_room():
     thread.join()
     assert done.is_set()
     assert [a.source for a in queue.drain(1)] == [7]
+
+
+def test_whoever_waits_hears_of_a_batch():
+    queue = FrameQueue(10)
+    queue.wait(0.0)  # nothing is there, and it does not wait
+    heard = threading.Event()
+
+    def wait() -> None:
+        queue.wait(60)
+        heard.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    queue.put(arrival(1))
+    thread.join()
+    assert heard.is_set()
+    queue.wait(60)  # it is still there
+
+
+@given(st.floats(0, 1e9))
+def test_ticks_are_the_same_for_all_readers(now_s: float):
+    left_s = until_tick(now_s)
+    assert 0 < left_s <= TICK_S
+    ticks = (now_s + left_s) / TICK_S
+    assert abs(ticks - round(ticks)) < 1e-3
 
 
 def test_batch_larger_than_the_queue_passes_when_it_is_empty():

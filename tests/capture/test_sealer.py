@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.capture.force import Force
-from agent.capture.queue import Arrival, FrameQueue
-from agent.capture.sealer import HOUSE_NS, LOOK_NS, Sealer
+from agent.capture.force import AHEAD_NS, Force
+from agent.capture.queue import TICK_S, Arrival, FrameQueue
+from agent.capture.sealer import HOUSE_NS, LOOK_NS, LOOK_S, SETTLE_S, STEP_S, Sealer
 from agent.capture.slot import PolicySlot
 from agent.frames import FRAME, ChannelTable
 from agent.pb import ledger_pb2, sealed_pb2
@@ -162,6 +162,41 @@ def test_policy_that_ends_keeps_what_came_before_and_nothing_after(
     assert [n for _, numbers in bench.kept() for n in numbers] == list(range(50))
     assert bench.policies() == [(1, "started"), (0, how)]
     assert bench.reader.filters[-1] == []
+
+
+class Stop:
+    """Notes how long somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.waited_s: list[float] = []
+
+    def wait(self, seconds: float) -> bool:
+        self.waited_s.append(seconds)
+        return False
+
+
+def test_steps_follow_the_frames_but_not_each_of_them(bench: Bench):
+    stop = Stop()
+    bench.queue.put(Arrival(0, np.zeros(1, FRAME)))
+    bench.sealer.wait(stop, 60.0)  # type: ignore[arg-type]
+    assert stop.waited_s == []  # the last step is long ago
+    wait_s = bench.sealer.step()
+    bench.queue.put(Arrival(0, np.zeros(1, FRAME)))
+    bench.sealer.wait(stop, wait_s)  # type: ignore[arg-type]
+    (waited_s,) = stop.waited_s
+    assert 0 < waited_s <= LOOK_S
+    bench.sealer._readers = [bench.reader, bench.reader]  # type: ignore[list-item]
+    bench.sealer._began_s = 0.0
+    bench.sealer.wait(stop, wait_s)  # type: ignore[arg-type]
+    assert stop.waited_s.pop() == SETTLE_S  # what the other one brings is looked at with it
+    bench.sealer.wait(stop, 0.0)  # type: ignore[arg-type] # there is more to do
+    assert len(stop.waited_s) == 1
+
+
+def test_a_gate_and_a_flush_have_their_time():
+    """From a frame on the wire: its tick, and the look before it or the readers that lag."""
+    assert TICK_S + max(LOOK_S, SETTLE_S) < 0.2
+    assert (TICK_S + STEP_S) * 1e9 <= AHEAD_NS  # if nothing comes any more
 
 
 def test_losses_are_entries_and_counted(bench: Bench, tmp_path: Path, monkeypatch):

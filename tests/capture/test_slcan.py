@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import select
 import time
 import tty
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.capture.bus import open_bus
-from agent.capture.slcan import PortSource, SlcanBus, spread
+from agent.capture.slcan import DescriptorSource, PortSource, SlcanBus, drain_seconds, spread
 from agent.errors import BusError, ConfigError
 from agent.frames import ChannelTable
 from agent.pb.ledger_pb2 import Loss
@@ -147,6 +148,43 @@ def test_frames_are_stamped_by_the_read_that_brought_them(noise) -> None:
     seconds = [round((int(stamp) - 10**18) / 1e9) for stamp in batch["timestamp_ns"]]
     assert seconds == [1, 1, 2, 3]
     assert bus.losses() == ([("can0", 2, Loss.BROKEN)] if b"nonsense" in noise else [])
+
+
+def test_a_tty_is_read_before_a_full_bus_has_filled_it() -> None:
+    """27 characters for a frame of at least 114 bits; a tty holds 4,095."""
+    for bitrate in (10_000, 125_000, 500_000, 1_000_000):
+        assert 0 < drain_seconds(bitrate) <= 0.025
+        assert drain_seconds(bitrate) * bitrate / 114 * 27 < 4095 * 0.8
+
+
+class Asked:
+    """A poll object that counts how often it is asked."""
+
+    def __init__(self, poll: select.poll) -> None:
+        self.count, self._poll = 0, poll
+
+    def poll(self, timeout_ms: float) -> list[tuple[int, int]]:
+        self.count += 1
+        return self._poll.poll(timeout_ms)
+
+
+def test_a_line_that_flows_is_read_without_asking_first(line) -> None:
+    adapter, path = line
+    host = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    source = DescriptorSource(host, 0.0)
+    source._readable = asked = Asked(source._readable)  # type: ignore[assignment]
+    assert source(0.0) == b""
+    os.write(adapter, b"t1230\r")
+    assert source(10.0) == b"t1230\r"
+    count, got = asked.count, b""
+    os.write(adapter, b"x" * 5000)
+    while len(got) < 5000:
+        assert select.select([host], [], [], 10)[0]  # a pty hands bytes on in its own time
+        got += source(0.0)
+    assert (got, asked.count) == (b"x" * 5000, count)
+    assert source(0.0) == b""
+    assert asked.count == count + 1  # it flows no more
+    os.close(host)
 
 
 def test_what_came_before_the_adapter_went_is_kept() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.capture import early
+from agent.capture.queue import TICK_S
 from agent.capture.socketcan import SocketcanBus, drain_seconds
 from agent.errors import BusDownError, BusError
 from agent.frames import FD, ChannelTable
@@ -272,7 +273,7 @@ def test_filters_go_to_the_kernel_or_are_applied_here() -> None:
 
 def test_drain_time_leaves_four_times_the_room() -> None:
     small, large = 212_992, 16 << 20
-    assert drain_seconds(large, 500_000) == 0.05
+    assert drain_seconds(large, 500_000) == TICK_S
     seconds = drain_seconds(small, 1_000_000)
     assert 0.001 <= seconds < 0.05
     assert seconds * 1_000_000 / 47 * 4 <= small / 768 * 1.001

@@ -35,7 +35,7 @@ RECEIPT_DOMAIN = b"inland/receipt/1\0"
 QUICK = Timing(
     handshake_s=2, answer_s=2, probe_s=0.2, silence_s=0.5, puback_s=5, resend_s=0.4,
     resend_cap_s=1.0, backoff_low_s=0.02, backoff_cap_s=0.05, checkpoint_s=30, report_s=0.02,
-    idle_low_s=0.01, idle_cap_s=0.02, hatch_s=0.02,
+    idle_s=0.02, hatch_s=0.02,
 )  # fmt: skip
 
 

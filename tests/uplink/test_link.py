@@ -140,6 +140,23 @@ def test_entries_go_by_lane_and_leave_on_the_receipt(
     assert station.duplicates == 0
 
 
+@pytest.mark.parametrize("count", [WINDOW_PACKETS, 200])
+def test_capture_is_asked_at_once_only_while_it_has_more(
+    count: int, pki: Pki, good: object, capture: Capture, station: Station
+) -> None:
+    """No pause while entries wait for room in the window; a pause once all are under way."""
+    capture.add(count)
+    timing = quick(idle_s=600)
+    broker = HostileBroker(good, Script(on_publish=receipting(station)))
+    with broker, running(make_uplink(pki, broker.port, capture, timing=timing)):
+        assert broker.wait(lambda: not capture.pending)
+        reports = len(capture.reports)
+        assert broker.wait(lambda: len(capture.reports) > reports + 3)
+    # Once before the link, and for half a window at least each time; no receipt is a reason.
+    half = WINDOW_PACKETS // 2
+    assert capture.asked <= 2 + (count - WINDOW_PACKETS + half - 1) // half
+
+
 def test_puback_confirms_nothing_and_the_entry_comes_again(
     pki: Pki, good: object, capture: Capture
 ) -> None:
@@ -245,7 +262,7 @@ def test_slow_link_that_carries_a_large_entry_is_not_dead(
 
 def test_silent_link_is_noticed_within_thirty_seconds_by_default() -> None:
     timing = Timing()
-    assert timing.probe_s < timing.silence_s < 30 - timing.idle_cap_s
+    assert timing.probe_s < timing.silence_s < 30 - timing.idle_s
 
 
 @pytest.mark.parametrize("server_keepalive", [b"", b"\x13\xff\xff", b"\x13\0\0"])

@@ -39,7 +39,7 @@ LOG = "/root/drive.log"
 FIRMWARE = f"{PYTHON} -m firmware_sim --load half"
 DRIVES = ("cangen vcan0 -g 1 -I i -L i -D i", f"{FIRMWARE} --socketcan vcan0 --seconds 0",
           f"inland replay {LOG} --channel vcan0")  # fmt: skip
-FLUSH_S, STEP_S = 1.0, 0.1  # how long a frame may wait for its segment, and for capture's next look
+FLUSH_S, STEP_S = 1.0, 0.15  # how long a frame may wait for its segment, and for the next look
 # How long after what it is aimed at the power is cut, s.
 AIM_S = {"time": (1, 6), "installing": (0, 5), "in force": (0, 0.5)}
 
