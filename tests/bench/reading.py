@@ -21,7 +21,7 @@ from can.interfaces.slcan import slcanBus
 from can.interfaces.socketcan.socketcan import capture_message
 
 from agent.capture.early import prepare
-from agent.capture.slcan import DescriptorSource, SlcanBus
+from agent.capture.slcan import DescriptorSource, SlcanBus, drain_seconds
 from agent.capture.socketcan import SocketcanBus
 from agent.frames import ChannelTable
 from tests.bench.measure import Figure, faster
@@ -141,7 +141,7 @@ def slcan() -> list[Figure]:
         return child
 
     master, slave, _ = line()
-    bus = SlcanBus(DescriptorSource(slave), "can0", ChannelTable())
+    bus = SlcanBus(DescriptorSource(slave, drain_seconds(500_000)), "can0", ChannelTable())
     child = sender(master, text)
     start = time.process_time()
     got = _drain(bus, LINES)
