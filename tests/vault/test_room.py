@@ -184,7 +184,7 @@ def test_a_really_full_disk_never_stops_capture(tiny_disk, empty_spool):
     assert lost == sealed.count(None) * 2500
     hog.unlink()
     car.tick()
-    assert car.vault._sealer._ballast.is_held
+    assert car.vault._scribe._ballast.is_held
     assert None not in fill(car, 20, seed=3)
     assert car.vault._spool.is_sound(5)
     car.shut()

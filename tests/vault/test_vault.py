@@ -75,7 +75,7 @@ def test_sessions_roll_over_by_the_hour_and_by_recipients(car):
     car.vault.seal(draft())
     assert len(car.what("session")) == 2
     car.tick(2)
-    assert car.vault._sealer._sessions == {}
+    assert car.vault._scribe._sessions == {}
     car.vault.seal(draft())
     assert len(car.what("session")) == 3
     car.wall_ns += 10**15  # the wall clock is no reason for a new one
