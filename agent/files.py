@@ -174,6 +174,15 @@ def credentials_folder() -> Path | None:
     return Path(folder) if folder.startswith("/") else None
 
 
+def file_identity(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells a file from the one that was renamed over it; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 def open_plain(path: Path) -> BufferedReader:
     """Open a plain file for reading.
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from agent.clock import REGION
 from agent.errors import InlandError
+from agent.files import file_identity
 from agent.pb.ledger_pb2 import ConsentChange
 from agent.pb.moment_pb2 import Moment
 from agent.policy import consent_file
@@ -131,7 +132,7 @@ class ConsentSlot:
 
     def _read(self, policy: Policy | None) -> None:
         """Look whether file or policy are others than before."""
-        known, identity = self._known, _identity(self._path)
+        known, identity = self._known, file_identity(self._path)
         digest = policy.digest if policy is not None else None
         same_file = not self._first and known.readable and identity == known.identity
         if same_file and digest == known.policy:
@@ -176,7 +177,7 @@ class ConsentSlot:
         except (OSError, InlandError) as error:
             self._complain(error)
             return
-        self._known.book, self._known.identity = held.book, _identity(self._path)
+        self._known.book, self._known.identity = held.book, file_identity(self._path)
         self._known.widened = held.book.widened(self._known.wanted)
         self._held.clear()
 
@@ -227,11 +228,3 @@ def _entry(change: Change) -> ConsentChange:
         category=change.category, state=change.state.name,
         until_unix_ns=change.until_ns, terms=change.digest, each_drive=change.each_drive,
     )  # fmt: skip
-
-
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -15,10 +15,10 @@ from typing import Any, Final
 import can
 from can.interfaces import BACKENDS
 
-from agent.capture.filters import Filters, SoftwareFilter
 from agent.capture.messages import add_message, stamp_ns
 from agent.capture.rows import Rows
 from agent.capture.settings import check_keys, driver_keys
+from agent.capture.sieve import Sieve
 from agent.errors import BusError, ConfigError
 from agent.frames import ChannelTable, FrameBatch
 
@@ -26,7 +26,7 @@ _ROWS: Final = 4096  # a batch at most
 _DRAIN_MS: Final = 10
 
 
-class GeneralBus:
+class GeneralBus(Sieve):
     """A python-can bus, read in batches. A BatchBus.
 
     Args:
@@ -46,9 +46,8 @@ class GeneralBus:
         *,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.name = name
+        super().__init__(name)  # python-can does not tell what its drivers drop
         self._bus, self._clock_ns, self._number = bus, clock_ns, channels.number(name)
-        self._filter = SoftwareFilter(None)
         self._pause = select.poll()  # nothing registered: polling it just takes its time
         self._is_open = True
 
@@ -74,14 +73,6 @@ class GeneralBus:
                 raise BusError(f"cannot read: {error}", where=self.name) from error
             # What came before is delivered; the next call meets the error again.
         return self._filter(rows.take())
-
-    def losses(self) -> list[tuple[str, int, int]]:
-        """Return nothing: python-can does not tell what its drivers drop."""
-        return []
-
-    def set_filters(self, wanted: Filters | None) -> None:
-        """Let only these frames pass."""
-        self._filter = SoftwareFilter(wanted)
 
     def close(self) -> None:
         """Close the bus. Safe to call twice."""

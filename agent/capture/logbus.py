@@ -18,13 +18,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from agent.capture.filters import Filters, SoftwareFilter
 from agent.capture.logs import find_format, read_log
 from agent.capture.pace import Pace, Stamps
 from agent.capture.settings import check_keys
+from agent.capture.sieve import Sieve
 from agent.errors import BusError, ConfigError
 from agent.frames import FRAME, ChannelTable, FrameBatch
-from agent.pb.ledger_pb2 import Loss
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ class MappedChannels(ChannelTable):
         return self._channels.names
 
 
-class LogBus:
+class LogBus(Sieve):
     """A log that plays. A BatchBus.
 
     Args:
@@ -79,11 +78,11 @@ class LogBus:
         strict: bool = False,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self.name, self.ended = name, False
+        super().__init__(name)
+        self.ended = False
         self._path, self._channels, self._strict = path, channels, strict
         self._speed, self._rounds, self._clock_ns = speed, loop, clock_ns
-        self._broken = self._named = 0
-        self._filter = SoftwareFilter(None)
+        self._named = 0
         self._pause = select.poll()  # nothing registered: polling it just takes its time
         self._batch: FrameBatch = np.zeros(0, FRAME)
         self._due: Stamps = np.zeros(0, np.int64)
@@ -150,15 +149,6 @@ class LogBus:
         taken = self._batch[:count]
         self._batch, self._due = self._batch[count:], self._due[count:]
         return self._filter(taken)
-
-    def losses(self) -> list[tuple[str, int, int]]:
-        """Return the broken lines since the last call."""
-        broken, self._broken = self._broken, 0
-        return [(self.name, broken, int(Loss.BROKEN))] if broken else []
-
-    def set_filters(self, wanted: Filters | None) -> None:
-        """Let only these frames pass."""
-        self._filter = SoftwareFilter(wanted)
 
     def close(self) -> None:
         """Stop reading. Safe to call twice."""

@@ -29,13 +29,12 @@ import numpy as np
 import serial
 from can.interfaces.slcan import slcanBus
 
-from agent.capture.filters import Filters, SoftwareFilter
 from agent.capture.queue import until_tick
 from agent.capture.settings import check_keys, driver_keys
+from agent.capture.sieve import Sieve
 from agent.capture.slcan_lines import parse
 from agent.errors import BusError, ConfigError
 from agent.frames import FRAME, ChannelTable, FrameBatch, concatenate
-from agent.pb.ledger_pb2 import Loss
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +87,7 @@ def spread(count: int, now_ns: int, last_ns: int) -> np.ndarray[Any, np.dtype[np
     return first + np.arange(count, dtype=np.int64) * _STEP_NS
 
 
-class SlcanBus:
+class SlcanBus(Sieve):
     """One SLCAN adapter, read in batches. A BatchBus.
 
     Args:
@@ -110,13 +109,11 @@ class SlcanBus:
         clock_ns: Callable[[], int] = time.time_ns,
         shutdown: Callable[[], None] = lambda: None,
     ) -> None:
-        self.name = name
+        super().__init__(name)  # adapters differ too much to filter there
         self._source, self._clock_ns, self._shutdown = source, clock_ns, shutdown
         self._number = channels.number(name)
         self._rest = b""
         self._last_ns = 0
-        self._broken = 0
-        self._filter = SoftwareFilter(None)
         self._is_open = True
 
     def recv_batch(self, timeout_s: float) -> FrameBatch:
@@ -175,15 +172,6 @@ class SlcanBus:
             self._rest, self._broken = parsed.rest, self._broken + parsed.broken
             found.append(parsed.frames)
         return concatenate(found), [len(frames) for frames in found]
-
-    def losses(self) -> list[tuple[str, int, int]]:
-        """Return the lines since the last call that were no frames."""
-        broken, self._broken = self._broken, 0
-        return [(self.name, broken, int(Loss.BROKEN))] if broken else []
-
-    def set_filters(self, wanted: Filters | None) -> None:
-        """Let only these frames pass. Adapters differ too much to filter there."""
-        self._filter = SoftwareFilter(wanted)
 
     def close(self) -> None:
         """Close the adapter. Safe to call twice."""

@@ -16,6 +16,7 @@ from typing import Final
 
 from agent.digest import sha256
 from agent.errors import InlandError
+from agent.files import file_identity
 from agent.policy import store
 from agent.policy.compiled import load_policy
 from agent.policy.model import Policy
@@ -84,14 +85,14 @@ class PolicySlot:
         Args:
             now_ns: as in `look`.
         """
-        self._seen = _identity(self._folder / store.ACTIVE)
+        self._seen = file_identity(self._folder / store.ACTIVE)
         change = self._read(first=True, now_ns=now_ns)
         self._in_force = Change(change.policy, change.data, PUT_BACK) if change else None
         return self._in_force or Change(None, b"", PUT_BACK)
 
     def _look(self, now_ns: int) -> Change | None:
         first = self._in_force is None
-        seen = _identity(self._folder / store.ACTIVE)
+        seen = file_identity(self._folder / store.ACTIVE)
         if first or seen != self._seen:
             self._seen = seen
             return self._read(first=first, now_ns=now_ns)
@@ -127,11 +128,3 @@ class PolicySlot:
         if not found:
             return Change(None, b"", "started" if first else "removed")
         return Change(None, b"", UNREADABLE) if first else None
-
-
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from agent.config import DEFAULT_PATH
+from agent.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,6 +56,25 @@ def log_to_stderr(*, verbose: bool) -> None:
         level=logging.INFO if verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",
     )
+
+
+def parse_maps(texts: Iterable[str], what: str) -> dict[str, str]:
+    """Return what --map options say: a log's channels and their other names.
+
+    Args:
+        texts: as they were given.
+        what: they are renamed to, for the message.
+
+    Raises:
+        ConfigError: one is no pair.
+    """
+    maps = {}
+    for text in texts:
+        source, equals, target = text.partition("=")
+        if not (source and equals and target):
+            raise ConfigError(f"{text}: expected LOG_CHANNEL={what}", where="--map")
+        maps[source] = target
+    return maps
 
 
 def say_error(text: object) -> None:

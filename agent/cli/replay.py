@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from agent.cli.common import json_option
+from agent.cli.common import json_option, parse_maps
 from agent.cli.replay_view import Summary, report
 from agent.errors import BusError, ConfigError
 
@@ -153,16 +153,6 @@ def _refused(bus: can.BusABC, message: can.Message, error: Exception, code: int 
     return BusError(f"cannot send: {error}", where=where)
 
 
-def _parse_maps(texts: tuple[str, ...]) -> dict[str, str]:
-    maps = {}
-    for text in texts:
-        source, equals, target = text.partition("=")
-        if not (source and equals and target):
-            raise ConfigError(f"--map {text}: expected LOG_CHANNEL=INTERFACE_CHANNEL")
-        maps[source] = target
-    return maps
-
-
 @contextlib.contextmanager
 def _open_buses(
     channel: str | None, maps: Mapping[str, str], interface: str, *, fd: bool
@@ -268,7 +258,7 @@ def command(
     factor = parse_speed(speed)
     find_format(log)  # before any interface is opened
     summary = Summary()
-    with _open_buses(channel, _parse_maps(maps), interface, fd=fd) as buses:
+    with _open_buses(channel, parse_maps(maps, "INTERFACE_CHANNEL"), interface, fd=fd) as buses:
         player = Player(buses, fd=fd, summary=summary)
         start = time.monotonic()
         try:

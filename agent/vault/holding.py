@@ -14,7 +14,7 @@ from agent.errors import SpoolCorruptError, SpoolError, SpoolFullError
 from agent.pb import ledger_pb2
 from agent.vault.incidents import Hold
 from agent.vault.log import Log
-from agent.vault.sealer import Sealer
+from agent.vault.scribe import Scribe
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Holding(ABC):
     """Holds, the recorder's window, withdrawals, and small values that are remembered."""
 
-    _sealer: Sealer
+    _scribe: Scribe
     _log: Log
     _hatch: RLock
 
@@ -52,11 +52,11 @@ class Holding(ABC):
         Raises:
             ValueError: no hold of that record is open.
         """
-        return self._mending(lambda: self._sealer.incidents.release(record, state))
+        return self._mending(lambda: self._scribe.incidents.release(record, state))
 
     def holds(self) -> list[Hold]:
         """Return the open holds; after a restart, those that the last run left open."""
-        return self._sealer.incidents.holds()
+        return self._scribe.incidents.holds()
 
     def recorded_ns(self) -> int:
         """Return the end of the axis of recorded time, ns: where the next segment begins."""
@@ -74,7 +74,7 @@ class Holding(ABC):
         Returns:
             How many went.
         """
-        return self._mending(lambda: self._sealer.forgetting.roll(window_ns))
+        return self._mending(lambda: self._scribe.forgetting.roll(window_ns))
 
     def withdraw(self, category: str) -> int:
         """Drop every body that is kept under a consent, confirmed or not.
@@ -87,9 +87,9 @@ class Holding(ABC):
         """
         with self._hatch:
             try:
-                return self._mending(lambda: self._sealer.forgetting.withdraw(category))
+                return self._mending(lambda: self._scribe.forgetting.withdraw(category))
             except SpoolFullError:
-                self._sealer.relieve()
+                self._scribe.relieve()
                 return 0
 
     def remember(self, key: str, value: bytes) -> None:
@@ -98,8 +98,8 @@ class Holding(ABC):
         Raises:
             ValueError: over 63 keys, a key over 64 characters, or a value over 64 KiB.
         """
-        self._mending(lambda: self._sealer.memory.set(key, value))
+        self._mending(lambda: self._scribe.memory.set(key, value))
 
     def remembered(self, key: str) -> bytes | None:
         """Return what was remembered; None if nothing was."""
-        return self._sealer.memory.get(key)
+        return self._scribe.memory.get(key)

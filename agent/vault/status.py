@@ -8,7 +8,7 @@ from pathlib import Path
 from agent.pb import ledger_pb2
 from agent.vault import salvage
 from agent.vault.log import Log
-from agent.vault.sealer import Sealer
+from agent.vault.scribe import Scribe
 from agent.vault.shelves import TOPIC, WAITING
 
 
@@ -46,13 +46,13 @@ class VaultStatus:
 
 
 def read_status(
-    log: Log, sealer: Sealer, path: Path, *, quota_bytes: int, confirmed: int
+    log: Log, scribe: Scribe, path: Path, *, quota_bytes: int, confirmed: int
 ) -> VaultStatus:
     """Return the figures.
 
     Args:
         log: in use.
-        sealer: in use.
+        scribe: in use.
         path: of the spool file, in its folder in the state folder.
         quota_bytes: that the spool may take.
         confirmed: entries confirmed since the start.
@@ -68,7 +68,7 @@ def read_status(
         stored_bytes=sum(tally.bytes.values()),
         file_bytes=sum(p.stat().st_size for p in files), quota_bytes=quota_bytes,
         confirmed=confirmed, dropped=sum(unconfirmed),
-        session_started_ns=sealer.session_started_ns,
+        session_started_ns=scribe.session_started_ns,
         quarantined=len(salvage.aside(path.parent.parent)),
-        holds=len(sealer.incidents.holds()), recorded_ns=log.recorded_ns,
+        holds=len(scribe.incidents.holds()), recorded_ns=log.recorded_ns,
     )  # fmt: skip

@@ -36,7 +36,7 @@ from agent.vault.identity import Identity
 from agent.vault.log import New, set_meta
 from agent.vault.outbound import Found, Outbound, Skip
 from agent.vault.room import Ballast, attainable
-from agent.vault.sealer import Sealer
+from agent.vault.scribe import Scribe
 from agent.vault.segment import Draft
 from agent.vault.spool import Size, Spool
 from agent.vault.status import VaultStatus, read_status
@@ -137,12 +137,12 @@ class Vault(Holding):
             boot_id=self._boot_id, clean=clean or fresh, version=self._version
         ))])  # fmt: skip
         self._spool, self._log = spool, log
-        self._sealer = Sealer(
+        self._scribe = Scribe(
             log, self._identity, rng=self._rng, boot_id=self._boot_id, aead=read_aead(),
             found=self._found, ballast=self._ballast,
         )  # fmt: skip
         if not self._ballast.hold():
-            self._sealer.relieve()
+            self._scribe.relieve()
         self._second = Spool(self._path, self._size, shared=spool, cache_kib=512)
         self._outbound = Outbound(self._second, log.log, self._identity, self._time, self._found)
 
@@ -154,7 +154,7 @@ class Vault(Holding):
     def _exchange(self, error: SpoolError) -> None:
         """Put a file that turned out to be damaged aside and go on with a new log."""
         with self._hatch:
-            before = self._sealer
+            before = self._scribe
             before.end_sessions()
             self._confirmed_before += self._outbound.confirmed
             self._spool.close()
@@ -163,9 +163,9 @@ class Vault(Holding):
             withdrawn = list(self._found.withdrawn)
             self._found.withdrawn.clear()
             self._begin_anew(error)
-            self._sealer.adopt(before)
+            self._scribe.adopt(before)
             for category in withdrawn:
-                self._sealer.forgetting.begin(category)
+                self._scribe.forgetting.begin(category)
             self._is_damaged = False
         if self._policy is not None:  # segments must find their dictionary in their own log
             self.decide_by(*self._policy)
@@ -185,7 +185,7 @@ class Vault(Holding):
             SpoolError: the storage failed; end the process. So for all that follows here.
             ValueError: it holds something, and too many holds are open.
         """
-        return self._mending(lambda: self._sealer.seal(draft))
+        return self._mending(lambda: self._scribe.seal(draft))
 
     def record(self, what: Message, body: bytes = b"") -> int:
         """Append an entry to the ledger, durably.
@@ -197,7 +197,7 @@ class Vault(Holding):
         Returns:
             Its index; -1 if the disk is full: it follows as soon as there is room.
         """
-        return self._mending(lambda: self._sealer.record(what, body))
+        return self._mending(lambda: self._scribe.record(what, body))
 
     def decide_by(self, what: ledger_pb2.PolicyInForce, body: bytes) -> None:
         """Record which policy decides from here on; a start under the one named last writes none.
@@ -214,7 +214,7 @@ class Vault(Holding):
         try:
             if self._is_damaged:
                 raise SpoolCorruptError("the spool is damaged", where=str(self._path))
-            self._sealer.housekeep()
+            self._scribe.housekeep()
         except SpoolCorruptError as error:
             self._exchange(error)
 
@@ -273,7 +273,7 @@ class Vault(Holding):
         """Return the figures for `inland status`."""
         with self._hatch:
             return read_status(
-                self._log, self._sealer, self._path, quota_bytes=self._size.quota,
+                self._log, self._scribe, self._path, quota_bytes=self._size.quota,
                 confirmed=self._confirmed_before + self._outbound.confirmed,
             )  # fmt: skip
 
@@ -311,7 +311,7 @@ class Vault(Holding):
         self._is_closed = True
         with self._hatch:
             try:
-                self._sealer.end_sessions()
+                self._scribe.end_sessions()
                 if clean:
                     self._write_last()
             finally:
@@ -323,8 +323,8 @@ class Vault(Holding):
     def _write_last(self) -> None:
         for is_last in (False, True):
             try:
-                self._sealer.write_down(all_of_them=True)
-                self._sealer.sign()
+                self._scribe.write_down(all_of_them=True)
+                self._scribe.sign()
                 with self._spool.write() as transaction:
                     set_meta(transaction, "clean", b"1")
                 break
@@ -332,6 +332,6 @@ class Vault(Holding):
                 if is_last:
                     _log.debug("the disk is full: the end of this run is not noted")
                 else:
-                    self._sealer.relieve()
-        if lost := self._sealer.unwritten():
+                    self._scribe.relieve()
+        if lost := self._scribe.unwritten():
             _log.error("%d rows were lost, and the disk has no room to note it", lost)

@@ -303,7 +303,7 @@ def hold_afterwards(self: Any, draft: Any) -> Any:
     """Planted bug: a transaction for the record, and another one for what it holds."""
     index, held = original_vault_seal(self, replace(draft, holds=None)), draft.holds
     if held is not None:
-        self._sealer.incidents.hold(Hold(index, held.from_ns, held.to_ns, upload=True))
+        self._scribe.incidents.hold(Hold(index, held.from_ns, held.to_ns, upload=True))
     return index
 
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from agent.pb import ledger_pb2, sealed_pb2, segment_pb2
-from agent.vault import sealer
+from agent.vault import scribe
 from tests.vault import world
 from tests.vault.world import Car, Region, draft
 
@@ -41,7 +41,7 @@ def watched(tmp_path, empty_spool, monkeypatch):
     marker = random.SystemRandom().randbytes(16)
     watch.secrets[marker] = "a frame's data"
     monkeypatch.setattr(
-        sealer,
+        scribe,
         "encode_payload",
         lambda draft, *, salt, boot_id: segment_pb2.SegmentPayload(
             salt=salt, boot_id=boot_id, frames=marker * 40
@@ -90,13 +90,13 @@ def test_markers_and_secrets_are_in_no_file(watched):
 @pytest.mark.parametrize("leak", ["payload", "secret"])
 def test_planted_leaks_are_found(watched, monkeypatch, leak):
     car, watch, _ = watched
-    real = sealer.seal.seal_segment
+    real = scribe.seal.seal_segment
 
     def careless(session, header, payload):
         spilt = payload if leak == "payload" else next(s for s in watch.secrets if len(s) == 32)
         return real(session, header, payload) + spilt
 
-    monkeypatch.setattr(sealer.seal, "seal_segment", careless)
+    monkeypatch.setattr(scribe.seal, "seal_segment", careless)
     with pytest.raises(AssertionError, match=r" in spool\.db"):
         run(car, watch)
     car.shut()

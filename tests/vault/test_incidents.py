@@ -128,7 +128,7 @@ def test_held_bodies_expire_with_the_incident(car):
 
 
 def test_the_longer_term_counts_whatever_clock_it_is_by(car):
-    later = car.vault._sealer.incidents._later
+    later = car.vault._scribe.incidents._later
     now_s = car.vault.trusted()[0] // 10**9
     for one, other, longest in (
         (0, 5, 0), (-60, 0, 0), (7, 9, 9), (-60, -90, -90), (now_s + 50, -60, -60),
@@ -381,7 +381,7 @@ def test_bounds(car):
     with pytest.raises(ValueError, match="keep"):
         hold(car.vault, 1, 0, 1, upload=True, keep_s=-1)
     for n in range(incidents.MAX_OPEN):
-        car.vault._sealer.incidents._open[n] = incidents.Hold(n, 0, 1, upload=False)
+        car.vault._scribe.incidents._open[n] = incidents.Hold(n, 0, 1, upload=False)
     with pytest.raises(ValueError, match="are open"):
         hold(car.vault, 999, 0, 1, upload=True)
     with pytest.raises(ValueError, match="are open"):

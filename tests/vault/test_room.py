@@ -182,7 +182,7 @@ def test_a_start_on_a_full_disk(tiny_disk, empty_spool):
         car.vault.close()
         take_all(tiny_disk / "hog")
         car.start()
-        assert not car.vault._sealer._ballast.is_held
+        assert not car.vault._scribe._ballast.is_held
         assert fill(car, 1, INCIDENT) != [None]
     assert [boot.clean for boot in car.what("boot")] == [True] * 4
     check_books(car, [i for i in sealed if i is not None])
@@ -209,7 +209,7 @@ def test_a_loss_is_told_as_soon_as_there_is_room(young, tiny_disk):
     for _ in range(3):
         young.tick()
     assert lost
-    assert young.vault._sealer.unwritten() == lost
+    assert young.vault._scribe.unwritten() == lost
     assert young.what("loss") == []
     (tiny_disk / "hog").unlink()
     young.tick()
@@ -223,7 +223,7 @@ def test_planted_minute_after_a_loss_that_found_no_room_is_found(young, tiny_dis
         def pop(self, *_):
             """Keep it."""
 
-    young.vault._sealer._last = Stubborn()
+    young.vault._scribe._last = Stubborn()
     with pytest.raises(AssertionError):
         test_a_loss_is_told_as_soon_as_there_is_room(young, tiny_disk)
     young.tick(60)
@@ -247,7 +247,7 @@ def test_a_really_full_disk_never_stops_capture(tiny_disk, empty_spool):
     assert lost == sealed.count(None) * 2500
     hog.unlink()
     car.tick()
-    assert car.vault._sealer._ballast.is_held
+    assert car.vault._scribe._ballast.is_held
     assert None not in fill(car, 20, seed=3)
     assert car.vault._spool.is_sound(5)
     car.shut()

@@ -174,7 +174,7 @@ def test_a_session_is_offered_before_its_segments_whenever_they_are_committed(ca
     region = world.Region()
 
     def seal():
-        car.vault._sealer.end_sessions()  # what is sealed next begins one
+        car.vault._scribe.end_sessions()  # what is sealed next begins one
         for lane in (sealed_pb2.INCIDENT, sealed_pb2.ROUTINE, sealed_pb2.RECORDER):
             assert car.vault.seal(world.draft(300, lane=lane)) is not None
 

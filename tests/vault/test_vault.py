@@ -75,7 +75,7 @@ def test_sessions_roll_over_by_the_hour_and_by_recipients(car):
     car.vault.seal(draft())
     assert len(car.what("session")) == 2
     car.tick(2)
-    assert car.vault._sealer._sessions == {}
+    assert car.vault._scribe._sessions == {}
     car.vault.seal(draft())
     assert len(car.what("session")) == 3
     car.wall_ns += 10**15  # the wall clock is no reason for a new one
@@ -300,7 +300,7 @@ def test_heads_that_a_rotten_entry_parts_are_not_sent(car):
     assert car.vault.receipt(region.receipt([], cosigned=cosigned))[1]
     log = car.vault._log.log
     index = [car.vault.seal(draft()) for _ in range(3)][1]
-    car.vault._sealer.sign()
+    car.vault._scribe.sign()
     rot_entry(car, index)
     assert car.vault.checkpoint() is None
     car.tick()

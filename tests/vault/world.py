@@ -68,7 +68,7 @@ def draft(size=2000, *, lane=sealed_pb2.ROUTINE, recipients=sealed_pb2.REGION, k
 
 def hold(vault, record, from_ns, to_ns, *, upload, keep_s=0):
     """Begin or widen a hold whose record, so the test says, is there already."""
-    vault._sealer.incidents.hold(Hold(record, from_ns, to_ns, upload, keep_s))
+    vault._scribe.incidents.hold(Hold(record, from_ns, to_ns, upload, keep_s))
 
 
 class Car:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from agent.cli.common import json_option, print_json
+from agent.cli.common import json_option, parse_maps, print_json
 from agent.cli.policy.files import FILE, either_form
 from agent.errors import ConfigError
 
@@ -65,7 +65,7 @@ def simulate(
     for category in without:
         if category not in asked:
             raise ConfigError(f"the policy asks no consent to '{category}'", where="--without")
-    names = _parse_maps(maps)
+    names = parse_maps(maps, "POLICY_CHANNEL")
     results = []
     for log in logs:
         channels = MappedChannels(ChannelTable(), names)
@@ -81,16 +81,6 @@ def simulate(
             _print(log, loaded, report, results[-1], hours)
     if as_json:
         print_json({"policy": loaded.name, "version": loaded.version, "logs": results})
-
-
-def _parse_maps(texts: tuple[str, ...]) -> dict[str, str]:
-    maps = {}
-    for text in texts:
-        source, equals, target = text.partition("=")
-        if not (source and equals and target):
-            raise ConfigError(f"--map {text}: expected LOG_CHANNEL=POLICY_CHANNEL")
-        maps[source] = target
-    return maps
 
 
 def _zones(policy: Policy, key: Path | None) -> Zones | None:

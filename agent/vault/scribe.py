@@ -1,4 +1,4 @@
-"""The sealer's half of the vault: sessions, segments, what must be written down about losses.
+"""The half of the vault that writes: sessions, segments, what must be written down about losses.
 
 Used by the sealer's thread alone. A draft is sealed in memory; only the sealed bytes meet the disk.
 """
@@ -53,7 +53,7 @@ class Live:
     began_ns: int  # CLOCK_BOOTTIME
 
 
-class Sealer:
+class Scribe:
     """Seals drafts into one log and keeps that log's house.
 
     Args:
@@ -325,8 +325,8 @@ class Sealer:
             return  # the next one says more
         self._last["signed size"] = self.log.size
 
-    def adopt(self, before: Sealer) -> None:
-        """Go on with what the sealer of a log that was put aside had not ended."""
+    def adopt(self, before: Scribe) -> None:
+        """Go on with what the scribe of a log that was put aside had not ended."""
         self.log.recorded_ns = max(self.log.recorded_ns, before.log.recorded_ns)
         self.memory.adopt(before.memory)
         self.incidents.adopt(before.incidents)
