@@ -111,7 +111,10 @@ def first(
         made.guest.sh("date -s '1970-01-01 00:02:00'")
         began = time.monotonic()
         made.start("capture", "uplink")
-        met = wait_status(made, lambda s: s["policy"]["version"] == 1, 60, "the policy in 1970")
+        met = wait_status(
+            made, lambda s: (s["policy_update"] or {}).get("outcome") == "installed", 120,
+            "the policy in 1970",
+        )  # fmt: skip
         met["seconds"] = time.monotonic() - began
         met["year"] = made.guest.sh("date +%Y").strip()
         set_right(made)
@@ -176,7 +179,7 @@ def test_the_first_connection_works_in_1970(first: tuple[Car, dict], table: Tabl
     assert met["year"] == "1970"
     assert met["link"]["connected"]
     assert met["link"]["refused"] == {}
-    assert met["policy_update"]["outcome"] == "installed"
+    assert met["policy"]["version"] == 1
 
 
 def test_a_clock_that_is_set_during_a_drive_changes_nothing(made: Car, table: Table):
@@ -256,9 +259,13 @@ def check_ledger(made: Car) -> None:
 
 @pytest.mark.parametrize("seconds", [5.0, pytest.param(180.0, marks=pytest.mark.slow)])
 def test_a_suspended_machine_goes_on_where_it_was(made: Car, table: Table, seconds: float):
+    """Stopped, that is; the longer time is one after which its broker has given the link up.
+
+    CLOCK_MONOTONIC, by which systemd measures, stands still while a computer is suspended, but not
+    while this one's process is stopped: after the watchdog's time systemd would find everybody
+    late. So what a watchdog makes of a long suspend is not shown.
+    """
     if seconds > WATCHDOG_S:
-        # systemd measures by CLOCK_MONOTONIC. It stands still while a computer is suspended, but
-        # not while this one's process is stopped: systemd would find everybody late.
         made.guest.sh("systemctl service-watchdogs no")
     before, counted = made.status(), restarts(made)
     drive = Drive(made, f"4{int(seconds) % 256:02X}", gap_ms=4)
