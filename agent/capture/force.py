@@ -174,7 +174,7 @@ class Force:
         """
         for draft in self._recorder.due(self._channels.names, now, ahead_ns=AHEAD_NS):
             self._seal(draft)
-        self._incidents.follow(self._sealed_ns, now)
+        self._incidents.follow(self._sealed_ns, self._axis.end_ns, now)
 
     def roll(self) -> None:
         """Let the recorder's window move on; without a recorder nothing of it is kept.
@@ -204,7 +204,7 @@ class Force:
             self._seal(draft)
         if self._clauses is not None:
             self._happen(self._clauses, now, at_once=True)
-        self._incidents.follow(self._sealed_ns, now)
+        self._incidents.follow(self._sealed_ns, self._axis.end_ns, now)
         self._incidents.interrupt(now)
         if self._clauses is not None:
             self._note(CAMERA, self._clauses.end(now))

@@ -3,8 +3,9 @@
 - What happened stands in a sealed EventRecord, sealed when the trigger comes and again when all is
   over; the public entry names only the segments that are kept because of it.
 - An event that holds is *open* until its `after` is recorded and sealed, or until the recorder has
-  been silent for 10 s: a car that stands still is not recorded any further. A new policy and the
-  end of the run interrupt it. What an interrupted run left open is closed at the next start.
+  been silent for 10 s: a car that stands still is not recorded any further, nor is one that slept
+  as long. A new policy and the end of the run interrupt it. What an interrupted run left open is
+  closed at the next start.
 - An edge while an event of its rule is open, or within `retrigger` of it, belongs to it.
 - Beyond `at_most` in a period (hours or days of trusted time, see `limits.py`) events are counted
   in an entry, once a minute at most.
@@ -98,6 +99,7 @@ class Incidents:
         self._suppressed = 0  # not yet in an entry
         self._told_ns: int | None = None
         self._axis_ns, self._moved_ns = -1, 0
+        self._looked_ns, self._end_ns = 0, -1  # CLOCK_BOOTTIME, and the axis, at the last step
         self.tally = tally
 
     @property
@@ -126,28 +128,41 @@ class Incidents:
                 self.tally.merged += 1
         return recorded
 
-    def follow(self, sealed_ns: int, now: Moment) -> None:
+    def follow(self, sealed_ns: int, end_ns: int, now: Moment) -> None:
         """Close what is over, and write down what waited.
 
         Args:
             sealed_ns: the end of the axis, as far as it is sealed.
+            end_ns: the end of the axis.
             now: this step.
 
         Raises:
             SpoolError: the storage failed.
         """
+        slept_before_ns = self._slept(end_ns, now)
         if sealed_ns != self._axis_ns:
             self._axis_ns, self._moved_ns = sealed_ns, now.boottime_ns
         for event in self._last.values():
             if event.is_open:
                 since_ns = max(self._moved_ns, event.sealed_ns)
-                silent = now.boottime_ns - since_ns >= SILENT_NS
+                began_ns = event.record.at.boottime_ns
+                silent = began_ns <= slept_before_ns or now.boottime_ns - since_ns >= SILENT_NS
                 if silent or sealed_ns >= event.at_ns + event.rule.after_ns:
                     self._end(event, now, complete=True)
             elif event.is_stale and now.boottime_ns - event.sealed_ns >= AGAIN_NS:
                 self._seal(event, now)
         if self._told_ns is None or now.boottime_ns - self._told_ns >= REPEAT_NS:
             self._tell(now)
+
+    def _slept(self, end_ns: int, now: Moment) -> int:
+        """Return when the car fell asleep, CLOCK_BOOTTIME, if it did since the last step; else -1.
+
+        Time went by that is not recorded. After a stall of ours the frames of that time come.
+        """
+        before_ns, recorded_ns = self._looked_ns, end_ns - self._end_ns
+        is_first, self._looked_ns, self._end_ns = self._end_ns < 0, now.boottime_ns, end_ns
+        slept = now.boottime_ns - before_ns - recorded_ns >= SILENT_NS
+        return before_ns if slept and not is_first else -1
 
     def interrupt(self, now: Moment) -> None:
         """Close everything: before another policy decides, and at the end of a run.

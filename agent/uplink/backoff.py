@@ -8,7 +8,7 @@
 | a receipt of the region | the wait begins at its least again |
 | a refusal that a person has to mend, or a fight | after 600 to 1,200 s, whatever else happens |
 | a sleep (suspend, or the agent was stopped) | at once, but at most every 30 s |
-| a sleep of a minute and more | at once, and the wait goes on from 30 s if it was longer |
+| a sleep of a minute and more | at once, and the wait begins at its least again, as at a start |
 
 Decorrelated jitter: uniform between the least wait and three times the last wait, capped. A fleet
 that lost its broker at one moment must not come back at one moment: in a model of 100,000 cars the
@@ -46,8 +46,7 @@ from agent.uplink.timing import (
 )
 
 NO_TUNNEL: Final = 7  # failures in a row: after some two minutes
-LONG_SLEEP_S: Final = 60.0
-AWAKE_WAIT_S: Final = 30.0  # a car that wakes is often somewhere else
+START_S: Final = 60.0  # a sleep so long is like a start
 
 
 def next_wait_s(
@@ -95,8 +94,8 @@ class Backoff:
 
     def slept(self, slept_s: float, now_s: float) -> bool:
         """Note a sleep that ended now; return whether the next attempt may come at once."""
-        if slept_s >= LONG_SLEEP_S:
-            self._wait_s, self._failures = min(self._wait_s, AWAKE_WAIT_S), 0
+        if slept_s >= START_S:
+            self._wait_s, self._failures = 0.0, 0
         if now_s - self._woke_s < self._timing.wake_every_s:
             return False
         self._woke_s = now_s

@@ -30,7 +30,7 @@ def child(folder, pipe, seed, bug):
                 return getattr(real, name)
 
             def execute(self, sql, values=()):
-                if sql in ("BEGIN IMMEDIATE", "COMMIT"):
+                if sql in ("BEGIN IMMEDIATE", "COMMIT") or "synchronous" in sql:
                     sql, values = "SELECT 1", ()
                 return real.execute(sql, values)
 

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from agent.uplink.backoff import AWAKE_WAIT_S, LONG_SLEEP_S, NO_TUNNEL, Backoff
+from agent.uplink.backoff import NO_TUNNEL, START_S, Backoff
 from agent.uplink.timing import LONG_WAIT_S, MAX_HANG_UPS, MAX_REGROUP_S, Timing
 
 TIMING = Timing()
@@ -59,13 +59,10 @@ def test_a_car_that_wakes_all_the_time_comes_at_once_every_half_minute_at_most()
     assert len(at_once) == 20
 
 
-def test_after_a_long_sleep_the_wait_is_no_longer_what_it_was():
+def test_a_long_sleep_is_a_start():
     one = grown()
-    one.slept(LONG_SLEEP_S, 1000.0)
-    assert one.failed(1000.0) == pytest.approx(3 * AWAKE_WAIT_S, abs=1)
-    one.confirmed(0)
-    one.slept(LONG_SLEEP_S, 2000.0)
-    assert one.failed(2000.0) == pytest.approx(6, abs=0.1)
+    one.slept(START_S, 1000.0)
+    assert one.failed(1000.0) == pytest.approx(6, abs=0.1)
 
 
 def test_what_the_region_ends_is_spread_over_what_it_says_and_silence_is_not():

@@ -71,6 +71,11 @@ class Drive:
         return int(self.car.guest.sh("cat /sys/class/net/vcan0/statistics/tx_packets"))
 
 
+def tidy(car: Car) -> None:
+    """End the drive that a failed test has left behind."""
+    car.guest.run("systemctl stop drive; systemctl reset-failed drive")
+
+
 def judge(found: list[int], sent: int) -> None:
     """Assert that numbers are those of so many frames, each once, in order."""
     lost = set(range(sent)) - set(found)
@@ -81,6 +86,12 @@ def judge(found: list[int], sent: int) -> None:
 def waiting(status: dict[str, Any]) -> int:
     """How many entries wait for their receipts."""
     return sum(status["spool"]["pending"].values())
+
+
+def gained(status: dict[str, Any], before: dict[str, Any]) -> dict[str, int]:
+    """Return the agent's own counts of frames since a status of the same run."""
+    return {name: status["frames"][name] - before["frames"][name]
+            for name in ("received", "kept", "lost")}  # fmt: skip
 
 
 def wait_status(

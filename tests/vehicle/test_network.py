@@ -19,6 +19,8 @@ from tests.vehicle.outcome import (
     Drive,
     Table,
     catalogue,
+    gained,
+    tidy,
     wait_delivered,
     wait_status,
     waiting,
@@ -76,14 +78,11 @@ def made(driven: tuple[Car, Packets]) -> Iterator[Car]:
     wait_status(made, lambda s: s["link"]["connected"], 60, "a link")
     wait_delivered(made, 60)
     yield made
+    tidy(made)
     made.guest.link(True)
     made.guest.impair(None)
-
-
-def seen_and_lost(status: dict, before: dict) -> dict[str, int]:
-    """The agent's own counts since a status, within one run of it."""
-    return {name: status["frames"][name] - before["frames"][name]
-            for name in ("received", "kept", "lost")}  # fmt: skip
+    if not made.region.broker_answers():
+        made.region.start_broker()
 
 
 def check_station(made: Car, status: dict, *, losses: int) -> None:
@@ -101,7 +100,7 @@ def losses(made: Car) -> int:
     return int(catalogue(made)["losses"])
 
 
-@pytest.mark.parametrize("count", [4_000, pytest.param(36_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4_000, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_a_backlog_drains_faster_than_it_grows(made: Car, table: Table, count: int):
     """Made in a black hole; it begins to drain although nothing new comes."""
     before = losses(made)
@@ -134,7 +133,7 @@ def test_a_backlog_drains_faster_than_it_grows(made: Car, table: Table, count: i
     window_s = drained["uptime_s"] - loaded["uptime_s"]
     grown = (drained["spool"]["size"] - loaded["spool"]["size"]) / window_s
     gone = (drained["spool"]["confirmed"] - loaded["spool"]["confirmed"]) / window_s
-    frames = seen_and_lost(status, start)
+    frames = gained(status, start)
     table.row(f"backlog of {waiting(cut):,}", sent=drive.sent + load.sent, **frames,
               draining_begun_s=began_s, drained_per_s=gone, produced_per_s=grown)  # fmt: skip
     assert gone > grown
@@ -164,7 +163,7 @@ def test_a_half_open_link_is_noticed_and_replaced(made: Car, table: Table):
     back_s = time.monotonic() - plugged
     drive.end()
     status = wait_delivered(made, 60)
-    frames = seen_and_lost(status, before)
+    frames = gained(status, before)
     table.row("half-open link", sent=drive.sent, **frames, noticed_s=noticed_s,
               waited=waiting(said), reconnected_s=back_s)  # fmt: skip
     assert noticed_s <= NOTICED_S, lines
@@ -187,7 +186,7 @@ def test_half_of_the_packets_lost_and_all_delivered(made: Car, table: Table):
     passed_s = time.monotonic() - began
     shaped = made.guest.sh("tc -s qdisc show dev vec0")
     made.guest.impair(None)
-    frames = seen_and_lost(status, before)
+    frames = gained(status, before)
     table.row("50 % loss, 50 ms delay", sent=drive.sent, **frames, delivered_s=passed_s,
               connects=status["link"]["connects"] - before["link"]["connects"])  # fmt: skip
     assert "loss 50%" in shaped
@@ -218,7 +217,7 @@ def test_the_broker_is_killed_under_load_again_and_again(made: Car, table: Table
         wait_status(made, lambda s, n=now: s["receipts"] > n["receipts"], 60, "a receipt")
     drive.end()
     status = wait_delivered(made, 120)
-    frames = seen_and_lost(status, before)
+    frames = gained(status, before)
     table.row("broker killed 3 times", sent=drive.sent, **frames,
               reconnected_s=" ".join(f"{one:.1f}" for one in back_s))  # fmt: skip
     assert frames["received"] == frames["kept"] == drive.sent
