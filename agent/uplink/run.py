@@ -272,11 +272,11 @@ class Uplink:
                 continue
             self._backoff.confirmed()
             self._ask_s = min(self._ask_s, now_s)
-            self._errand.receipt(accepted.wants_policy, now_s)
             try:
                 receipt = Receipt.FromString(SignedReceipt.FromString(payload).receipt)
             except DecodeError:
                 continue  # capture knows a kind that we do not; its entries come again
+            self._errand.receipt(accepted.wants_policy, now_s, bundle=receipt.policy)
             self._delivery.confirmed(receipt.log, receipt.index, now_s)
 
     def _send_checkpoint(self, link: Link, now_s: float) -> None:
