@@ -5,7 +5,8 @@ right one, capture says. One piece is under way at a time: the answer to one que
 so receipts never queue behind a bundle, and a lost connection costs one piece.
 
 - Asked at a connection, once a minute, when a receipt made capture want something, and after each
-  piece that fitted.
+  piece that fitted. A question that is under way is not repeated, unless a receipt names another
+  bundle than it asks for: the region has no piece of the one before any more.
 - Half a minute without a receipt: the region is asked what it has on offer. It answers with a
   receipt, so a car that has nothing to send hears of a new policy, too.
 - Pieces that capture refuses are counted; too many, and the broker is left, as for forged receipts.
@@ -33,6 +34,7 @@ class Errand:
         self._chunks: list[bytes] = []
         self._due_s = self._heard_s = 0.0
         self._under_way = False
+        self._asked = b""  # the bundle of the question that is under way
         self._stray = 0
 
     def connected(self, now_s: float) -> None:
@@ -41,10 +43,10 @@ class Errand:
         self._under_way, self._stray = False, 0
         self._chunks.clear()
 
-    def receipt(self, wants_policy: bool, now_s: float) -> None:
-        """Note a valid receipt, and whether it made capture want a bundle."""
+    def receipt(self, wants_policy: bool, now_s: float, *, bundle: bytes) -> None:
+        """Note a valid receipt, whether it made capture want a bundle, and which one it names."""
         self._heard_s = now_s
-        if wants_policy and not self._under_way:
+        if wants_policy and not (self._under_way and bundle == self._asked):
             self._due_s = min(self._due_s, now_s)
 
     def keep(self, chunks: list[bytes]) -> None:
@@ -83,7 +85,7 @@ class Errand:
             return None
         self._due_s = now_s + self._period_s
         wanted = self._hatch.policy()
-        self._under_way = wanted is not None
+        self._under_way, self._asked = wanted is not None, wanted.bundle if wanted else b""
         if wanted is None and now_s - self._heard_s < self._period_s / 2:
             return None
         return (wanted or PolicyQuestion()).SerializeToString()

@@ -268,12 +268,12 @@ class Uplink:
                 if self._forged > MAX_FORGED:
                     raise LinkError("the broker passes on forged receipts", where=link.peer)
                 continue
-            self._errand.receipt(accepted.wants_policy, now_s)
             try:
                 receipt = Receipt.FromString(SignedReceipt.FromString(payload).receipt)
             except DecodeError:
                 continue  # capture knows a kind that we do not; its entries come again
             self._backoff.confirmed(receipt.regroup_s)
+            self._errand.receipt(accepted.wants_policy, now_s, bundle=receipt.policy)
             self._delivery.confirmed(receipt.log, receipt.index, now_s)
 
     def _send_checkpoint(self, link: Link, now_s: float) -> None:

@@ -40,10 +40,10 @@ def test_receipts_do_not_repeat_a_question_that_is_under_way(errand: Errand, cap
     """Each of a thousand receipts names the bundle, until it is here."""
     errand.question(0.0)
     capture.wanted = WANTED
-    errand.receipt(True, 1.0)
+    errand.receipt(True, 1.0, bundle=WANTED.bundle)
     assert errand.question(1.0) is not None
     for at_s in range(2, 50):
-        errand.receipt(True, float(at_s))
+        errand.receipt(True, float(at_s), bundle=WANTED.bundle)
         assert errand.question(float(at_s)) is None
     errand.keep([b"piece"])
     capture.on_chunk = lambda payload: NEXT
@@ -56,25 +56,38 @@ def test_another_bundle_in_the_middle_of_one_is_asked_for_at_the_next_receipt(
 ):
     capture.wanted = WANTED
     errand.question(0.0)
-    errand.receipt(True, 1.0)  # it named another one: capture refuses what is under way
-    errand.keep([b"of the old one"])
+    errand.receipt(True, 1.0, bundle=WANTED.bundle)
+    errand.keep([b"of the old one"])  # capture refuses it
     errand.hand_in(2.0, peer="broker")
-    errand.receipt(True, 3.0)
+    errand.receipt(True, 3.0, bundle=WANTED.bundle)
     assert errand.question(3.0) == WANTED.SerializeToString()
+
+
+def test_a_receipt_that_names_another_bundle_than_was_asked_for_brings_a_question_at_once(
+    errand: Errand, capture: Capture
+):
+    """The region answers a question for the one before with a receipt, and sends no piece."""
+    capture.wanted = WANTED
+    assert errand.question(0.0) is not None
+    capture.wanted = PolicyQuestion(bundle=b"n" * 32)
+    errand.receipt(True, 1.0, bundle=b"n" * 32)
+    assert errand.question(1.0) == capture.wanted.SerializeToString()
+    errand.receipt(True, 2.0, bundle=b"n" * 32)
+    assert errand.question(2.0) is None
 
 
 def test_news_reach_an_idle_car_within_two_minutes(errand: Errand):
     """With any phase of the last receipt: the region is asked if it was silent for long."""
     for heard_s in range(0, 60, 7):
         errand.connected(0.0)
-        errand.receipt(False, float(heard_s))
+        errand.receipt(False, float(heard_s), bundle=WANTED.bundle)
         asked_s = next(at_s for at_s in range(1000) if errand.question(float(at_s)) == b"")
         assert asked_s - heard_s <= 90
 
 
 def test_a_car_that_gets_receipts_asks_the_region_nothing(errand: Errand, capture: Capture):
     for at_s in range(600):
-        errand.receipt(False, float(at_s))
+        errand.receipt(False, float(at_s), bundle=WANTED.bundle)
         assert errand.question(float(at_s)) is None
     assert capture.questions == 10
 

@@ -108,7 +108,7 @@ class Car:
         text += f'\n{limits}\n[[bus]]\nname = "can0"\ninterface = "socketcan"\n'
         region.config.write_text(f'{text}channel = "vcan0"\n{bus}\n', "utf-8")
         bundle = os.path.dirname(CONFIG)  # noqa: PTH120 - a path of the guest
-        guest.sh(f"rm -rf {bundle} {state}; grep -q {BROKER} /etc/hosts || "
+        guest.sh(f"rm -rf {bundle} {state} {RUN}; grep -q {BROKER} /etc/hosts || "
                  f"echo '{HOST} {BROKER}' >> /etc/hosts")  # fmt: skip
         guest.push(region.car, bundle)
         if installed:
