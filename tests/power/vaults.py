@@ -71,7 +71,7 @@ class Life:
 
     def cosign(self) -> None:
         """Have the newest head co-signed: from then on it is known in the region."""
-        self.vault._sealer.sign()
+        self.vault._scribe.sign()
         upload = self.vault.checkpoint()
         if upload is None:
             return

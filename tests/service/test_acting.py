@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,12 @@ NOBODY = Owner(65534, 65534)
 
 
 @pytest.fixture
-def open_tmp(tmp_path: Path) -> Path:
-    """A temporary folder that other users can go through; pytest's is closed to them."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder == Path("/tmp"):
-            break
-        folder.chmod(folder.stat().st_mode | 0o011)
-    return tmp_path
+def open_tmp() -> Iterator[Path]:
+    """A temporary folder that other users can go through; pytest's own is closed to them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        yield folder
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.uplink.test_mosquitto import Mosquitto, eventually, station_at
 pytestmark = test_mosquitto.pytestmark
 
 PATIENT = replace(Timing(), backoff_low_s=0.05, backoff_cap_s=0.5, resend_s=2.0)
-ROUGH = Weather(delay_s=0.05, stall=0.1, stall_s=0.5, cut=0.02)
+ROUGH = Weather(delay_s=0.05, stall=0.1, stall_s=0.5, cut=0.08)
 COUNT = 100
 
 
