@@ -40,7 +40,7 @@ DROP_REASONS: Final = {
     GAP_REASON: "gap",
     **{value: name.lower() for name, value in ledger_pb2.Drop.Reason.items()},
 }
-OWNERS: Final = frozenset({sealed_pb2.OWNER, sealed_pb2.BOTH})
+OWNERS: Final = frozenset({sealed_pb2.OWNER, sealed_pb2.BOTH, sealed_pb2.DRIVER})
 
 
 @dataclass(slots=True)
