@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "keygen": ("owner_key", "Make a key, and a recovery sheet to print."),
     "recover": ("owner_key", "Make the key again from the recovery sheet."),
     "enroll": ("owner_enroll", "Enroll an owner or driver in the car, with a code that it shows."),
+    "export": ("owner_export", "Write a bundle of what the car has kept, for a stick."),
     "people": ("owner_people", "List who is enrolled, and who drives."),
     "drive": ("owner_people", "Say who drives."),
     "remove": ("owner_people", "Take somebody out."),
