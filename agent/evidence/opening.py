@@ -6,7 +6,7 @@ in the ledger, the columns. What fails is named and left out; nothing is guessed
 
 - `altered`: something that was received does not match its own hashes.
 - `missing`: an entry, a body or a dictionary that has not come, and that no drop entry explains.
-- Dropped bodies (the car said so) and sessions for the owner alone are counted, not problems.
+- Dropped bodies (the car said so) and sessions for others alone are counted, not problems.
 
 Segments are chosen by the moment of their ledger entry, rows by their own stamp. Rows come out as
 they arrived in the car, however their stamps run; what was kept side by side is merged by stamp
@@ -36,7 +36,9 @@ from agent.vault import tree
 from agent.vault.segment import Payload, decode_payload
 
 MAX_ROWS: Final = 50_000_000  # frames, or samples, held in memory at once: 1.2 GB of frames
-OWNERS: Final = frozenset({sealed_pb2.OWNER, sealed_pb2.BOTH})
+# Closed to the region, and to the owner. Whoever drives may be the owner.
+OWNERS: Final = frozenset({sealed_pb2.OWNER, sealed_pb2.BOTH, sealed_pb2.DRIVER})
+REGIONS: Final = frozenset({sealed_pb2.REGION, sealed_pb2.BOTH, sealed_pb2.DRIVER})
 
 
 @dataclass(slots=True)
@@ -52,7 +54,7 @@ class Opened:
         noted: events and camera triggers, in ledger order.
         segments: how many were opened.
         dropped: bodies that the car dropped, by its reason.
-        owner_only: segments that only the owner can open.
+        others: segments that are sealed to others, by their recipients ("owner", "both").
         in_car: segments of the recorder, whose bodies stay in the car.
         problems: what is altered or missing.
     """
@@ -65,7 +67,7 @@ class Opened:
     noted: list[Noted] = field(default_factory=list)
     segments: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
-    owner_only: int = 0
+    others: dict[str, int] = field(default_factory=dict)
     in_car: int = 0
     problems: list[Problem] = field(default_factory=list)
 
@@ -78,6 +80,11 @@ class Opened:
     def sample_count(self) -> int:
         """Samples of all segments."""
         return sum(len(batch) for _, _, batch in self.samples)
+
+    @property
+    def owner_only(self) -> int:
+        """Segments that the region does not open alone."""
+        return sum(self.others.get(name, 0) for name in ("owner", "both", "driver"))
 
     @property
     def event_count(self) -> int:
@@ -121,6 +128,8 @@ def open_segments(
     request: Request,
     privates: dict[bytes, bytes],
     progress: Callable[[int], None] = lambda _: None,
+    *,
+    others: frozenset[int] = OWNERS,
 ) -> Opened:
     """Open segments; what cannot be opened is in `problems`.
 
@@ -130,11 +139,12 @@ def open_segments(
         request: rows outside its moments are left out.
         privates: recipients' private keys by kid.
         progress: called with 1 after each segment.
+        others: recipients whose segments these keys are not said to open, and mostly cannot.
 
     Raises:
         ConfigError: more rows than fit; the range has to be narrower.
     """
-    opener = _Opener(source, request, privates)
+    opener = _Opener(source, request, privates, others)
     for segment in found:
         opener.take(segment)
         progress(1)
@@ -142,9 +152,12 @@ def open_segments(
 
 
 class _Opener:
-    def __init__(self, source: Source, request: Request, privates: dict[bytes, bytes]) -> None:
+    def __init__(
+        self, source: Source, request: Request, privates: dict[bytes, bytes], others: frozenset[int]
+    ) -> None:
         self._source, self._request, self._privates = source, request, privates
-        self._readers: dict[tuple[bytes, bytes], vault_opening.SessionReader | Problem | None] = {}
+        self._others = others
+        self._readers: dict[tuple[bytes, bytes], vault_opening.SessionReader | Problem | str] = {}
         self.opened = Opened()
 
     def take(self, found: Found) -> None:
@@ -158,8 +171,8 @@ class _Opener:
             self._explain(found, checked.segment, where)
             return
         reader = self._reader(found, where)
-        if reader is None:
-            self.opened.owner_only += 1
+        if isinstance(reader, str):
+            self.opened.others[reader] = self.opened.others.get(reader, 0) + 1
         elif isinstance(reader, Problem):
             self.opened.problems.append(reader._replace(where=where))
         else:
@@ -256,7 +269,7 @@ class _Opener:
             return
         self.opened.dropped[reason] = self.opened.dropped.get(reason, 0) + 1
 
-    def _reader(self, found: Found, where: str) -> vault_opening.SessionReader | Problem | None:
+    def _reader(self, found: Found, where: str) -> vault_opening.SessionReader | Problem | str:
         key = (found.log, found.session)
         if key not in self._readers:
             self._readers[key] = self._open_session(found, where)
@@ -264,7 +277,7 @@ class _Opener:
 
     def _open_session(
         self, found: Found, where: str
-    ) -> vault_opening.SessionReader | Problem | None:
+    ) -> vault_opening.SessionReader | Problem | str:
         index = self._source.session_index(found.log, found.session)
         if index is None:
             return Problem("missing", where, "its session entry has not come")
@@ -273,14 +286,22 @@ class _Opener:
         checked = check_stored(stored, place)
         if isinstance(checked, Problem):
             return checked._replace(why=f"its session, {place}: {checked.why}")
-        if checked.session.recipients in OWNERS:
-            return None
+        if checked.session.recipients in self._others and not self._fits(stored.body):
+            return sealed_pb2.Recipients.Name(checked.session.recipients).lower()
         if stored.body is None:
             return Problem("missing", where, f"the body of its session, {place}, has not come")
         try:
             return vault_opening.open_session(stored.body, self._privates)
         except SealError as error:
             return Problem("altered", where, f"its session, {place}: {error.what}")
+
+    def _fits(self, body: bytes | None) -> bool:
+        """Return whether the keys at hand are one wrap's, though they are not said to be."""
+        try:
+            _, _, wraps = vault_opening.parse_session(body or b"")
+        except SealError:
+            return False
+        return any(all(kid in self._privates for kid in wrap.kid) for wrap in wraps.wrap)
 
 
 def check_stored(stored: Stored, where: str) -> ledger_pb2.Entry | Problem:

@@ -301,6 +301,7 @@ class Uplink:
             return
         count, size = self._delivery.room()
         batch = self._hatch.next(count, size, self._delivery.skip(now_s))
+        self._checkpoint_s = -1e9 if batch.head_wanted else self._checkpoint_s
         for outgoing in batch.entry:
             self._send_entry(link, outgoing, now_s)
         # What waits beyond that is asked for as soon as there is room; what comes, a pause later.

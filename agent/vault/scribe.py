@@ -114,6 +114,7 @@ class Scribe:
             draft.recipients,
             region_key=self._identity.region_key,
             owner_key=self._identity.owner_key,
+            driver_key=self._identity.driver_key,
         )
         if wraps is None:
             self._lose(draft, ledger_pb2.Loss.NO_RECIPIENT)
@@ -312,8 +313,10 @@ class Scribe:
                 self.forgetting.sweep({session.index for session in self._sessions.values()})
         except SpoolFullError:
             self.relieve()
-        asked, self._found.head_asked = self._found.head_asked, False
+        asked = self._found.head_asked
         self.sign(0 if asked else CHECKPOINT_NS)
+        if asked:
+            self._found.head_asked = False  # not before: who waits for it looks at once
 
     def sign(self, every_ns: int = 0) -> None:
         """Sign a checkpoint if the log grew since the last, at most once in `every_ns`."""
@@ -330,6 +333,11 @@ class Scribe:
         self.log.recorded_ns = max(self.log.recorded_ns, before.log.recorded_ns)
         self.memory.adopt(before.memory)
         self.incidents.adopt(before.incidents)
+
+    def readdress(self, identity: Identity) -> None:
+        """Seal to other keys from here on: no session outlives the people that it was for."""
+        self.end_sessions()
+        self._identity = identity
 
     def end_sessions(self) -> None:
         """Drop every chain."""

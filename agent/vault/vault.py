@@ -1,6 +1,6 @@
 """The vault: what touches the disk is sealed, what is sealed is in the ledger.
 
-    sealer thread   seal, record, release, roll, withdraw, remember, housekeep, close
+    sealer thread   seal, record, admit, release, roll, withdraw, remember, housekeep, close
     hatch thread    take, receipt, checkpoint, status
 
 - Safe for exactly these two threads: each has its own SQLite connection, the tree in memory belongs
@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from typing import Final
@@ -31,6 +32,7 @@ from agent.pb import delivery_pb2, hatch_pb2, ledger_pb2
 from agent.pb.moment_pb2 import Moment
 from agent.vault import founding, salvage
 from agent.vault.cpu import read_aead
+from agent.vault.enrolled import Enrolled
 from agent.vault.holding import Holding
 from agent.vault.identity import Identity
 from agent.vault.log import New, set_meta
@@ -199,6 +201,13 @@ class Vault(Holding):
         """
         return self._mending(lambda: self._scribe.record(what, body))
 
+    def admit(self, people: Enrolled) -> None:
+        """Seal to these people from here on, in new sessions."""
+        self._identity = replace(
+            self._identity, owner_key=people.owner_key, driver_key=people.driver_key
+        )
+        self._sealer.readdress(self._identity)
+
     def decide_by(self, what: ledger_pb2.PolicyInForce, body: bytes) -> None:
         """Record which policy decides from here on; a start under the one named last writes none.
 
@@ -251,18 +260,25 @@ class Vault(Holding):
                 self._is_damaged = True
                 return 0, True
 
-    def checkpoint(self) -> delivery_pb2.CheckpointUpload | None:
+    def checkpoint(self, *, now: bool = False) -> delivery_pb2.CheckpointUpload | None:
         """Return the newest signed head with its consistency proof; None if the region has it.
+
+        Args:
+            now: sign what is here; `wants_head` says so to uplink.
 
         Raises:
             SpoolError: the storage failed.
         """
         with self._hatch:
             try:
-                return self._outbound.checkpoint()
+                return self._outbound.checkpoint(now=now)
             except SpoolCorruptError:
                 self._is_damaged = True
                 return None
+
+    def wants_head(self) -> bool:
+        """Return whether the region is wanted as a witness of the newest head at once. Hatch."""
+        return self._outbound.wants_head()
 
     @property
     def offered(self) -> tuple[int, bytes]:
