@@ -1,0 +1,1 @@
+"""The owner of a car: what they hold, and what they make of what their car kept."""

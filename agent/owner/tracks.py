@@ -1,0 +1,253 @@
+"""The curves around an event: which signals, and how a curve is drawn without losing a spike. Pure.
+
+- Speed, brake, steering and accelerator are found by what signals are called and measured in; who
+  reads the page can name others.
+- A curve is cut into columns of equal time. Of each column the first, the lowest, the highest and
+  the last value are drawn: one sample that stands out is in the picture, however long the time is.
+- A curve is broken where samples are missing for far longer than they usually are apart. A signal
+  with labels, or with hardly any different values, goes in steps.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.digest import sha256
+from agent.owner.presence_matrix import Known, Rows
+from agent.policy.model import Policy, SignalInfo
+from agent.policy.physical import physical
+
+COLUMNS: Final = 800  # of a curve: twice what a phone has, as many as print needs
+STEP_VALUES: Final = 4  # different values, at most, of a signal that goes in steps
+BREAK: Final = 8  # times the usual distance of samples
+BREAK_NS: Final = 2 * 10**9  # and at least this
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+_SPEED: Final = ("km/h", "kph", "kmh", "km/hour", "mph", "m/s")
+_NOT: Final = re.compile(
+    r"wheel_?spe|motor|engine|fan|wind|rate|counter|checksum|crc|temp|light|torque|target|limit"
+    r"|request|max|min|status|valid|park|regen|accelerat(?!or)|wiper|lamp|switch|turn|cruise|set",
+    re.IGNORECASE,
+)
+_ROLES: Final[tuple[tuple[str, re.Pattern[str], tuple[str, ...]], ...]] = (
+    ("speed", re.compile(r"veh\w*_?(?:spe+d|spd|velocity)|ui_?speed|^spe+d|spe+d$|spd", re.I),
+     _SPEED),
+    ("brake", re.compile(r"(?:brake?|brk|mcyl|master_?cyl)\w*_?(?:press|prs|force)", re.I),
+     ("bar", "kpa", "mpa", "psi", "n")),
+    ("pedal", re.compile(r"(?:brake?|brk)\w*_?(?:pedal|pos|travel)|pedal_?brake", re.I),
+     ("%", "mm", "")),
+    ("steering", re.compile(r"steer\w*_?ang|str\w*_?ang|swa|wheel_?angle", re.I),
+     ("deg", "°", "rad", "degrees")),
+    ("throttle", re.compile(r"accel\w*_?(?:pedal|pos)|throttle|gas_?pedal|pedal_?pos", re.I),
+     ("%", "")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """All samples of a signal, by stamp."""
+
+    info: SignalInfo
+    stamps_ns: Ints
+    values: Floats
+
+    def between(self, begin_ns: int, end_ns: int) -> Series:
+        """Return the part of a time, both ends inclusive."""
+        low = int(np.searchsorted(self.stamps_ns, begin_ns, "left"))
+        high = int(np.searchsorted(self.stamps_ns, end_ns, "right"))
+        return Series(self.info, self.stamps_ns[low:high], self.values[low:high])
+
+    def at(self, moment_ns: int) -> float | None:
+        """Return the last value up to a moment."""
+        place = int(np.searchsorted(self.stamps_ns, moment_ns, "right")) - 1
+        return float(self.values[place]) if place >= 0 else None
+
+    @property
+    def steps(self) -> bool:
+        """Whether it goes in steps."""
+        return bool(self.info.choices) or len(np.unique(self.values[:10_000])) <= STEP_VALUES
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A curve around an event.
+
+    Attributes:
+        role: what it is, a key of the page's words; "" if it was asked for by name.
+        series: its samples, None if there are none in this time.
+        name: of the signal.
+    """
+
+    role: str
+    name: str
+    series: Series | None
+
+
+class Signals:
+    """Every signal that can be drawn.
+
+    Args:
+        policies: by their digest; their dictionaries say where signals stand in raw frames.
+        opened: what there is.
+        known: signals of DBC files.
+    """
+
+    def __init__(
+        self, policies: Mapping[bytes, Policy], opened: Rows, known: Iterable[Known] = ()
+    ) -> None:
+        self._opened = opened
+        self._places: dict[str, list[Known]] = {}
+        self._numbers: dict[tuple[str, str], list[tuple[bytes, int]]] = {}
+        for policy in policies.values():
+            dictionary = sha256(policy.dictionary)
+            for number, info in enumerate(policy.signals):
+                self._add(info.name, (info, policy.layouts[number]))
+                key = info.message, info.name
+                self._numbers.setdefault(key, []).append((dictionary, number))
+        for info, layout in known:
+            self._add(info.name, (info, layout))
+        self._cache: dict[str, Series | None] = {}
+
+    def _add(self, name: str, one: Known) -> None:
+        places = self._places.setdefault(name, [])
+        if one not in places:
+            places.append(one)
+
+    @property
+    def names(self) -> list[str]:
+        """All names, each once."""
+        return list(self._places)
+
+    def unit(self, name: str) -> str:
+        """Return what a signal is measured in."""
+        return self._places[name][0][0].unit
+
+    def series(self, name: str) -> Series | None:
+        """Return the samples of a signal, from where there are most of them; None: there are none.
+
+        Args:
+            name: `Signal` or `Message.Signal`.
+        """
+        if name not in self._cache:
+            found = [self._series(one) for one in self._candidates(name)]
+            best = max(found, key=lambda one: len(one.stamps_ns), default=None)
+            self._cache[name] = best if best is not None and len(best.stamps_ns) else None
+        return self._cache[name]
+
+    def _candidates(self, name: str) -> list[Known]:
+        if name in self._places:
+            return self._places[name]
+        message, _, signal = name.rpartition(".")
+        return [one for one in self._places.get(signal, []) if one[0].message == message]
+
+    def _series(self, one: Known) -> Series:
+        info, layout = one
+        framed = self._opened.carriers.samples({0: layout})
+        best = framed
+        for dictionary, number in self._numbers.get((info.message, info.name), []):
+            batches = self._opened.samples.get(dictionary, ())
+            mine = [batch[batch["signal"] == number] for batch in batches]
+            if sum(map(len, mine)) > len(best):
+                best = np.concatenate(mine)
+        order = np.argsort(best["timestamp_ns"], kind="stable")
+        stamps: Ints = best["timestamp_ns"][order]
+        return Series(info, stamps, physical(best["raw"][order], info))
+
+
+def pick(signals: Signals, plot: Sequence[str], begin_ns: int, end_ns: int) -> list[Track]:
+    """Return the curves to draw of a time.
+
+    Args:
+        signals: that there are.
+        plot: names that were asked for; empty: the well-known ones.
+        begin_ns: first moment.
+        end_ns: last moment, inclusive.
+    """
+
+    def cut(name: str) -> Series | None:
+        series = signals.series(name)
+        series = series.between(begin_ns, end_ns) if series is not None else None
+        return series if series is not None and len(series.stamps_ns) else None
+
+    if plot:
+        return [Track("", name, cut(name)) for name in plot]
+    tracks = []
+    for role, pattern, units in _ROLES:
+        for name in candidates(signals, pattern, units):
+            series = cut(name)
+            if series is not None:
+                tracks.append(Track(role, name, series))
+                break
+        else:
+            if role != "pedal":
+                tracks.append(Track(role, "", None))
+    return tracks
+
+
+def candidates(signals: Signals, pattern: re.Pattern[str], units: tuple[str, ...]) -> list[str]:
+    """Return the names that fit a role, the likeliest first."""
+    ranked = []
+    for name in signals.names:
+        if not pattern.search(name) or _NOT.search(name):
+            continue
+        unit = signals.unit(name).lower()
+        rank = units.index(unit) if unit in units else len(units) + 5
+        if rank > len(units) and unit:
+            continue  # measured in something else
+        ranked.append((rank, len(name), name))
+    return [name for _, _, name in sorted(ranked)]
+
+
+def drawn(stamps_ns: Ints, values: Floats, begin_ns: int, end_ns: int) -> tuple[Ints, Floats]:
+    """Return the samples of a curve that are drawn: of each column first, lowest, highest, last.
+
+    Values that are no number are left out.
+
+    Args:
+        stamps_ns: rising.
+        values: beside them.
+        begin_ns: left edge of the picture.
+        end_ns: its right edge.
+    """
+    finite = np.isfinite(values)
+    stamps, values = stamps_ns[finite], values[finite]
+    if len(stamps) <= 2 * COLUMNS:
+        return stamps, values
+    width = max(1, math.ceil((end_ns - begin_ns + 1) / COLUMNS))
+    column = (stamps - begin_ns) // width
+    first = np.flatnonzero(np.append(True, column[1:] != column[:-1]))
+    last = np.append(first[1:], len(column)) - 1
+    # By column and value: the first of each column is its lowest, the last one its highest.
+    order = np.lexsort((values, column))
+    chosen = np.unique(np.concatenate((first, last, order[first], order[last])))
+    return stamps[chosen], values[chosen]
+
+
+def breaks(stamps_ns: Ints) -> Ints:
+    """Return before which samples a curve is broken."""
+    if len(stamps_ns) < 3:
+        return np.zeros(0, np.int64)
+    apart = np.diff(stamps_ns)
+    limit = max(BREAK_NS, BREAK * int(np.median(apart)))
+    return np.flatnonzero(apart > limit) + 1
+
+
+def ticks(low: float, high: float, count: int = 2) -> list[float]:
+    """Return round numbers that span a range: at least two, the ends included."""
+    if not high > low:
+        pad = abs(low) * 0.1 or 1.0
+        low, high = low - pad, high + pad
+    raw = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * one for one in (1, 2, 2.5, 5, 10) if power * one >= raw * 0.999)
+    begin, end = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(step * one, 12) for one in range(begin, end + 1)]
