@@ -1,0 +1,175 @@
+"""The page: well formed, alone, complete in both languages, and not to be broken by its data."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import string
+from dataclasses import replace
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+import agent.owner
+from agent.evidence.selection import Problem
+from agent.owner import report_html, report_words
+from agent.owner.report import Story, Verdict, render
+from agent.owner.report_html import Html, Page, tag
+from agent.pb import ledger_pb2, sealed_pb2
+from agent.policy.words import Language, Words
+from tests.owner.drive import Ledger, hard_brake
+from tests.owner.page import Parsed
+
+FOLDER = Path(agent.owner.__file__).parent
+STYLE, SCRIPT = ((FOLDER / name).read_text("utf-8") for name in ("report.css", "report.js"))
+TABLES: dict[str, Words] = {
+    name: value for name, value in vars(report_words).items() if name.isupper()
+}
+ZONE = ZoneInfo("Asia/Shanghai")
+EVIL = '<script>alert("1")</script>\'"&'
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    return hard_brake(tmp_path_factory.mktemp("drive"))[1]
+
+
+@pytest.fixture(scope="module")
+def story(drive: Ledger) -> Story:
+    return drive.story(drive.open())
+
+
+def page(story: Story, language: Language = "en") -> str:
+    return render(story, Page(language, ZONE), style=STYLE, script=SCRIPT)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_it_is_well_formed_and_alone(story: Story, language: Language):
+    text = page(story, language)
+    parsed = Parsed(text)
+    assert len(set(parsed.ids)) == len(parsed.ids)
+    links = [a["href"] or "" for a in parsed.all("a")]
+    assert links
+    assert {link.removeprefix("#") for link in links} <= set(parsed.ids)
+    assert not re.search(r"https?:|//[a-z]|url\(|@import|\bsrc=|<link|<img|<iframe", text, re.I)
+    [html] = parsed.all("html")
+    assert html["lang"] == ("zh-CN" if language == "zh" else "en")
+
+
+def test_the_only_script_that_may_run_is_its_own(story: Story):
+    text = page(story)
+    [policy] = [m["content"] or "" for m in Parsed(text).all("meta") if "http-equiv" in m]
+    [script] = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy == (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    )
+    assert not re.search(r"\son[a-z]+=", text)
+
+
+def test_it_says_what_it_is_not(story: Story):
+    assert Parsed(page(story)).text.count("event record (EDR-like), not a type-approved EDR") == 2
+    assert "并非经型式认证的 EDR" in page(story, "zh")
+
+
+def test_both_languages_have_every_word():
+    for table, words in TABLES.items():
+        for name, (english, chinese) in words.items():
+            places = [
+                {field for _, field, _, _ in string.Formatter().parse(text) if field}
+                for text in (english, chinese)
+            ]
+            assert places[0] == places[1], (table, name)
+            assert english
+            assert re.search(r"[\u4e00-\u9fff]", chinese) or english == chinese, (table, name)
+
+
+@pytest.mark.parametrize(
+    ("table", "names"),
+    [
+        ("DROPS", ledger_pb2.Drop.Reason.DESCRIPTOR.values_by_name),
+        ("LOSSES", ledger_pb2.Loss.Cause.DESCRIPTOR.values_by_name),
+        ("CONSENTS", ledger_pb2.ConsentChange.State.DESCRIPTOR.values_by_name),
+        ("LANES", sealed_pb2.Lane.DESCRIPTOR.values_by_name),
+        ("WHOM", sealed_pb2.Recipients.DESCRIPTOR.values_by_name),
+        ("GATES", ["parked", "zone", "no_fix", "consent", "policy"]),
+    ],
+)
+def test_every_name_of_the_schema_has_words(table: str, names: list[str]):
+    lacking = [name for name in names if name.lower() not in TABLES[table]]
+    assert lacking in ([], ["RECIPIENTS_UNSPECIFIED"])
+
+
+def test_no_text_is_english_on_a_chinese_page(story: Story):
+    """Of the page's own texts; names of signals and rules are the car's."""
+    texts = Parsed(page(story, "zh")).texts
+    own = {english for words in TABLES.values() for english, chinese in words.values()
+           if english != chinese and " " in english}  # fmt: skip
+    assert [text for text in texts if text.strip() in own] == []
+
+
+def broken_by(story: Story) -> Story:
+    """The story with everything that comes from data called something evil."""
+    info = replace(story.presence[0].info, name=EVIL, message=EVIL, unit=EVIL)
+    first = replace(story.presence[0], info=info)
+    event = {**story.events[0], "rule": EVIL, "trigger": EVIL, "policy": EVIL}
+    event["snapshot"] = [{"signal": EVIL, "channel": EVIL, "raw": 1, "age_s": 0.1, "value": EVIL,
+                          "unit": EVIL, "label": EVIL}]  # fmt: skip
+    shot = {**story.cameras[0], "camera_label": EVIL, "reason_label": EVIL, "zone_class": EVIL,
+            "gate": "closed", "why": EVIL}  # fmt: skip
+    told = replace(story.told, vehicle=EVIL, region=EVIL)
+    told.policies = [one._replace(name=EVIL) for one in told.policies]
+    told.consented = {EVIL: told.awake}
+    return replace(
+        story, presence=[first, replace(first, state="no rule names it")], events=[event],
+        cameras=[shot], told=told, problems=[Problem("altered", EVIL, EVIL)],
+        verdict=Verdict("altered", (EVIL,)), plot=[EVIL],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_data_is_text_whatever_it_holds(story: Story, language: Language):
+    text = page(broken_by(story), language)
+    assert text.count("<script>") == 1
+    assert "alert(" in text
+    assert len(Parsed(text).all("script")) == 1
+    assert EVIL in Parsed(text).text
+
+
+def test_a_page_that_forgets_to_escape_is_found(story: Story, monkeypatch: pytest.MonkeyPatch):
+    """The planted bug."""
+    monkeypatch.setattr(report_html, "escape", Html)
+    assert page(broken_by(story)).count("<script>") > 1
+
+
+def test_markup_is_made_by_tag_alone():
+    assert tag("p", "<", Html("<br/>"), title='"') == '<p title="&quot;">&lt;<br/></p>'
+    assert tag("p", f"{Html('<b>')}") == "<p>&lt;b&gt;</p>"  # once formatted, it is text again
+
+
+@pytest.mark.parametrize("state", ["intact", "altered", "undecided", "unchecked"])
+def test_each_verdict_is_said_in_words(story: Story, state: str):
+    said = Parsed(page(replace(story, verdict=Verdict(state, ("entry 7",)))))
+    assert report_words.TEXTS[state][0] in said.text
+    assert len(said.all("p", state)) == 1
+    assert "entry 7" in said.text
+
+
+def test_the_curves_are_those_of_the_car(drive: Ledger, story: Story):
+    """Speed, brake and steering are drawn, t = 0 where the event was, and the brake is pressed."""
+    parsed = Parsed(page(story))
+    [picture] = parsed.all("figure", "chart")
+    assert (picture["data-begin"], picture["data-end"]) == ("-15", "10")
+    drawn = [a["aria-label"] for a in parsed.all("svg")]
+    assert drawn == ["Speed VehicleSpeed", "Brake BrakePressure", "Brake pedal BrakePedal",
+                     "Steering SteeringAngle", "Accelerator AcceleratorPedal"]  # fmt: skip
+    [line] = {a["x1"] for a in parsed.all("line", "event")}
+    assert line == "600.0"
+    path = parsed.all("path", "curve")[1]["d"] or ""
+    heights = [float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path)]
+    pressures = 200 - np.array(heights) * 2  # the axis ends at 200 bar
+    assert pressures.max() == pytest.approx(160, abs=0.2)
+    assert pressures.min() == pytest.approx(0, abs=0.2)
