@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -24,6 +24,7 @@ from agent.pb import ledger_pb2, sealed_pb2
 
 DOWN: Final = ("down", "missing", "bus-off")
 STILL_HERE: Final = (1 << 63) - 1
+LEFT_OUT: Final = "left out"  # with which a source begins such a reason
 
 Place = tuple[bytes, int]  # log, index
 
@@ -55,15 +56,19 @@ class Shelf:
         segments: that were sealed.
         sealed_bytes: of them.
         here: whose body is here.
+        closed: of these, sealed to others.
         removed: whose body the car has dropped, by its reason.
-        absent: whose body is not here, and no entry says that it was dropped.
+        left_out: whose body was left out on purpose: nobody asked for it.
+        absent: whose body is not here, and nothing says why.
         held: of the recorder: kept because of an event, and for the region as well.
     """
 
     segments: int = 0
     sealed_bytes: int = 0
     here: int = 0
+    closed: int = 0
     removed: Counter[str] = field(default_factory=Counter)
+    left_out: int = 0
     absent: int = 0
     held: int = 0
 
@@ -108,9 +113,24 @@ class Chronicle:
         return [one for one in self.told if one.kind in kinds]
 
 
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """Where the bodies of segments are.
+
+    Attributes:
+        here: whether the body of an entry (log, index) is here.
+        closed: entries whose body is sealed to others.
+        why: why a body is not here that no entry calls dropped; None: nothing says it.
+    """
+
+    here: Callable[[bytes, int], bool]
+    closed: Collection[Place] = ()
+    why: Callable[[bytes, int], str | None] = lambda *_: None
+
+
 def chronicle(
     entries: Iterable[tuple[bytes, ledger_pb2.Entry]],
-    here: Collection[Place],
+    bodies: Bodies,
     *,
     begin_ns: int,
     end_ns: int,
@@ -119,19 +139,19 @@ def chronicle(
 
     Args:
         entries: (log, entry), log after log, each in its own order.
-        here: entries whose body is here.
+        bodies: where those of the segments are.
         begin_ns: of the time that was asked for; before any stamp: from the first entry on.
         end_ns: end of it, exclusive; beyond any stamp: up to the last entry.
     """
-    reader = _Reader(here, begin_ns, end_ns)
+    reader = _Reader(bodies, begin_ns, end_ns)
     for log, entry in entries:
         reader.add(log, entry)
     return reader.end()
 
 
 class _Reader:
-    def __init__(self, here: Collection[Place], begin_ns: int, end_ns: int) -> None:
-        self._here = here
+    def __init__(self, bodies: Bodies, begin_ns: int, end_ns: int) -> None:
+        self._bodies = bodies
         self._asked = begin_ns, end_ns
         self._first_ns, self._last_ns = STILL_HERE, 0
         self._at_ns = 0  # of the entry before
@@ -254,12 +274,20 @@ class _Reader:
             for index, key in segments:
                 shelf = self._found.shelves[key]
                 shelf.held += index in held
-                if (log, index) in self._here:
-                    shelf.here += 1
-                elif index in why:
-                    shelf.removed[why[index]] += 1
-                else:
-                    shelf.absent += 1
+                self._place(shelf, log, index, why.get(index))
+
+    def _place(self, shelf: Shelf, log: bytes, index: int, dropped: str | None) -> None:
+        if self._bodies.here(log, index):
+            shelf.here += 1
+            shelf.closed += (log, index) in self._bodies.closed
+            return
+        reason = dropped or self._bodies.why(log, index)
+        if reason is None:
+            shelf.absent += 1
+        elif reason.startswith(LEFT_OUT):
+            shelf.left_out += 1
+        else:
+            shelf.removed[reason] += 1
 
 
 def _inside(indices: list[int], ranges: Iterable[ledger_pb2.Range]) -> list[int]:

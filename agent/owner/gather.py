@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.digest import sha256
 from agent.errors import PolicyError
 from agent.evidence.opening import Opened
 from agent.frames import SignalBatch, concatenate
-from agent.owner.chronicle import Chronicle, Place, chronicle
+from agent.owner.chronicle import Bodies, Chronicle, chronicle
 from agent.owner.presence_matrix import Known, Rows, presence
 from agent.owner.report import Cosigned, Story, Verdict
 from agent.owner.seen import Carriers
@@ -26,21 +26,19 @@ class Held:
 
     Attributes:
         entries: (log, entry), log after log, each in its own order.
-        here: entries whose body is here.
+        bodies: where those of the segments are.
         policies: compiled ones that decided, in any order.
         verdict: of the verifier.
         cosigned: checkpoints that the region has co-signed.
         epochs: ownerships that the rows are of.
-        mine: recipient sets that the keys at hand open.
     """
 
     entries: Iterable[tuple[bytes, ledger_pb2.Entry]]
-    here: Collection[Place]
+    bodies: Bodies
     policies: Iterable[bytes]
     verdict: Verdict
     cosigned: Sequence[Cosigned]
     epochs: Sequence[int]
-    mine: frozenset[str]
 
 
 def gather(
@@ -64,14 +62,14 @@ def gather(
         known: every signal of the DBC files that were named.
         plot: names of the signals to draw; empty: the well-known ones.
     """
-    told = chronicle(held.entries, held.here, begin_ns=begin_ns, end_ns=end_ns)
+    told = chronicle(held.entries, held.bodies, begin_ns=begin_ns, end_ns=end_ns)
     policies = decided(told, held.policies)
     rows = rows_of(opened)
     return Story(
         told=told, verdict=held.verdict,
         events=[json.loads(line) for line in opened.events()],
         cameras=[json.loads(line) for line in opened.cameras()],
-        presence=presence(told, policies, rows, mine=held.mine, known=known),
+        presence=presence(told, policies, rows, known),
         signals=Signals(policies, rows, known),
         frames=opened.frame_count, samples=opened.sample_count,
         problems=opened.problems, cosigned=held.cosigned, epochs=held.epochs,

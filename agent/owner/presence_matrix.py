@@ -2,8 +2,9 @@
 
 - *present*: samples of it were opened, raw frames that hold it, or records that name it.
 - *removed*: it could have been in segments whose contents the car has dropped, and says why.
-- *sealed to others*: it could only be in segments that are not for these keys.
-- *not here*: it could be in segments that have not come.
+- *sealed to others*: it could be in segments that are not for the key at hand.
+- *not here*: it could be in segments that are not here, and nothing says why.
+- *not asked for*: it could be in segments that were left out on purpose.
 - *not recorded*: none of these, and why, as far as the ledger tells. `nothing came` is what is left
   when everything was as it should be: no frame that carries it was seen.
 - *no rule names it*: a signal of a DBC file that no policy of the time names.
@@ -36,6 +37,7 @@ PRESENT: Final = "present"
 REMOVED: Final = "removed"
 OTHERS: Final = "sealed to others"
 ABSENT: Final = "not here"
+NOT_ASKED: Final = "not asked for"
 NOT_RECORDED: Final = "not recorded"
 NO_RULE: Final = "no rule names it"
 
@@ -121,8 +123,6 @@ def presence(
     told: Chronicle,
     policies: Mapping[bytes, Policy],
     opened: Rows,
-    *,
-    mine: frozenset[str],
     known: Iterable[Known] = (),
 ) -> list[Row]:
     """Return a row for every signal: in the order of the policies, then of the DBC files.
@@ -131,7 +131,6 @@ def presence(
         told: of the time.
         policies: those that decided then, by their digest.
         opened: what there is.
-        mine: recipient sets that the keys at hand open.
         known: every signal of the DBC files that were named.
     """
     rows: dict[Key, Row] = {}
@@ -143,7 +142,7 @@ def presence(
     stamps = _stamps(policies.values(), opened)
     for key, row in rows.items():
         row.seen = seen([*stamps.get(key, []), *opened.carriers.stamps(row.layout)])
-        _judge(row, told, mine)
+        _judge(row, told)
     return [*rows.values(), *_unnamed(rows, opened.carriers, known)]
 
 
@@ -232,21 +231,23 @@ def _noted(policy: Policy, decided: Stretches) -> Iterator[tuple[int, Naming]]:
         yield one.signal, replace(looks, channel=one.channel)
 
 
-def _judge(row: Row, told: Chronicle, mine: frozenset[str]) -> None:
+def _judge(row: Row, told: Chronicle) -> None:
     """Say what became of a signal, and why."""
     keeping = [one for one in row.namings if one.clause]
-    shelves = {(one.recipients, one.lane) for one in keeping} & told.shelves.keys()
-    own = [told.shelves[key] for key in sorted(shelves) if key[0] in mine]
-    for shelf in own:
+    keys = {(one.recipients, one.lane) for one in keeping} & told.shelves.keys()
+    shelves = [told.shelves[key] for key in sorted(keys)]
+    for shelf in shelves:
         row.gone += shelf.removed
     if row.seen is not None:
         row.state = PRESENT
-    elif row.gone:
+    elif any(shelf.removed and not shelf.closed for shelf in shelves):
         row.state = REMOVED
-    elif any(shelf.absent for shelf in own):
-        row.state = ABSENT
-    elif shelves and not own:
+    elif any(shelf.closed for shelf in shelves):
         row.state = OTHERS
+    elif any(shelf.absent for shelf in shelves):
+        row.state = ABSENT
+    elif any(shelf.left_out for shelf in shelves):
+        row.state = NOT_ASKED
     row.reasons = _reasons(row, keeping, told)
 
 

@@ -19,7 +19,8 @@ from agent.owner.chronicle import Chronicle
 from agent.owner.presence_matrix import Row
 from agent.owner.report_events import incidents
 from agent.owner.report_html import Html, Page, join, tag
-from agent.owner.report_parts import losses, matrix, overview, sent, timelines, verdict
+from agent.owner.report_matrix import matrix
+from agent.owner.report_parts import losses, overview, sent, timelines, verdict
 from agent.owner.tracks import Signals
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.owner.chronicle import Shelf, Told, drop_name
-from agent.owner.presence_matrix import NO_RULE, PRESENT, Row
+from agent.owner.presence_matrix import NO_RULE, PRESENT
 from agent.owner.report_charts import Bar, Mark, timeline
 from agent.owner.report_events import stamp_ns
 from agent.owner.report_html import Html, Page, join, size, tag
+from agent.owner.report_tables import removed, table
 from agent.owner.report_words import (
     BUSES,
     CONSENTS,
@@ -19,8 +19,6 @@ from agent.owner.report_words import (
     GATES,
     LANES,
     LOSSES,
-    REASONS,
-    STATES,
     WHOM,
 )
 from agent.pb import ledger_pb2
@@ -29,45 +27,7 @@ from agent.policy.words import CATEGORIES
 if TYPE_CHECKING:
     from agent.owner.report import Story
 
-MAX_LINES: Final = 200  # of a list; the files have all
 MAX_OPEN: Final = 12  # a longer list is closed until somebody wants it, or prints
-_ORDER: Final = ("removed", "not here", "sealed to others", "not recorded", "present")
-
-
-def table(
-    page: Page,
-    heads: Sequence[str],
-    rows: Sequence[Sequence[object]],
-    *,
-    most: int = MAX_LINES,
-    **more: str,
-) -> Html:
-    """Return a table; on a phone each cell says what it is, since there is no room for heads.
-
-    Args:
-        page: its language.
-        heads: keys of texts; one that ends in "#" is a column of numbers.
-        rows: cells.
-        most: rows that are shown.
-        more: attributes.
-    """
-    names = [page.text(head.rstrip("#")) for head in heads]
-    kinds = ["num" if head.endswith("#") else None for head in heads]
-    body = [
-        tag("tr", *(_cell(cell, name, kind)
-                    for cell, name, kind in zip(row, names, kinds, strict=True)))
-        for row in rows[:most]
-    ]  # fmt: skip
-    head = [tag("th", name, class_=kind) for name, kind in zip(names, kinds, strict=True)]
-    said = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body), **more)
-    if len(rows) <= most:
-        return said
-    return join((said, tag("p", page.text("more", count=len(rows) - most), class_="none")))
-
-
-def _cell(content: object, name: str, kind: str | None) -> Html:
-    kinds = [one for one in (kind, None if str(content) else "void") if one]
-    return tag("td", tag("div", content), data_k=name, class_=" ".join(kinds) or None)
 
 
 def verdict(story: Story, page: Page) -> Html:
@@ -191,80 +151,17 @@ def _consent(page: Page, change: ledger_pb2.ConsentChange) -> Html:
     return tag("span", f"{said}, {page.text('until')} {until}")
 
 
-def matrix(story: Story, page: Page) -> Html:
-    """Return the presence matrix: what is not there comes first."""
-    named = [row for row in story.presence if row.state != NO_RULE]
-    rows = sorted(named, key=lambda row: _ORDER.index(row.state))
-    counts = Counter(row.state for row in story.presence)
-    pills = [
-        tag("span", f"{counts[state]} {page.word(STATES, state)}", class_=f"pill {_slug(state)}")
-        for state in (*_ORDER, NO_RULE)
-        if counts[state]
-    ]
-    asked_ns = story.told.end_ns - story.told.begin_ns
-    heads = ("signal", "state", "samples#", "rate#", "gap#", "seen", "named_by")
-    cells = [_cells(page, row, asked_ns) for row in rows]
-    return join(
-        (
-            tag("p", page.text("presence_more")),
-            tag("p", *pills, class_="pills"),
-            table(page, heads, cells, most=len(cells), class_="matrix"),
-            _unnamed(page, [row for row in story.presence if row.state == NO_RULE]),
-        )
-    )
-
-
-def _unnamed(page: Page, rows: Sequence[Row]) -> Html:
-    if not rows:
-        return Html("")
-    names = [f"{row.info.message}.{row.info.name}" for row in rows]
-    title = f"{len(rows)} {page.word(STATES, NO_RULE)}"
-    items = [tag("li", name) for name in names]
-    return tag("details", tag("summary", title), tag("ul", *items, class_="names"))
-
-
-def _cells(page: Page, row: Row, asked_ns: int) -> tuple[object, ...]:
-    unit = f" [{row.info.unit}]" if row.info.unit else ""
-    state = tag("span", page.word(STATES, row.state), class_=f"pill {_slug(row.state)}")
-    # A reason that holds all the time needs no length.
-    more = [
-        page.word(REASONS, name) + (f" ({page.duration(ns)})" if ns < 0.98 * asked_ns else "")
-        for name, ns in row.reasons
-    ]
-    if row.gone:
-        more.append(f"{page.text('removed')}: {_removed(page, row.gone)}")
-    clauses = list(dict.fromkeys(one.clause for one in row.namings if one.clause))
-    who = sorted({one.recipients for one in row.namings if one.clause})
-    count, rate, gap, when = "", "", "", ""
-    if (seen := row.seen) is not None:
-        count = f"{seen.count:,}"
-        rate = f"{seen.rate_hz:.3g} Hz" if seen.rate_hz else ""
-        gap = page.duration(seen.gap_ns) if seen.gap_ns else ""
-        when = f"{page.clock(seen.first_ns)} – {page.clock(seen.last_ns)}"
-    return (
-        join((tag("b", row.info.name), unit, tag("small", row.info.message))),
-        join((state, tag("small", "; ".join(more)))),
-        count, rate, gap, when,
-        join((", ".join(clauses) or page.text("nobody"),
-              tag("small", "; ".join(page.word(WHOM, name) for name in who)))),
-    )  # fmt: skip
-
-
-def _slug(state: str) -> str:
-    return state.replace(" ", "-")
-
-
 def sent(story: Story, page: Page) -> Html:
     """Return what was sealed for whom, on which lane, and where it went."""
     rows = [
         (
             page.word(WHOM, who), page.word(LANES, lane), f"{shelf.segments:,}",
-            size(shelf.sealed_bytes), f"{shelf.here:,}", _removed(page, shelf.removed),
-            f"{shelf.absent:,}" if shelf.absent else "", _where(page, lane, shelf),
+            size(shelf.sealed_bytes), f"{shelf.here:,}", _fate(page, shelf),
+            _where(page, lane, shelf),
         )
         for (who, lane), shelf in sorted(story.told.shelves.items())
     ]  # fmt: skip
-    heads = ("whom", "lane", "segments#", "bytes#", "here#", "removed", "absent#", "where")
+    heads = ("whom", "lane", "segments#", "bytes#", "here#", "rest", "where")
     notes = [
         tag("p", page.text("cosigned", log=one.log, size=f"{one.size:,}",
                            time=page.local(one.at_ns, parts="seconds")))
@@ -273,10 +170,13 @@ def sent(story: Story, page: Page) -> Html:
     return join((table(page, heads, rows), *(notes or [tag("p", page.text("not_cosigned"))])))
 
 
-def _removed(page: Page, removed: Counter[str]) -> str:
-    return ", ".join(
-        f"{count:,} × {page.word(DROPS, why)}" for why, count in sorted(removed.items())
-    )
+def _fate(page: Page, shelf: Shelf) -> str:
+    """Return what became of the segments that cannot be read here."""
+    counts = [(shelf.closed, "for_others"), (shelf.left_out, "left_out"), (shelf.absent, "absent")]
+    said = [f"{count:,} {page.text(key)}" for count, key in counts if count]
+    if shelf.removed:
+        said.append(f"{page.text('removed')}: {removed(page, shelf.removed)}")
+    return "; ".join(said)
 
 
 def _where(page: Page, lane: str, shelf: Shelf) -> str:

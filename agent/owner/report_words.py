@@ -158,7 +158,10 @@ TEXTS: Final[Words] = {
     "bytes": ("size", "大小"),
     "here": ("here", "在此"),
     "removed": ("removed", "已移除"),
+    "for_others": ("sealed to others", "密封给他方"),
+    "left_out": ("not asked for", "未请求"),
     "absent": ("not here", "不在此"),
+    "rest": ("not readable here", "此处不可读"),
     "where": ("where it went", "去向"),
     "to_region": (
         "sent sealed to the region",
@@ -202,6 +205,7 @@ STATES: Final[Words] = {
     "removed": ("removed", "已移除"),
     "sealed to others": ("sealed to others", "密封给他方"),
     "not here": ("not here", "不在此"),
+    "not asked for": ("not asked for", "未请求"),
     "not recorded": ("not recorded", "未记录"),
     "no rule names it": ("not recorded: no rule names it", "未记录：没有规则涉及"),
 }
@@ -226,6 +230,7 @@ DROPS: Final[Words] = {
     "rolled": ("the recorder has moved on", "滚动记录已更新"),
     "withdrawn": ("its consent was withdrawn", "已撤回同意"),
     "gap": ("the log itself was lost", "账本本身丢失"),
+    "lost with its log": ("the log itself was lost", "账本本身丢失"),
 }
 
 LOSSES: Final[Words] = {

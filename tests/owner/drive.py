@@ -9,6 +9,7 @@ from pathlib import Path
 from agent.evidence.opening import Opened, open_segments
 from agent.evidence.selection import Problem, Request, find
 from agent.evidence.source import Segment, Stored
+from agent.owner.chronicle import Bodies
 from agent.owner.gather import Held, gather
 from agent.owner.report import Cosigned, Story, Verdict
 from agent.pb import ledger_pb2
@@ -16,7 +17,6 @@ from agent.vault import tree
 from tests.test_scenarios import Drive, fleet, log_of
 from tests.vault import world
 
-ALL = frozenset({"region", "owner", "shared", "both"})
 HOLD = ('before = "30min", after = "30s"', 'before = "15s", after = "10s"')
 INTACT = Verdict("intact")
 
@@ -71,10 +71,10 @@ class Ledger:
     def story(self, opened: Opened, verdict: Verdict = INTACT, **more: object) -> Story:
         held = Held(
             entries=[(self.log, entry) for entry in self.entries.values()],
-            here={(self.log, i) for i in self.bodies},
+            bodies=Bodies(lambda _, i: i in self.bodies, set(opened.others), self.drop_reason),
             policies=[body for _, body in self.policies()], verdict=verdict,
             cosigned=[Cosigned(self.log.hex()[:16], len(self.raw), 1_790_000_000 * 10**9)],
-            epochs=[1], mine=more.pop("mine", ALL),  # type: ignore[arg-type]
+            epochs=[1],
         )  # fmt: skip
         fields: dict[str, object] = {
             "begin_ns": -(1 << 63), "end_ns": (1 << 63) - 1, "made_ns": 1_790_000_000 * 10**9,

@@ -11,7 +11,7 @@ import pytest
 from agent.digest import sha256
 from agent.frames import FRAME, SIGNAL, FrameBatch
 from agent.owner import presence_matrix
-from agent.owner.chronicle import Chronicle, chronicle
+from agent.owner.chronicle import Bodies, Chronicle, chronicle
 from agent.owner.presence_matrix import Row, Rows, presence
 from agent.owner.seen import Carriers, Seen
 from agent.pb import ledger_pb2, moment_pb2, sealed_pb2
@@ -21,7 +21,6 @@ from tests.capture.driving import TRACK, consenting, event, policy, rule
 S = 10**9
 T0 = 1_800_000_000 * S
 LOG = b"l" * 16
-MINE = frozenset({"owner", "shared"})
 NOTHING = Rows({}, {}, Carriers(np.zeros(0, FRAME)))
 L = ledger_pb2
 SPEED = {"Speed": 0, "Brake": 1}
@@ -52,9 +51,13 @@ class Book:
     def drop(self, reason: int, *indices: int) -> None:
         self.add(drop=L.Drop(reason=reason, range=[L.Range(first=i, last=i) for i in indices]))
 
-    def told(self, *here: int, begin_s: float = 0, end_s: float = 60) -> Chronicle:
+    def told(
+        self, *here: int, closed: Sequence[int] = (), why: str | None = None, begin_s: float = 0,
+        end_s: float = 60,
+    ) -> Chronicle:  # fmt: skip
+        bodies = Bodies(lambda _, i: i in here, {(LOG, i) for i in closed}, lambda *_: why)
         return chronicle(
-            self.entries, {(LOG, i) for i in here},
+            self.entries, bodies,
             begin_ns=T0 + round(begin_s * S), end_ns=T0 + round(end_s * S),
         )  # fmt: skip
 
@@ -69,7 +72,7 @@ def kept(**more: Any) -> Any:
 
 def rows_of(book: Book, one: Any, *here: int, rows: Rows = NOTHING, **more: Any) -> dict[str, Row]:
     told = book.told(*here, **more)
-    found = presence(told, {one.digest: one}, rows, mine=MINE)
+    found = presence(told, {one.digest: one}, rows)
     return {row.info.name: row for row in found}
 
 
@@ -151,15 +154,13 @@ def test_what_has_not_come_is_not_called_removed():
 
 def test_sealed_to_others_is_said():
     one = kept()
-    other = policy(
-        rules=tuple(rule("speed", signals=r.signals) for r in one.rules),
-        recorder=None, events=(), driving=None,
-    )  # fmt: skip
-    book = Book(sealed_pb2.REGION)
-    book.decide(other, 0)
-    book.segment(at_s=5)
-    book.add(59, boot=L.Boot())
-    assert rows_of(book, other)["Speed"].state == "sealed to others"
+    rows = rows_of(busy(one), one, 4, 5, 6, 7, 8, closed=(4, 5, 6, 7, 8))
+    assert rows["Speed"].state == "sealed to others"
+
+
+def test_what_was_left_out_on_purpose_is_not_missing():
+    one = kept()
+    assert rows_of(busy(one), one, why="left out: lane")["Speed"].state == "not asked for"
 
 
 def test_nothing_came_is_what_is_left():
@@ -249,12 +250,12 @@ def test_with_a_dbc_what_no_policy_names_is_a_row():
     secret = SignalInfo("<script>", "M", "", 1.0, 0.0, 0, ())
     known = [(secret, layout), (one.signals[0], one.layouts[0])]
     told = busy(one).told()
-    rows = presence(told, {one.digest: one}, NOTHING, mine=MINE, known=known)
+    rows = presence(told, {one.digest: one}, NOTHING, known)
     assert [(row.info.name, row.state) for row in rows] == [
         ("Speed", "not here"), ("<script>", "no rule names it"),
     ]  # fmt: skip
     raw = Rows({}, {}, Carriers(frames(0x7AB, 3, 8)))
-    rows = presence(told, {one.digest: one}, raw, mine=MINE, known=known)
+    rows = presence(told, {one.digest: one}, raw, known)
     assert rows[1].state == "present"
 
 
@@ -288,7 +289,9 @@ def test_shelves_say_where_every_body_is():
 
 def test_the_time_is_that_of_the_entries_if_none_is_asked_for():
     book = busy(kept())
-    told = chronicle(book.entries, (), begin_ns=-(1 << 63), end_ns=(1 << 63) - 1)
+    told = chronicle(
+        book.entries, Bodies(lambda *_: False), begin_ns=-(1 << 63), end_ns=(1 << 63) - 1
+    )
     assert (told.begin_ns, told.end_ns) == (T0, T0 + 60 * S + 1)
     assert told.entries == len(book.entries)
     assert [one.version for one in told.policies] == [1]
