@@ -157,6 +157,12 @@ class StationError(InlandError):
     exit_code = 1
 
 
+class OwnerError(InlandError):
+    """An owner's key, sheet or enrollment that is refused. Nothing has changed."""
+
+    exit_code = 1
+
+
 class UndecidedError(InlandError):
     """A question that cannot be answered; says what is missing."""
 

@@ -8,7 +8,8 @@ Rules:
 - Mode 0660; SO_PEERCRED must name an allowed uid; at most 4 clients (the one silent longest makes
   room); one that sends junk, or stops in the middle of a message, is closed and counted.
 - Whom the mode alone lets in, a member of the socket's group, is a visitor: it may ask what
-  visitors may ask, and anything else closes it.
+  visitors may ask, and anything else closes it. Some kinds are not even for all who are allowed:
+  the uplink may not ask for an enrollment.
 - The thread that serves spends at most 30 % of one core, whatever is asked of it.
 - A socket file that nobody answers on is replaced; one that somebody answers on is an error.
 - What `answer` raises besides InlandError ends the process.
@@ -16,7 +17,6 @@ Rules:
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import struct
@@ -25,6 +25,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
+from types import MappingProxyType
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -32,6 +33,7 @@ from google.protobuf.message import DecodeError
 from agent.errors import HatchError, InlandError
 from agent.files import short_name
 from agent.hatch_frames import Frames, frame
+from agent.hatch_socket import bind
 from agent.pb import hatch_pb2 as pb
 from agent.pb.delivery_pb2 import CheckpointUpload, PolicyQuestion
 from agent.pb.hatch_pb2 import HatchReply, HatchRequest
@@ -67,6 +69,7 @@ class HatchCounts:
 @dataclass(slots=True)
 class _Client:
     sock: socket.socket
+    uid: int
     heard_s: float
     is_visitor: bool
     stuck_since_s: float | None = None
@@ -83,6 +86,8 @@ class HatchServer:
         allowed_uids: who may ask anything.
         visitors: kinds of requests that whoever else can open the socket file may ask; none: such
             a client is refused.
+        reserved: kinds of requests that not all of `allowed_uids` may make, and who may; another
+            client that asks is closed.
 
     Raises:
         HatchError: somebody answers on `path` already, or it cannot be bound.
@@ -95,13 +100,15 @@ class HatchServer:
         *,
         allowed_uids: frozenset[int],
         visitors: frozenset[str] = frozenset(),
+        reserved: Mapping[str, frozenset[int]] = MappingProxyType({}),
     ) -> None:
         self.path = path
         self.counts = HatchCounts()
         self._answer = answer
         self._allowed_uids, self._visitors = allowed_uids, visitors
+        self._reserved = reserved
         self._clients: dict[int, _Client] = {}
-        self._listener, self._inode = _bind(path)
+        self._listener, self._inode = bind(path)
         self._poll = select.poll()
         self._poll.register(self._listener, select.POLLIN)
 
@@ -144,7 +151,7 @@ class HatchServer:
             self.counts.crowded_out += 1
             self._drop(min(self._clients, key=lambda fd: self._clients[fd].heard_s))
         sock.setblocking(False)
-        self._clients[sock.fileno()] = _Client(sock, time.monotonic(), is_visitor)
+        self._clients[sock.fileno()] = _Client(sock, uid, time.monotonic(), is_visitor)
         self._poll.register(sock, select.POLLIN)
 
     def _turn(self, fd: int, events: int) -> None:
@@ -156,7 +163,7 @@ class HatchServer:
                 return
             while not client.reply and (message := client.frames.take()) is not None:
                 request = _request(message)
-                if client.is_visitor and request.WhichOneof("what") not in self._visitors:
+                if not self._may_ask(client, request.WhichOneof("what") or ""):
                     self.counts.refused += 1
                     self._drop(fd)
                     return
@@ -170,6 +177,11 @@ class HatchServer:
         stuck = bool(client.reply) or client.frames.holds_part()
         client.stuck_since_s = time.monotonic() if stuck else None
         self._poll.modify(client.sock, select.POLLOUT if client.reply else select.POLLIN)
+
+    def _may_ask(self, client: _Client, kind: str) -> bool:
+        if client.is_visitor:
+            return kind in self._visitors
+        return client.uid in self._reserved.get(kind, self._allowed_uids)
 
     def _reply(self, request: HatchRequest) -> bytes:
         try:
@@ -219,42 +231,6 @@ def _request(message: bytes) -> HatchRequest:
     return request
 
 
-def _bind(path: Path) -> tuple[socket.socket, int]:
-    """Return a listening socket and the inode of its file."""
-    _remove_stale(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        # The file gets the mode of the socket: never open to others. chmod undoes the umask.
-        os.fchmod(sock.fileno(), 0o660)
-        with short_name(path) as name:
-            sock.bind(name)
-        path.chmod(0o660)
-        sock.listen(32)  # of them, those beyond MAX_CLIENTS are crowded out at once
-        sock.setblocking(False)
-        return sock, path.lstat().st_ino
-    except OSError as error:
-        sock.close()
-        raise HatchError(f"cannot bind: {error}", where=str(path)) from None
-
-
-def _remove_stale(path: Path) -> None:
-    if not path.exists():
-        return
-    if not path.is_socket():
-        raise HatchError("is not a socket", where=str(path), todo="move it away")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            with short_name(path) as name:
-                probe.connect(name)
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except OSError as error:
-            raise HatchError(f"cannot tell who is there: {error}", where=str(path)) from None
-    raise HatchError("another capture answers here", where=str(path), todo="stop it first")
-
-
 class HatchClient:
     """The uplink's side, for one thread. Connects when first asked, and again after any failure."""
 
@@ -298,6 +274,10 @@ class HatchClient:
         """Return which policy bundle to ask the region for, None if none. Raises HatchError."""
         reply = self._ask(HatchRequest(policy=pb.PolicyWanted()), "policy")
         return reply.policy if reply.policy.bundle else None
+
+    def presence(self, question: pb.Presence) -> pb.Present:
+        """Ask for an enrollment, or hand in its code. Raises HatchError."""
+        return self._ask(HatchRequest(presence=question), "presence").presence
 
     def close(self) -> None:
         """Close the connection; the next question opens another."""

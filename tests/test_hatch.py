@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from agent import hatch
 from agent.errors import HatchError, SpoolError
 from agent.hatch import Frames, HatchClient, HatchServer, frame
+from agent.pb import hatch_pb2 as pb
 from agent.pb.delivery_pb2 import CheckpointUpload, PolicyChunk, PolicyQuestion
 from agent.pb.hatch_pb2 import Accepted, Batch, HatchReply, HatchRequest, LinkReport, StatusQuestion
 
@@ -41,6 +42,8 @@ def answer(request: HatchRequest) -> HatchReply:
         raise SpoolError("disk full", where="spool.db")
     if kind == "status":
         return HatchReply(status=b"{}")
+    if kind == "presence":
+        return HatchReply(presence=pb.Present(refused="no"))
     if kind == "policy":
         return HatchReply(policy=PolicyQuestion())
     if kind == "deliver" and request.deliver.kind == "policy":
@@ -55,8 +58,11 @@ def serving(
     path: Path,
     allowed: frozenset[int] = frozenset({os.getuid()}),
     visitors: frozenset[str] = frozenset(),
+    reserved: Mapping[str, frozenset[int]] | None = None,
 ) -> Iterator[HatchServer]:
-    server = HatchServer(path, answer, allowed_uids=allowed, visitors=visitors)
+    server = HatchServer(
+        path, answer, allowed_uids=allowed, visitors=visitors, reserved=reserved or {}
+    )
     stop = threading.Event()
     thread = threading.Thread(target=server.serve, args=(stop,))
     thread.start()
@@ -217,6 +223,34 @@ def test_a_visitor_may_ask_what_visitors_may_and_nothing_else(tmp_path: Path) ->
             assert client.status() == b"{}"
         client.close()
         assert (server.counts.refused, server.counts.answered) == (5, 6)
+
+
+def test_what_is_reserved_is_closed_to_others_who_may_ask(tmp_path: Path) -> None:
+    """The uplink may ask for entries; an enrollment it may not even ask for."""
+    for who, allowed in ((os.getuid() + 1, False), (os.getuid(), True)):
+        reserved = {"presence": frozenset({who})}
+        with serving(tmp_path / "hatch", reserved=reserved) as server:
+            client = HatchClient(server.path)
+            if allowed:
+                assert client.presence(pb.Presence(code="123456")).refused == "no"
+            else:
+                with pytest.raises(HatchError, match="closed the hatch"):
+                    client.presence(pb.Presence(code="123456"))
+            assert client.status() == b"{}"
+            client.close()
+            assert server.counts.refused == (not allowed)
+
+
+def test_planted_hatch_without_the_rule_answers_an_uplink(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test above would see it."""
+    monkeypatch.setattr(HatchServer, "_may_ask", lambda *_: True)
+    reserved = {"presence": frozenset({os.getuid() + 1})}
+    with serving(tmp_path / "hatch", reserved=reserved) as server:
+        client = HatchClient(server.path)
+        assert client.presence(pb.Presence(code="123456")).refused == "no"
+        client.close()
 
 
 def test_a_socket_that_is_closed_to_us_says_what_to_do(

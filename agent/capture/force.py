@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from agent.capture.accounts import CAMERA, Book, Uses
 from agent.capture.clauses import Clauses
@@ -30,6 +30,7 @@ from agent.policy.camera import CLOSED, Decision
 from agent.policy.engine import Engine, Kept
 from agent.policy.model import Policy
 from agent.policy.zones import Zones
+from agent.vault.enrolled import OwnerStep
 from agent.vault.segment import Draft
 
 # A frame may have waited so long in a reader, and the next look is a step away: a segment is closed
@@ -50,6 +51,18 @@ class Counters:
     events: Tally = field(default_factory=Tally)
 
 
+class Owners(Protocol):
+    """Says who is enrolled; looked at by one thread."""
+
+    def look(self) -> OwnerStep | None:
+        """Return what changed since the last look; None if nothing did."""
+        ...
+
+    def entered(self) -> None:
+        """Note that the entries of the last step are in the ledger."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the policies of a run meet outside the vault.
@@ -62,6 +75,7 @@ class Surroundings:
         rng: returns so many random bytes.
         boot_id: of this boot, 16 bytes.
         version: of the agent.
+        owners: who is enrolled; None: nobody ever is.
     """
 
     gate: GateWriter
@@ -71,6 +85,7 @@ class Surroundings:
     rng: Callable[[int], bytes]
     boot_id: bytes
     version: str
+    owners: Owners | None = None
 
 
 class Force:
@@ -194,14 +209,22 @@ class Force:
         self._uses.add(self._engine.counts())
         self._book.enter(self.policy, self._uses.take(), now.unix_ns)
 
-    def end(self, now: Moment) -> None:
-        """Seal and close everything: before another policy decides, and at the end of a run.
+    def hand_over(self, now: Moment) -> None:
+        """Seal what is open: no segment is for those before and those after a change of people.
 
         Raises:
             SpoolError: the storage failed.
         """
         for draft in self._recorder.flush(self._channels.names, now):
             self._seal(draft)
+
+    def end(self, now: Moment) -> None:
+        """Seal and close everything: before another policy decides, and at the end of a run.
+
+        Raises:
+            SpoolError: the storage failed.
+        """
+        self.hand_over(now)
         if self._clauses is not None:
             self._happen(self._clauses, now, at_once=True)
         self._incidents.follow(self._sealed_ns, now)

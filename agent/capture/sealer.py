@@ -28,6 +28,7 @@ from agent.capture.steady import Steady
 from agent.frames import ChannelTable
 from agent.pb.ledger_pb2 import BusState, Loss, PolicyInForce
 from agent.pb.moment_pb2 import Moment
+from agent.vault.enrolled import OwnerStep
 from agent.vault.vault import Vault
 
 STEP_S: Final = 0.1  # rows gather meanwhile: a batch costs far less per frame than a frame alone
@@ -94,6 +95,7 @@ class Sealer:
         self.in_force: Change | None = None
         self.force: Force | None = None
         self.consents: ConsentSlot | None = None
+        self.people = OwnerStep()
         self.drained = False  # every bus has ended and all that was kept is sealed
 
     def notice(self, channel: str, state: str) -> None:
@@ -152,6 +154,7 @@ class Sealer:
             self.force.end(now)
 
     def _look(self, now: Moment) -> None:
+        self._look_at_owners(now)
         until_ns = self._vault.highest_ns()
         change = self._slot.look(until_ns)
         if change is not None:
@@ -183,6 +186,20 @@ class Sealer:
         self._since_ns = self._accounted_ns = now.boottime_ns
         self._is_proven = policy is None
         log.info("policy %s: %s %s", change.why, entry.name or "none", entry.version or "")
+
+    def _look_at_owners(self, now: Moment) -> None:
+        """Seal to those who are enrolled now; what came before is theirs who were it then."""
+        owners = self._around.owners
+        step = owners.look() if owners is not None else None
+        if owners is None or step is None:
+            return
+        if self.force is not None:
+            self.force.hand_over(now)
+        self._vault.admit(step.keys)
+        for entry in step.entries:
+            self._vault.record(entry)
+        owners.entered()
+        self.people = step
 
     def _look_at_consents(self, now: Moment) -> bool:
         """Obey what people agreed to; return whether other frames are wanted than before."""

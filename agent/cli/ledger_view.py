@@ -114,6 +114,17 @@ def _consent(what: ledger_pb2.ConsentChange) -> str:
     return text
 
 
+def _owner(what: ledger_pb2.OwnerChange) -> str:
+    who = "owner" if what.role == ledger_pb2.OwnerChange.OWNER_OF_CAR else "driver"
+    said = {
+        ledger_pb2.OwnerChange.ENROLLED: f"{who} {what.kid.hex()} is enrolled",
+        ledger_pb2.OwnerChange.REMOVED: f"{who} {what.kid.hex()} is no longer enrolled",
+        ledger_pb2.OwnerChange.DRIVES: f"{who} {what.kid.hex()} drives",
+        ledger_pb2.OwnerChange.NOBODY_DRIVES: "nobody who is enrolled drives",
+    }
+    return said.get(what.what, "a change of people that this version does not know")
+
+
 def _kept(what: ledger_pb2.Kept) -> str:
     frames, samples, records = (
         sum(getattr(one, name) for one in what.amount) for name in ("frames", "samples", "records")
@@ -125,6 +136,7 @@ _WORDS: Final[dict[str, Callable[[Any], str]]] = {
     "genesis": _genesis, "boot": _boot, "session": _session, "segment": _segment,
     "policy": _policy, "loss": _loss, "drop": _drop, "clock": _clock, "refusal": _refusal,
     "gap": _gap, "bus": _bus, "incident": _incident, "consent": _consent, "kept": _kept,
+    "owner": _owner,
 }  # fmt: skip
 
 

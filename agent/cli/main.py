@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "service": "Start at every boot, as services of systemd.",
     "replay": "Play a recorded CAN log onto a bus.",
     "policy": "Check, compare, try, build, install and explain policies.",
+    "owner": "Keys of owner and drivers, who is enrolled, who drives.",
     "consent": "Give, refuse, withdraw and list consents.",
     "ledger": "What was kept, sent and dropped, when and why.",
     "station": "The region's end: make a region, enroll cars, receive, open.",

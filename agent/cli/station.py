@@ -307,7 +307,7 @@ def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
         "frames": opened.frame_count,
         "samples": opened.sample_count,
         "dropped": opened.dropped,
-        "owner_only": len(opened.others),
+        "owner_only": opened.owner_only,
         "in_car": opened.in_car,
         "problems": [problem._asdict() for problem in opened.problems],
     }
@@ -316,7 +316,7 @@ def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
     else:
         line = f"{counted(opened.segments, 'segment')}: {counted(opened.frame_count, 'frame')}"
         line += f", {counted(opened.sample_count, 'sample')}"
-        line += f", {len(opened.others)} for the owner alone" if opened.others else ""
+        line += f", {opened.owner_only} for the owner alone" if opened.owner_only else ""
         line += f", {opened.in_car} still in the car" if opened.in_car else ""
         for reason, count in opened.dropped.items():
             line += f", {count} dropped by the car ({reason})"

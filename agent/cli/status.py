@@ -50,6 +50,7 @@ def lines(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("bus", f"{bus['name']} {bus['state']}, {bus['received']:,} frames")
         for bus in status["buses"]
     ] or [("bus", "none configured")]
+    rows += [("people", _people(status.get("people", {"enrolled": 0, "driving": ""})))]
     rows += [
         (
             "frames",
@@ -64,3 +65,10 @@ def lines(status: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("", f"last error: {link['last_error']}"))
     rows += [("refused", f"{code}: {count} times") for code, count in link["refused"].items()]
     return rows
+
+
+def _people(people: dict[str, Any]) -> str:
+    if not people["enrolled"]:
+        return "nobody is enrolled: what is for people is not kept"
+    driving = people["driving"]
+    return f"{people['enrolled']} enrolled, " + (f"{driving} drives" if driving else "none drives")

@@ -6,7 +6,7 @@ in the ledger, the columns. What fails is named and left out; nothing is guessed
 
 - `altered`: something that was received does not match its own hashes.
 - `missing`: an entry, a body or a dictionary that has not come, and that no drop entry explains.
-- Dropped bodies (the car said so) and segments for others are counted, not problems.
+- Dropped bodies (the car said so) and sessions for the owner alone are counted, not problems.
 
 Segments are chosen by the moment of their ledger entry, rows by their own stamp. Rows come out as
 they arrived in the car, however their stamps run; what was kept side by side is merged by stamp
@@ -52,7 +52,7 @@ class Opened:
         noted: events and camera triggers, in ledger order.
         segments: how many were opened.
         dropped: bodies that the car dropped, by its reason.
-        others: (log, index) of segments that only others can open.
+        owner_only: segments that only the owner can open.
         in_car: segments of the recorder, whose bodies stay in the car.
         problems: what is altered or missing.
     """
@@ -65,7 +65,7 @@ class Opened:
     noted: list[Noted] = field(default_factory=list)
     segments: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
-    others: list[tuple[bytes, int]] = field(default_factory=list)
+    owner_only: int = 0
     in_car: int = 0
     problems: list[Problem] = field(default_factory=list)
 
@@ -115,22 +115,12 @@ class Opened:
                 yield from text.samples_csv(merged, dictionary, self.channels.names)
 
 
-Others = Callable[[ledger_pb2.SessionBegun, bytes | None], bool]
-
-
-def for_owners(session: ledger_pb2.SessionBegun, _: bytes | None) -> bool:
-    """Return whether a session is others' business for the region: the owner's alone, or both's."""
-    return session.recipients in OWNERS
-
-
 def open_segments(
     source: Source,
     found: list[Found],
     request: Request,
     privates: dict[bytes, bytes],
     progress: Callable[[int], None] = lambda _: None,
-    *,
-    others: Others = for_owners,
 ) -> Opened:
     """Open segments; what cannot be opened is in `problems`.
 
@@ -140,13 +130,11 @@ def open_segments(
         request: rows outside its moments are left out.
         privates: recipients' private keys by kid.
         progress: called with 1 after each segment.
-        others: whether a session, given its entry and its body, is nothing that the keys have to
-            open.
 
     Raises:
         ConfigError: more rows than fit; the range has to be narrower.
     """
-    opener = _Opener(source, request, privates, others)
+    opener = _Opener(source, request, privates)
     for segment in found:
         opener.take(segment)
         progress(1)
@@ -154,11 +142,8 @@ def open_segments(
 
 
 class _Opener:
-    def __init__(
-        self, source: Source, request: Request, privates: dict[bytes, bytes], others: Others
-    ) -> None:
+    def __init__(self, source: Source, request: Request, privates: dict[bytes, bytes]) -> None:
         self._source, self._request, self._privates = source, request, privates
-        self._others = others
         self._readers: dict[tuple[bytes, bytes], vault_opening.SessionReader | Problem | None] = {}
         self.opened = Opened()
 
@@ -174,7 +159,7 @@ class _Opener:
             return
         reader = self._reader(found, where)
         if reader is None:
-            self.opened.others.append((found.log, found.index))
+            self.opened.owner_only += 1
         elif isinstance(reader, Problem):
             self.opened.problems.append(reader._replace(where=where))
         else:
@@ -288,7 +273,7 @@ class _Opener:
         checked = check_stored(stored, place)
         if isinstance(checked, Problem):
             return checked._replace(why=f"its session, {place}: {checked.why}")
-        if self._others(checked.session, stored.body):
+        if checked.session.recipients in OWNERS:
             return None
         if stored.body is None:
             return Problem("missing", where, f"the body of its session, {place}, has not come")

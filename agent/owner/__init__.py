@@ -1,1 +1,1 @@
-"""The owner of a car: what they hold, and what they make of what their car kept."""
+"""The owner: keys, who is enrolled in a car, and what only the owner's key opens."""

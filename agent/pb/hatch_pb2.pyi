@@ -9,36 +9,40 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class HatchRequest(_message.Message):
-    __slots__ = ("next", "deliver", "report", "status", "checkpoint", "policy")
+    __slots__ = ("next", "deliver", "report", "status", "checkpoint", "policy", "presence")
     NEXT_FIELD_NUMBER: _ClassVar[int]
     DELIVER_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    PRESENCE_FIELD_NUMBER: _ClassVar[int]
     next: Next
     deliver: Deliver
     report: LinkReport
     status: StatusQuestion
     checkpoint: CheckpointQuestion
     policy: PolicyWanted
-    def __init__(self, next: _Optional[_Union[Next, _Mapping]] = ..., deliver: _Optional[_Union[Deliver, _Mapping]] = ..., report: _Optional[_Union[LinkReport, _Mapping]] = ..., status: _Optional[_Union[StatusQuestion, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointQuestion, _Mapping]] = ..., policy: _Optional[_Union[PolicyWanted, _Mapping]] = ...) -> None: ...
+    presence: Presence
+    def __init__(self, next: _Optional[_Union[Next, _Mapping]] = ..., deliver: _Optional[_Union[Deliver, _Mapping]] = ..., report: _Optional[_Union[LinkReport, _Mapping]] = ..., status: _Optional[_Union[StatusQuestion, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointQuestion, _Mapping]] = ..., policy: _Optional[_Union[PolicyWanted, _Mapping]] = ..., presence: _Optional[_Union[Presence, _Mapping]] = ...) -> None: ...
 
 class HatchReply(_message.Message):
-    __slots__ = ("batch", "accepted", "status", "checkpoint", "error", "policy")
+    __slots__ = ("batch", "accepted", "status", "checkpoint", "error", "policy", "presence")
     BATCH_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    PRESENCE_FIELD_NUMBER: _ClassVar[int]
     batch: Batch
     accepted: Accepted
     status: bytes
     checkpoint: _delivery_pb2.CheckpointUpload
     error: str
     policy: _delivery_pb2.PolicyQuestion
-    def __init__(self, batch: _Optional[_Union[Batch, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., status: _Optional[bytes] = ..., checkpoint: _Optional[_Union[_delivery_pb2.CheckpointUpload, _Mapping]] = ..., error: _Optional[str] = ..., policy: _Optional[_Union[_delivery_pb2.PolicyQuestion, _Mapping]] = ...) -> None: ...
+    presence: Present
+    def __init__(self, batch: _Optional[_Union[Batch, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., status: _Optional[bytes] = ..., checkpoint: _Optional[_Union[_delivery_pb2.CheckpointUpload, _Mapping]] = ..., error: _Optional[str] = ..., policy: _Optional[_Union[_delivery_pb2.PolicyQuestion, _Mapping]] = ..., presence: _Optional[_Union[Present, _Mapping]] = ...) -> None: ...
 
 class Next(_message.Message):
     __slots__ = ("count", "bytes", "skip")
@@ -130,3 +134,33 @@ class CheckpointQuestion(_message.Message):
 class PolicyWanted(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class Presence(_message.Message):
+    __slots__ = ("enroll", "code")
+    ENROLL_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    enroll: Enroll
+    code: str
+    def __init__(self, enroll: _Optional[_Union[Enroll, _Mapping]] = ..., code: _Optional[str] = ...) -> None: ...
+
+class Enroll(_message.Message):
+    __slots__ = ("recipient", "sign", "name", "role")
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    SIGN_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    recipient: bytes
+    sign: bytes
+    name: str
+    role: str
+    def __init__(self, recipient: _Optional[bytes] = ..., sign: _Optional[bytes] = ..., name: _Optional[str] = ..., role: _Optional[str] = ...) -> None: ...
+
+class Present(_message.Message):
+    __slots__ = ("seconds", "id", "refused")
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    seconds: int
+    id: str
+    refused: str
+    def __init__(self, seconds: _Optional[int] = ..., id: _Optional[str] = ..., refused: _Optional[str] = ...) -> None: ...

@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Entry(_message.Message):
-    __slots__ = ("index", "at", "genesis", "boot", "session", "segment", "policy", "loss", "drop", "clock", "refusal", "gap", "bus", "incident", "consent", "kept")
+    __slots__ = ("index", "at", "genesis", "boot", "session", "segment", "policy", "loss", "drop", "clock", "refusal", "gap", "bus", "incident", "consent", "kept", "owner")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     GENESIS_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,7 @@ class Entry(_message.Message):
     INCIDENT_FIELD_NUMBER: _ClassVar[int]
     CONSENT_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     index: int
     at: _moment_pb2.Moment
     genesis: Genesis
@@ -43,7 +44,8 @@ class Entry(_message.Message):
     incident: Incident
     consent: ConsentChange
     kept: Kept
-    def __init__(self, index: _Optional[int] = ..., at: _Optional[_Union[_moment_pb2.Moment, _Mapping]] = ..., genesis: _Optional[_Union[Genesis, _Mapping]] = ..., boot: _Optional[_Union[Boot, _Mapping]] = ..., session: _Optional[_Union[SessionBegun, _Mapping]] = ..., segment: _Optional[_Union[SegmentSealed, _Mapping]] = ..., policy: _Optional[_Union[PolicyInForce, _Mapping]] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., drop: _Optional[_Union[Drop, _Mapping]] = ..., clock: _Optional[_Union[ClockStep, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., bus: _Optional[_Union[BusState, _Mapping]] = ..., incident: _Optional[_Union[Incident, _Mapping]] = ..., consent: _Optional[_Union[ConsentChange, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ...) -> None: ...
+    owner: OwnerChange
+    def __init__(self, index: _Optional[int] = ..., at: _Optional[_Union[_moment_pb2.Moment, _Mapping]] = ..., genesis: _Optional[_Union[Genesis, _Mapping]] = ..., boot: _Optional[_Union[Boot, _Mapping]] = ..., session: _Optional[_Union[SessionBegun, _Mapping]] = ..., segment: _Optional[_Union[SegmentSealed, _Mapping]] = ..., policy: _Optional[_Union[PolicyInForce, _Mapping]] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., drop: _Optional[_Union[Drop, _Mapping]] = ..., clock: _Optional[_Union[ClockStep, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., bus: _Optional[_Union[BusState, _Mapping]] = ..., incident: _Optional[_Union[Incident, _Mapping]] = ..., consent: _Optional[_Union[ConsentChange, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ..., owner: _Optional[_Union[OwnerChange, _Mapping]] = ...) -> None: ...
 
 class Genesis(_message.Message):
     __slots__ = ("region", "vehicle", "log", "ledger_key")
@@ -252,6 +254,36 @@ class ConsentChange(_message.Message):
     terms: bytes
     each_drive: bool
     def __init__(self, category: _Optional[str] = ..., state: _Optional[_Union[ConsentChange.State, str]] = ..., until_unix_ns: _Optional[int] = ..., terms: _Optional[bytes] = ..., each_drive: _Optional[bool] = ...) -> None: ...
+
+class OwnerChange(_message.Message):
+    __slots__ = ("kid", "role", "what")
+    class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        ROLE_UNSPECIFIED: _ClassVar[OwnerChange.Role]
+        OWNER_OF_CAR: _ClassVar[OwnerChange.Role]
+        DRIVER_OF_CAR: _ClassVar[OwnerChange.Role]
+    ROLE_UNSPECIFIED: OwnerChange.Role
+    OWNER_OF_CAR: OwnerChange.Role
+    DRIVER_OF_CAR: OwnerChange.Role
+    class What(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        WHAT_UNSPECIFIED: _ClassVar[OwnerChange.What]
+        ENROLLED: _ClassVar[OwnerChange.What]
+        REMOVED: _ClassVar[OwnerChange.What]
+        DRIVES: _ClassVar[OwnerChange.What]
+        NOBODY_DRIVES: _ClassVar[OwnerChange.What]
+    WHAT_UNSPECIFIED: OwnerChange.What
+    ENROLLED: OwnerChange.What
+    REMOVED: OwnerChange.What
+    DRIVES: OwnerChange.What
+    NOBODY_DRIVES: OwnerChange.What
+    KID_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    kid: bytes
+    role: OwnerChange.Role
+    what: OwnerChange.What
+    def __init__(self, kid: _Optional[bytes] = ..., role: _Optional[_Union[OwnerChange.Role, str]] = ..., what: _Optional[_Union[OwnerChange.What, str]] = ...) -> None: ...
 
 class Kept(_message.Message):
     __slots__ = ("month", "amount", "number")

@@ -14,6 +14,7 @@ class Recipients(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OWNER: _ClassVar[Recipients]
     SHARED: _ClassVar[Recipients]
     BOTH: _ClassVar[Recipients]
+    DRIVER: _ClassVar[Recipients]
 
 class Lane(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -26,6 +27,7 @@ REGION: Recipients
 OWNER: Recipients
 SHARED: Recipients
 BOTH: Recipients
+DRIVER: Recipients
 INCIDENT: Lane
 EVENT: Lane
 ROUTINE: Lane

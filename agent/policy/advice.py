@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agent.pb import sealed_pb2
 from agent.policy.clauses import FrameSelector
 from agent.policy.items import items
 from agent.policy.j1939 import NULL, SOURCE, spans
+from agent.policy.load_checks import PERSONS
 from agent.policy.model import Policy, SignalLayout
 
 SOON_NS = 30 * 86_400 * 10**9
@@ -69,7 +69,7 @@ def _places(policy: Policy) -> Iterator[str]:
         policy.layouts[one.signal] for one in (camera.position.latitude, camera.position.longitude)
     }
     for rule in policy.rules:
-        if rule.category.startswith("location.") or rule.recipients == sealed_pb2.OWNER:
+        if rule.category.startswith("location.") or rule.recipients in PERSONS:
             continue
         if any(_carries(one, layout) for one in rule.frames for layout in layouts):
             yield f"rule '{rule.id}': its raw frames carry the position at full precision"
@@ -102,3 +102,6 @@ def _owners(policy: Policy) -> Iterator[str]:
     alone = [one.id for one in items(policy) if one.recipients in ("owner", "shared", "both")]
     if alone:
         yield f"kept only in cars whose owner is enrolled: {', '.join(alone)}"
+    driver = [one.id for one in items(policy) if one.recipients == "driver"]
+    if driver:
+        yield f"kept only while somebody who is enrolled drives: {', '.join(driver)}"

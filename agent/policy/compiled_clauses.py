@@ -67,7 +67,9 @@ from agent.policy.nodes import ExpressionError
 from agent.policy.precision import check_position
 from agent.policy.vocabulary import CATEGORIES
 
-RECIPIENTS: Final = (sealed_pb2.REGION, sealed_pb2.OWNER, sealed_pb2.SHARED, sealed_pb2.BOTH)
+RECIPIENTS: Final = (
+    sealed_pb2.REGION, sealed_pb2.OWNER, sealed_pb2.SHARED, sealed_pb2.BOTH, sealed_pb2.DRIVER,
+)  # fmt: skip
 PERIODS_NS: Final = (3600 * 10**9, 86_400 * 10**9)
 MAX_KEEP_S: Final = 2**40
 

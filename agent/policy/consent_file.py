@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -19,17 +18,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from agent import shared_file
 from agent.errors import ConfigError
-from agent.files import make_folder, sync_folder, write_new
+from agent.files import sync_folder
 from agent.policy.consent import DAY_NS, MAX_DAYS, Book, Change, Grant, State
 from agent.policy.quantities import frame_selector
 from agent.policy.terms import Clause, SignalTerm, Terms
+from agent.strict_json import fields, flag, listed, once, text, whole
 
 FILE: Final = "consent.json"
 FORMAT: Final = 1
 MAX_BYTES: Final = 1 << 20
 MAX_PENDING: Final = 256  # changes that the agent has not seen; no grant is taken beyond
-MAX_NUMBER: Final = 2**63 - 1
 
 
 class ConsentFileError(ConfigError):
@@ -52,7 +52,7 @@ def read(path: Path) -> Book:
     if len(data) > MAX_BYTES:
         raise _damaged(path, f"has more than {MAX_BYTES} bytes")
     try:
-        return _book(json.loads(data, object_pairs_hook=_once))
+        return _book(json.loads(data, object_pairs_hook=once))
     except (ValueError, RecursionError) as error:
         what = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise _damaged(path, f"is damaged: {what}") from None
@@ -92,14 +92,14 @@ def edit(path: Path, *, mend: bool = False, wait: bool = False) -> Iterator[Edit
         OSError: it cannot be locked or written; what was there stays.
         ConfigError: the book would be too large.
     """
-    with _lock(path, wait=wait):
+    with shared_file.held(path, wait=wait):
         aside = None
         try:
             before = read(path)
         except ConsentFileError:
             if not mend:
                 raise
-            aside, before = _put_aside(path), Book()
+            aside, before = shared_file.put_aside(path), Book()
         held = Edit(before, aside)
         yield held
         if held.book != before or aside is not None:
@@ -109,36 +109,6 @@ def edit(path: Path, *, mend: bool = False, wait: bool = False) -> Iterator[Edit
             sync_folder(path.parent)
 
 
-@contextmanager
-def _lock(path: Path, *, wait: bool) -> Iterator[None]:
-    make_folder(path.parent)
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    lock = os.open(path.with_suffix(".lock"), flags, 0o600)
-    try:
-        _give(lock, path.parent)
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
-    finally:
-        os.close(lock)
-
-
-def _give(descriptor: int, folder: Path) -> None:
-    """Let a file that root made belong to whom its folder belongs to."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
-
-
-def _put_aside(path: Path) -> Path:
-    """Rename a damaged file to a name that was free."""
-    number = 1
-    while (aside := path.with_suffix(f".damaged-{number}")).exists():
-        number += 1
-    path.rename(aside)
-    sync_folder(path.parent)
-    return aside
-
-
 def _write(path: Path, book: Book) -> None:
     data = json.dumps(_values(book), ensure_ascii=False, indent=1).encode() + b"\n"
     if len(data) > MAX_BYTES:
@@ -146,16 +116,7 @@ def _write(path: Path, book: Book) -> None:
             "the terms of the consents are too long to be kept", where=str(path),
             todo="withdraw consents that are not needed",
         )  # fmt: skip
-    fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)  # of a change that was cut short; the lock is ours
-    write_new(fresh, data)
-    descriptor = os.open(fresh, os.O_RDONLY)
-    try:
-        _give(descriptor, path.parent)
-    finally:
-        os.close(descriptor)
-    fresh.replace(path)
-    sync_folder(path.parent)
+    shared_file.write(path, data)
 
 
 # --- to and from JSON -------------------------------------------------------------------------
@@ -195,56 +156,18 @@ def _grant_values(grant: Grant) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return found
-
-
-def _fields(value: object, *names: str) -> list[Any]:
-    """Return the values of an object that has exactly these keys."""
-    if not isinstance(value, dict) or set(value) != set(names):
-        raise ValueError(f"not an object of {', '.join(names)}")
-    return [value[name] for name in names]
-
-
-def _whole(value: object) -> int:
-    if type(value) is not int or not 0 <= value <= MAX_NUMBER:
-        raise ValueError("not a whole number where one belongs")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("no text where one belongs")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("neither true nor false")
-    return value
-
-
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError("no list where one belongs")
-    return value
-
-
 def _book(value: object) -> Book:
-    form, name, serial, told, grants, changes = _fields(
+    form, name, serial, told, grants, changes = fields(
         value, "format", "id", "serial", "told", "consents", "changes"
     )
-    if _whole(form) != FORMAT:
+    if whole(form) != FORMAT:
         raise ValueError(f"its format is {form}, this version knows {FORMAT}")
     if not isinstance(grants, dict):
         raise ValueError("consents are no object")
     book = Book(
-        _whole(serial), _whole(told),
+        whole(serial), whole(told),
         {category: _grant(category, one) for category, one in grants.items()},
-        tuple(_change(one) for one in _list(changes)), _text(name),
+        tuple(_change(one) for one in listed(changes)), text(name),
     )  # fmt: skip
     serials = [book.told, *(one.serial for one in book.changes)]
     if sorted(set(serials)) != serials or serials[-1] > book.serial:
@@ -255,14 +178,14 @@ def _book(value: object) -> Book:
 
 
 def _grant(category: str, value: object) -> Grant:
-    state, serial, since, until, each, drive, waits, seen, clauses = _fields(
+    state, serial, since, until, each, drive, waits, seen, clauses = fields(
         value, "state", "serial", "since_ns", "until_ns", "each_drive", "drive", "waits",
         "seen_ns", "terms",
     )  # fmt: skip
-    agreed = Terms(category, tuple(_clause(one) for one in _list(clauses)))
+    agreed = Terms(category, tuple(_clause(one) for one in listed(clauses)))
     grant = Grant(
-        State(_text(state)), _whole(serial), _whole(since), _whole(until), _flag(each),
-        None if drive is None else _whole(drive), _flag(waits), _whole(seen), agreed,
+        State(text(state)), whole(serial), whole(since), whole(until), flag(each),
+        None if drive is None else whole(drive), flag(waits), whole(seen), agreed,
     )  # fmt: skip
     if grant.state is State.GRANTED and not agreed.clauses:
         raise ValueError(f"{category} is granted without terms")
@@ -273,31 +196,31 @@ def _grant(category: str, value: object) -> Grant:
 
 
 def _clause(value: object) -> Clause:
-    purpose, recipients, keep, space, every, signals, frames, camera = _fields(
+    purpose, recipients, keep, space, every, signals, frames, camera = fields(
         value, "purpose", "recipients", "keep_s", "space_m", "time_ns", "signals", "frames",
         "camera",
     )  # fmt: skip
-    selectors = tuple(_text(one) for one in _list(frames))
+    selectors = tuple(text(one) for one in listed(frames))
     for one in selectors:
         frame_selector(one)  # terms are compared by it
     return Clause(
-        _text(purpose), _text(recipients), _whole(keep), _whole(space), _whole(every),
-        tuple(_signal(one) for one in _list(signals)), selectors, _flag(camera),
+        text(purpose), text(recipients), whole(keep), whole(space), whole(every),
+        tuple(_signal(one) for one in listed(signals)), selectors, flag(camera),
     )  # fmt: skip
 
 
 def _signal(value: object) -> SignalTerm:
-    parts = [_text(one) for one in _list(value)]
+    parts = [text(one) for one in listed(value)]
     if len(parts) != 3:
         raise ValueError("a signal is not [channel, name, place]")
     return SignalTerm(*parts)
 
 
 def _change(value: object) -> Change:
-    serial, category, state, until, each, digest = _fields(
+    serial, category, state, until, each, digest = fields(
         value, "serial", "category", "state", "until_ns", "each_drive", "terms"
     )
     return Change(
-        _whole(serial), _text(category), State(_text(state)), _whole(until), _flag(each),
-        bytes.fromhex(_text(digest)),
+        whole(serial), text(category), State(text(state)), whole(until), flag(each),
+        bytes.fromhex(text(digest)),
     )  # fmt: skip

@@ -23,6 +23,7 @@ EFFECTS: Final[tuple[Effect, ...]] = ("new", "wider", "narrower", "gone", "other
 # Who could open it with one more key, who with one less.
 _OPENED_BY: Final = {
     "region": {"region"}, "owner": {"owner"}, "shared": {"region", "owner"}, "both": set(),
+    "driver": {"driver"},
 }  # fmt: skip
 
 

@@ -42,7 +42,7 @@ class Item:
         kind: which clause.
         id: of the rule or event; "recorder" or "camera".
         category, purpose, basis, necessity: why, as the policy says.
-        recipients: region, owner, shared or both.
+        recipients: region, owner, shared, both or driver.
         keep_ns: longest time in the car.
         signals: as `Message.Signal [unit]`, with the bus before it if it is one bus only.
         groups: J1939 groups that signals are found by, as `EEC1 = PGN F004 from any source`.

@@ -42,6 +42,8 @@ from agent.policy.vocabulary import (
 from agent.units import nearest
 
 OWNER: Final = int(sealed_pb2.OWNER)
+# One person alone can open it: nobody else learns where that person was.
+PERSONS: Final = frozenset({OWNER, int(sealed_pb2.DRIVER)})
 _REFERENCE: Final = re.compile(r"(law|order):(?=\S)[^\x00-\x1f\x7f]{1,120}")
 _SPACE_NAMES: Final = {metres: name for name, metres in SPACES.items()}
 
@@ -120,7 +122,7 @@ def collect_objection(claim: Claim, consents: Iterable[str]) -> Objection | None
 
 def must_be_coarse(category: str, recipients: int) -> bool:
     """Return whether every signal of a rule must be made coarser in space."""
-    return is_place(category) and recipients != OWNER
+    return is_place(category) and recipients not in PERSONS
 
 
 def _unknown_category(name: str) -> Objection:
@@ -187,7 +189,7 @@ def _recipients(category: Category, claim: Claim) -> Objection | None:
 
 def _precision(category: Category, claim: Claim) -> Objection | None:
     finest = category.finest
-    if finest is None or claim.recipients == OWNER:
+    if finest is None or claim.recipients in PERSONS:
         return None
     if claim.raw:
         return Objection(

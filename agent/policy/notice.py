@@ -148,7 +148,7 @@ class _Say:
         return self._join(parts)
 
     def _where(self, item: Item) -> str:
-        only_car = item.kind == "recorder" or item.recipients == "owner"
+        only_car = item.kind == "recorder" or item.recipients in ("owner", "driver")
         key = "keeps_car" if only_car else "keeps"
         return self.text(key, time=self._time(item.keep_ns))
 

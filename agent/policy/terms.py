@@ -29,6 +29,7 @@ _OPENS: Final[dict[str, frozenset[str]]] = {
     "owner": frozenset({"owner", "shared"}),
     "shared": frozenset({"shared"}),
     "both": frozenset({"both", "region", "owner", "shared"}),
+    "driver": frozenset({"driver"}),  # another person than the owner, for all that a policy knows
 }
 
 
@@ -53,7 +54,7 @@ class Clause:
 
     Attributes:
         purpose: one of the vocabulary's.
-        recipients: who can open it: region, owner, shared or both.
+        recipients: who can open it: region, owner, shared, both or driver.
         keep_s: how long the car keeps it, s.
         space_m: positions are no finer than this, m; 0: as they come.
         time_ns: one sample in each period; 0: as they come.

@@ -55,7 +55,7 @@ POSITION_KEYS: Final = ("latitude", "longitude", "speed", "fix")
 WHY_KEYS: Final = ("purpose", "basis", "necessity", "recipients")
 RECIPIENTS: Final = {
     "region": sealed_pb2.REGION, "owner": sealed_pb2.OWNER,
-    "shared": sealed_pb2.SHARED, "both": sealed_pb2.BOTH,
+    "shared": sealed_pb2.SHARED, "both": sealed_pb2.BOTH, "driver": sealed_pb2.DRIVER,
 }  # fmt: skip
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 MAX_DAYS_WRITTEN: Final = 10**6

@@ -69,6 +69,7 @@ RECIPIENTS: Final[Words] = {
         "only you and the operator in the region together",
         "只有您本人与所在地区运营方共同才能打开",
     ),
+    "driver": ("whoever is driving at the time, alone", "仅当时驾驶车辆的人本人"),
 }
 
 

@@ -17,6 +17,7 @@ from agent.capture.sealer import Sealer
 from agent.clock import boottime_s
 from agent.config import Config
 from agent.errors import InlandError
+from agent.owner.presence import Presence
 from agent.pb.delivery_pb2 import CheckpointUpload, PolicyQuestion
 from agent.pb.hatch_pb2 import Accepted, Batch, HatchReply, HatchRequest, LinkReport
 from agent.pb.moment_pb2 import ClockQuality
@@ -42,6 +43,7 @@ class Answers:
         queue: its depth.
         readers: their states.
         fetch: gets policies that the region offers.
+        presence: enrolls people; None: nobody can be.
     """
 
     def __init__(
@@ -54,10 +56,11 @@ class Answers:
         queue: FrameQueue,
         readers: Sequence[Reader],
         fetch: PolicyFetch,
+        presence: Presence | None = None,
     ) -> None:
         self._config, self._region, self._vault = config, region, vault
         self._sealer, self._queue, self._readers = sealer, queue, readers
-        self._fetch = fetch
+        self._fetch, self._presence = fetch, presence
         self._link = LinkReport()
         self._receipts = 0
         self._started_s = boottime_s()
@@ -71,6 +74,7 @@ class Answers:
             "status": self._status,
             "checkpoint": self._checkpoint,
             "policy": self._policy,
+            "presence": self._ask_for_presence,
         }.get(request.WhichOneof("what") or "")
         return answer(request) if answer else HatchReply(error=NO_ANSWER)
 
@@ -94,6 +98,11 @@ class Answers:
 
     def _policy(self, _request: HatchRequest) -> HatchReply:
         return HatchReply(policy=self._fetch.wanted() or PolicyQuestion())
+
+    def _ask_for_presence(self, request: HatchRequest) -> HatchReply:
+        if self._presence is None:
+            return HatchReply(error=NO_ANSWER)
+        return HatchReply(presence=self._presence.answer(request.presence))
 
     def _next(self, request: HatchRequest) -> HatchReply:
         asked = request.next
@@ -145,6 +154,10 @@ class Answers:
             "events": dataclasses.asdict(counters.events),
             "gate": self._gate(),
             "consents": self._consents(),
+            "people": {
+                "enrolled": self._sealer.people.count,
+                "driving": self._sealer.people.driving,
+            },
             "recorder": {"recorded_s": round(self._sealer.recorded_ns / 1e9, 3)},
             "segments": counters.segments,
             "receipts": self._receipts,

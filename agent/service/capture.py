@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.config import Bus, Config
@@ -105,8 +106,12 @@ class CaptureProcess:
         from agent.capture.reader import Reader
         from agent.capture.sealer import Sealer
         from agent.capture.slot import PolicySlot
-        from agent.clock import boot_id
+        from agent.clock import boot_id, boottime_s
         from agent.frames import ChannelTable
+        from agent.owner import presence, register
+        from agent.owner.presence import Presence
+        from agent.owner.slot import KEY as PEOPLE
+        from agent.owner.slot import OwnerSlot
         from agent.policy import consent_file
         from agent.region import load_region_card
         from agent.service.installer import Installer
@@ -139,6 +144,15 @@ class CaptureProcess:
             version=__version__,
             quota_bytes=config.spool_bytes,
         )
+        people, epoch = config.state / register.FILE, 1
+        self.presence = Presence(
+            config.run / presence.NAME,
+            people,
+            epoch,
+            boottime_s=boottime_s,
+            now_ns=lambda: self.vault.trusted()[0],
+            rng=os.urandom,
+        )
         self.fetch = PolicyFetch(
             config.policy,
             Installer(config.path),
@@ -164,6 +178,13 @@ class CaptureProcess:
                 rng=os.urandom,
                 boot_id=boot,
                 version=__version__,
+                owners=OwnerSlot(
+                    people,
+                    epoch,
+                    self.presence,
+                    remembered=self.vault.remembered(PEOPLE),
+                    remember=partial(self.vault.remember, PEOPLE),
+                ),
             ),
             trial=Probation(config.policy, boot),
         )
@@ -187,6 +208,7 @@ class CaptureProcess:
             queue=self._queue,
             readers=self.readers,
             fetch=self.fetch,
+            presence=self.presence,
         )
         crew.start("policy", self.fetch.step)
         self._config.run.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -195,6 +217,7 @@ class CaptureProcess:
             answers,
             allowed_uids=self._askers,
             visitors=frozenset({"status"}),
+            reserved={"presence": frozenset({0, os.geteuid()})},
         )
         crew.run("hatch", lambda: hatch.serve(crew.stop))
         for reader in self.readers:

@@ -22,6 +22,7 @@ class Identity:
         cosign_keys: C2SP verifier keys that may co-sign checkpoints.
         region_key: recipient key of the region, 1216 bytes.
         owner_key: recipient key of the owner; None: no owner is enrolled.
+        driver_key: recipient key of who drives now; None: nobody who is enrolled.
 
     Raises:
         ConfigError: a recipient key that is not of the suite.
@@ -35,10 +36,11 @@ class Identity:
     cosign_keys: tuple[str, ...]
     region_key: bytes
     owner_key: bytes | None
+    driver_key: bytes | None = None
 
     def __post_init__(self) -> None:
         # Seen at start, not when the first segment is to be sealed.
-        for key in (self.region_key, self.owner_key):
+        for key in (self.region_key, self.owner_key, self.driver_key):
             if key is not None:
                 keys.load_public(key)
         self.witnesses()

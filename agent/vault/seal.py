@@ -34,29 +34,30 @@ from agent.vault.session import (
 )
 
 # Which keys open which recipient set: one inner tuple a wrap; its keys must all act together.
-_R, _O = "region", "owner"
+_R, _O, _D = "region", "owner", "driver"
 WRAPS: Final[dict[int, tuple[tuple[str, ...], ...]]] = {
     sealed_pb2.REGION: ((_R,),),
     sealed_pb2.OWNER: ((_O,),),
     sealed_pb2.SHARED: ((_R,), (_O,)),
     sealed_pb2.BOTH: ((_R, _O),),
+    sealed_pb2.DRIVER: ((_D,),),
 }
 
 
 def wraps_for(
-    recipients: int, *, region_key: bytes, owner_key: bytes | None
+    recipients: int, *, region_key: bytes, owner_key: bytes | None, driver_key: bytes | None = None
 ) -> tuple[tuple[bytes, ...], ...] | None:
     """Return the public keys of each wrap of a recipient set; None if one is not provisioned.
 
     There is no fallback: a set that needs an owner who is not enrolled is not narrowed to the
-    region, it keeps nothing.
+    region, it keeps nothing; nor is what is for whoever drives given to the owner.
 
     Raises:
         ValueError: not a recipient set.
     """
     if recipients not in WRAPS:
         raise ValueError(f"recipients {recipients}")
-    have = {_R: region_key, _O: owner_key}
+    have = {_R: region_key, _O: owner_key, _D: driver_key}
     wraps = []
     for names in WRAPS[recipients]:
         wrap = [key for name in names if (key := have[name]) is not None]

@@ -114,6 +114,7 @@ class Sealer:
             draft.recipients,
             region_key=self._identity.region_key,
             owner_key=self._identity.owner_key,
+            driver_key=self._identity.driver_key,
         )
         if wraps is None:
             self._lose(draft, ledger_pb2.Loss.NO_RECIPIENT)
@@ -329,6 +330,11 @@ class Sealer:
         self.log.recorded_ns = max(self.log.recorded_ns, before.log.recorded_ns)
         self.memory.adopt(before.memory)
         self.incidents.adopt(before.incidents)
+
+    def readdress(self, identity: Identity) -> None:
+        """Seal to other keys from here on: no session outlives the people that it was for."""
+        self.end_sessions()
+        self._identity = identity
 
     def end_sessions(self) -> None:
         """Drop every chain."""

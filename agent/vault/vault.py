@@ -1,6 +1,6 @@
 """The vault: what touches the disk is sealed, what is sealed is in the ledger.
 
-    sealer thread   seal, record, release, roll, withdraw, remember, housekeep, close
+    sealer thread   seal, record, admit, release, roll, withdraw, remember, housekeep, close
     hatch thread    take, receipt, checkpoint, status
 
 - Safe for exactly these two threads: each has its own SQLite connection, the tree in memory belongs
@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from typing import Final
@@ -31,6 +32,7 @@ from agent.pb import delivery_pb2, hatch_pb2, ledger_pb2
 from agent.pb.moment_pb2 import Moment
 from agent.vault import founding, salvage
 from agent.vault.cpu import read_aead
+from agent.vault.enrolled import Enrolled
 from agent.vault.holding import Holding
 from agent.vault.identity import Identity
 from agent.vault.log import New, set_meta
@@ -191,6 +193,13 @@ class Vault(Holding):
             Its index; -1 if the disk is full: it follows as soon as there is room.
         """
         return self._mending(lambda: self._sealer.record(what, body))
+
+    def admit(self, people: Enrolled) -> None:
+        """Seal to these people from here on, in new sessions."""
+        self._identity = replace(
+            self._identity, owner_key=people.owner_key, driver_key=people.driver_key
+        )
+        self._sealer.readdress(self._identity)
 
     def decide_by(self, what: ledger_pb2.PolicyInForce, body: bytes) -> None:
         """Record which policy decides from here on; a start under the one named last writes none.

@@ -71,6 +71,9 @@ ENTRIES = [
     pb.BusState(channel="can0", state="error-storm", count=4000),
     pb.Gap(why="corrupt", size=12, salvaged=3),
     pb.PolicyInForce(why="expired"),
+    pb.OwnerChange(kid=b"k" * 8, role=pb.OwnerChange.OWNER_OF_CAR, what=pb.OwnerChange.ENROLLED),
+    pb.OwnerChange(kid=b"d" * 8, role=pb.OwnerChange.DRIVER_OF_CAR, what=pb.OwnerChange.DRIVES),
+    pb.OwnerChange(what=pb.OwnerChange.NOBODY_DRIVES),
 ]  # fmt: skip
 
 
@@ -189,6 +192,8 @@ def test_last_entries_in_words(car):
         "9 events counted and not recorded", "event of entry 3: entries 1-4 held, for the region",
         "3 frames or samples of can0 lost: the kernel's buffer ran over", "jumped by -60 s",
         "bus can0 error-storm, 4,000 error frames", "of 12 entries could not be continued",
+        f"owner {'6b' * 8} is enrolled", f"driver {'64' * 8} drives",
+        "nobody who is enrolled drives",
         "sealed to region", "bytes sealed on lane incident", "no policy decides",
         f"kept in {YEAR}-01: 5 frames, 10 samples, 0 records", "(by its clock)",
     ):  # fmt: skip

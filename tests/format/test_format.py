@@ -315,7 +315,7 @@ def test_fields_of_the_document_are_those_of_the_schema() -> None:
         told = re.findall(r"^\| (\d+) (\w+) \|", table, re.MULTILINE)
         real = [(str(field.number), field.name) for field in message.DESCRIPTOR.fields]
         assert told == real
-    for name in ("incident", "consent", "kept"):
+    for name in ("incident", "consent", "kept", "owner"):
         field = ledger_pb2.Entry.DESCRIPTOR.fields_by_name[name]
         [row] = re.findall(rf"^\| {field.number} {name} \|.*$", text, re.MULTILINE)
         for inner in field.message_type.fields:

@@ -71,7 +71,7 @@ class Ledger:
     def story(self, opened: Opened, verdict: Verdict = INTACT, **more: object) -> Story:
         held = Held(
             entries=[(self.log, entry) for entry in self.entries.values()],
-            bodies=Bodies(lambda _, i: i in self.bodies, set(opened.others), self.drop_reason),
+            bodies=Bodies(lambda _, i: i in self.bodies, (), self.drop_reason),
             policies=[body for _, body in self.policies()], verdict=verdict,
             cosigned=[Cosigned(self.log.hex()[:16], len(self.raw), 1_790_000_000 * 10**9)],
             epochs=[1],

@@ -21,8 +21,8 @@ SAMPLED = {
         "damage_while_running": 6, "older_version": 3, "start_and_seal@140": 3,
     },
     "files": {
-        "consents": 6, "policies": 24, "bundles": 16, "going_back": 9, "region": 4,
-        "receiving": 4, "publishing": 2,
+        "consents": 6, "enrollment": 16, "policies": 24, "bundles": 16, "going_back": 9,
+        "region": 4, "receiving": 4, "publishing": 2,
         "going_back@5": 9, "installation@9": 9, "withdrawal@6": 9,
     },
 }  # fmt: skip
@@ -31,7 +31,8 @@ PLANTED = (
     "spool_in_use+synchronous_off", "spool_in_use+synchronous_normal",
     "spool_in_use+deleted_when_sent", "policies+policy_without_its_content",
     "policies+policy_without_its_name", "policies+floor_after_the_switch",
-    "consents+written_in_its_place", "withdrawal+believed_without_sync@6",
+    "consents+written_in_its_place", "enrollment+told_before_it_is_durable",
+    "enrollment+not_entered", "withdrawal+believed_without_sync@6",
 )  # fmt: skip
 RESTARTED = {"withdrawal": 14, "installation": 16, "going_back": 12}  # how many operations
 RESTARTED_VAULTS = {"start_and_seal": range(3, 180, 16), "damage_again": range(3, 270, 24)}

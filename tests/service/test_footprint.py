@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 import agent.service.capture, agent.service.answers, agent.service.policy_fetch
 import agent.service.places, agent.service.trial
+from agent.owner import presence, register, slot as people
 from agent.capture import gate, incoming, limits, queue, reader, sealer, slot
 from agent.frames import ChannelTable
 from agent.capture.bus import open_bus
@@ -39,7 +40,7 @@ print(" ".join(names))
 TUF = {"tuf", "securesystemslib", "urllib3", "requests", "agent.policy.update"}
 NOT_IN_CAPTURE = TUF | {
     "ssl", "paho", "can", "cantools", "sqlite_utils", "asyncio", "agent.uplink", "agent.station",
-    "agent.evidence",
+    "agent.evidence", "agent.owner.keyfile", "agent.owner.sheet",
 }  # fmt: skip
 NOT_IN_UPLINK = TUF | {
     "can", "numpy", "zstandard", "sqlite3", "serial", "asyncio", "cryptography", "click",

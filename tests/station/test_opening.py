@@ -160,7 +160,7 @@ def test_what_is_for_the_owner_alone_stays_closed(place: Place, car: SealingCar)
     car.seal(frames(5, START_NS))
     deliver(place, car)
     result = opened(place)
-    assert (result.segments, len(result.others), result.problems) == (4, 2, [])
+    assert (result.segments, result.owner_only, result.problems) == (4, 2, [])
 
 
 @pytest.mark.parametrize("column", ["body", "entry"])

@@ -1,0 +1,50 @@
+"""The socket file of the hatch: made with its mode, taken over only from a process that is gone."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from agent.errors import HatchError
+from agent.files import short_name
+
+
+def bind(path: Path) -> tuple[socket.socket, int]:
+    """Return a listening socket and the inode of its file.
+
+    Raises:
+        HatchError: somebody answers there already, or it cannot be bound.
+    """
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # The file gets the mode of the socket: never open to others. chmod undoes the umask.
+        os.fchmod(sock.fileno(), 0o660)
+        with short_name(path) as name:
+            sock.bind(name)
+        path.chmod(0o660)
+        sock.listen(32)  # of them, those beyond MAX_CLIENTS are crowded out at once
+        sock.setblocking(False)
+        return sock, path.lstat().st_ino
+    except OSError as error:
+        sock.close()
+        raise HatchError(f"cannot bind: {error}", where=str(path)) from None
+
+
+def _remove_stale(path: Path) -> None:
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise HatchError("is not a socket", where=str(path), todo="move it away")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            with short_name(path) as name:
+                probe.connect(name)
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            raise HatchError(f"cannot tell who is there: {error}", where=str(path)) from None
+    raise HatchError("another capture answers here", where=str(path), todo="stop it first")
