@@ -1,8 +1,8 @@
 """Opened frames as files of other tools: Vector's BLF, and the CSV of SavvyCAN and GVRET adapters.
 
 - BLF is python-can's own writer. All that a frame has is in it: 29-bit ids, remote and error
-  frames, CAN FD with BRS and ESI; stamps to the microsecond. A stamp before 1990 has no place in
-  its header: such a file counts from its first frame.
+  frames, CAN FD with BRS and ESI; stamps to the microsecond, from 2038 on to two. A stamp before
+  1990 has no place in its header: such a file counts from its first frame.
 - GVRET CSV has no place for remote frames, error frames and the flags of CAN FD. Remote and error
   frames are left out, and counted; of a CAN FD frame all bytes are written, as SavvyCAN reads them.
 - Both know buses by number. "can3" is 3; a bus with another name gets the lowest number that is

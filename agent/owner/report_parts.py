@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.owner.chronicle import Shelf, Told, drop_name
-from agent.owner.presence_matrix import NO_RULE, PRESENT
+from agent.owner.presence_matrix import PRESENT
 from agent.owner.report_charts import Bar, Mark, timeline
 from agent.owner.report_events import stamp_ns
 from agent.owner.report_html import Html, Page, join, size, tag
 from agent.owner.report_tables import removed, table
 from agent.owner.report_words import (
     BUSES,
+    CHANGES,
     CONSENTS,
     DROPS,
     EVENTS,
@@ -51,7 +52,7 @@ def _coded(text: str) -> list[Html | str]:
 
 def overview(story: Story, page: Page) -> Html:
     """Return the figures, and the policies."""
-    rows = [row for row in story.presence if row.state != NO_RULE]
+    rows = [row for row in story.presence if row.namings]
     present = sum(row.state == PRESENT for row in rows)
     lost = sum(one.what.loss.count for one in story.told.of("loss"))
     figures = [
@@ -167,7 +168,23 @@ def sent(story: Story, page: Page) -> Html:
                            time=page.local(one.at_ns, parts="seconds")))
         for one in story.cosigned
     ]  # fmt: skip
-    return join((table(page, heads, rows), *(notes or [tag("p", page.text("not_cosigned"))])))
+    notes = notes or [tag("p", page.text("not_cosigned"))]
+    return join((table(page, heads, rows), *notes, _people(story, page)))
+
+
+def _people(story: Story, page: Page) -> Html:
+    """Return who was enrolled, and who drove: by their keys, since the ledger has no names."""
+    rows = []
+    for one in story.told.of("owner"):
+        change = one.what.owner
+        what = ledger_pb2.OwnerChange.What.Name(change.what).lower()
+        role = ledger_pb2.OwnerChange.Role.Name(change.role).lower() if change.role else ""
+        said = f"{page.word(CHANGES, role)}: " if role else ""
+        when = page.time(one.at_ns, parts="seconds")
+        rows.append((when, said + page.word(CHANGES, what), tag("code", change.kid.hex())))
+    if not rows:
+        return Html("")
+    return join((tag("h3", page.text("people")), table(page, ("when", "what", "key"), rows)))
 
 
 def _fate(page: Page, shelf: Shelf) -> str:

@@ -183,6 +183,8 @@ TEXTS: Final[Words] = {
         "No co-signature of the region is here.",
         "此处没有所在地区的共同签名。",
     ),
+    "people": ("Who could open it", "接收方变更"),
+    "key": ("key", "密钥"),
     # --- losses
     "losses": ("Losses and gaps, explained", "丢失与间断说明"),
     "losses_none": (
@@ -272,6 +274,15 @@ CONSENTS: Final[Words] = {
     "needs_renewal": ("needs renewal", "需重新同意"),
     "reset": ("ended with the drive", "随行程结束"),
     "refused": ("refused", "已拒绝"),
+}
+
+CHANGES: Final[Words] = {
+    "enrolled": ("enrolled", "已登记"),
+    "removed": ("removed", "已移除"),
+    "drives": ("drives from here on", "自此驾驶"),
+    "nobody_drives": ("nobody drives who is enrolled", "驾驶人未登记"),
+    "owner_of_car": ("owner", "车主"),
+    "driver_of_car": ("driver", "驾驶人"),
 }
 
 GATES: Final[Words] = {

@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,23 +32,37 @@ BREAK_NS: Final = 2 * 10**9  # and at least this
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_SPEED: Final = ("km/h", "kph", "kmh", "km/hour", "mph", "m/s")
 _NOT: Final = re.compile(
-    r"wheel_?spe|motor|engine|fan|wind|rate|counter|checksum|crc|temp|light|torque|target|limit"
-    r"|request|max|min|status|valid|park|regen|accelerat(?!or)|wiper|lamp|switch|turn|cruise|set",
+    r"wh(?:ee)?l_?spe?|motor|engine|fan|wind|rate|counter|checksum|crc|temp|light|torque|target"
+    r"|limit|req|cmd|warn|max|min|status|valid|park|regen|accelerat(?!or)|wiper|lamp|switch|turn"
+    r"|cruise|gps|sensor|ack$|qf$|not_|set_?sp|rel_?sp|acc_|tsr_|navi|obj|lead|das_|tics|trap",
     re.IGNORECASE,
 )
-_ROLES: Final[tuple[tuple[str, re.Pattern[str], tuple[str, ...]], ...]] = (
-    ("speed", re.compile(r"veh\w*_?(?:spe+d|spd|velocity)|ui_?speed|^spe+d|spe+d$|spd", re.I),
-     _SPEED),
-    ("brake", re.compile(r"(?:brake?|brk|mcyl|master_?cyl)\w*_?(?:press|prs|force)", re.I),
-     ("bar", "kpa", "mpa", "psi", "n")),
-    ("pedal", re.compile(r"(?:brake?|brk)\w*_?(?:pedal|pos|travel)|pedal_?brake", re.I),
-     ("%", "mm", "")),
-    ("steering", re.compile(r"steer\w*_?ang|str\w*_?ang|swa|wheel_?angle", re.I),
-     ("deg", "°", "rad", "degrees")),
-    ("throttle", re.compile(r"accel\w*_?(?:pedal|pos)|throttle|gas_?pedal|pedal_?pos", re.I),
-     ("%", "")),
+
+
+class _Role(NamedTuple):
+    """How a well-known signal is called and measured; `plain`: names that need no unit."""
+
+    name: str
+    called: re.Pattern[str]
+    units: tuple[str, ...]
+    plain: re.Pattern[str]
+
+
+def _role(name: str, called: str, units: str, plain: str) -> _Role:
+    both = [re.compile(text, re.IGNORECASE) for text in (called, plain)]
+    return _Role(name, both[0], tuple(units.split()), both[1])
+
+
+_ROLES: Final = (
+    _role("speed", r"veh\w*_?(?:speed|spd|velocity)|ui_?speed|^speed|speed$|spd",
+          "km/h kph kmh km/hour mph m/s", r"(?:vehicle_?)?speed"),
+    _role("brake", r"(?:brake?|brk|mcyl|master_?cyl)\w*_?(?:press(?!ed)|prs|force)",
+          "bar kpa mpa psi n", r".*"),
+    _role("pedal", r"(?:brake?|brk)\w*_?(?:pedal|pdl|pos|travel|pressed)", "% mm", r".*"),
+    _role("steering", r"steer\w*_?ang|str\w*_?ang|swa|wheel_?angle", "deg ° rad degrees degree",
+          r"steer(?:ing)?_?(?:wheel_?)?angle"),
+    _role("throttle", r"accel\w*_?(?:pedal|pos)|throttle|gas_?pedal|pedal_?pos", "%", r".*"),
 )  # fmt: skip
 
 
@@ -181,30 +195,31 @@ def pick(signals: Signals, plot: Sequence[str], begin_ns: int, end_ns: int) -> l
     if plot:
         return [Track("", name, cut(name)) for name in plot]
     tracks = []
-    for role, pattern, units in _ROLES:
-        for name in candidates(signals, pattern, units):
+    for role in _ROLES:
+        for name in _candidates(signals, role):
             series = cut(name)
             if series is not None:
-                tracks.append(Track(role, name, series))
+                tracks.append(Track(role.name, name, series))
                 break
         else:
-            if role != "pedal":
-                tracks.append(Track(role, "", None))
+            if role.name != "pedal":  # a car that tells the pressure need not tell the pedal
+                tracks.append(Track(role.name, "", None))
     return tracks
 
 
-def candidates(signals: Signals, pattern: re.Pattern[str], units: tuple[str, ...]) -> list[str]:
+def _candidates(signals: Signals, role: _Role) -> list[str]:
     """Return the names that fit a role, the likeliest first."""
     ranked = []
     for name in signals.names:
-        if not pattern.search(name) or _NOT.search(name):
+        if not role.called.search(name) or _NOT.search(name):
             continue
         unit = signals.unit(name).lower()
-        rank = units.index(unit) if unit in units else len(units) + 5
-        if rank > len(units) and unit:
-            continue  # measured in something else
-        ranked.append((rank, len(name), name))
-    return [name for _, _, name in sorted(ranked)]
+        if unit in role.units:
+            exact = role.plain.fullmatch(name) is None
+            ranked.append((exact, role.units.index(unit), len(name), name))
+        elif not unit and role.plain.fullmatch(name):
+            ranked.append((False, len(role.units), len(name), name))
+    return [name for *_, name in sorted(ranked)]
 
 
 def drawn(stamps_ns: Ints, values: Floats, begin_ns: int, end_ns: int) -> tuple[Ints, Floats]:
