@@ -56,6 +56,8 @@ PURE = {
     "agent/digest.py",
     "agent/errors.py",
     "agent/evidence/arrival.py",
+    "agent/evidence/cover.py",
+    "agent/evidence/ed25519.py",
     "agent/evidence/records.py",
     "agent/evidence/text.py",
     "agent/frames.py",

@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "owner": "Keys of owner and drivers, who is enrolled, who drives.",
     "consent": "Give, refuse, withdraw and list consents.",
     "ledger": "What was kept, sent and dropped, when and why.",
+    "verify": "Check a bundle of evidence, without a key and without trusting anybody.",
     "station": "The region's end: make a region, enroll cars, receive, open.",
 }
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells report it

@@ -6,7 +6,7 @@ in the ledger, the columns. What fails is named and left out; nothing is guessed
 
 - `altered`: something that was received does not match its own hashes.
 - `missing`: an entry, a body or a dictionary that has not come, and that no drop entry explains.
-- Dropped bodies (the car said so) and sessions for the owner alone are counted, not problems.
+- Dropped bodies (the car said so) and sessions for others alone are counted, not problems.
 
 Segments are chosen by the moment of their ledger entry, rows by their own stamp. Rows come out as
 they arrived in the car, however their stamps run; what was kept side by side is merged by stamp
@@ -36,7 +36,8 @@ from agent.vault import tree
 from agent.vault.segment import Payload, decode_payload
 
 MAX_ROWS: Final = 50_000_000  # frames, or samples, held in memory at once: 1.2 GB of frames
-OWNERS: Final = frozenset({sealed_pb2.OWNER, sealed_pb2.BOTH})
+OWNERS: Final = frozenset({sealed_pb2.OWNER, sealed_pb2.BOTH})  # closed to the region
+REGIONS: Final = frozenset({sealed_pb2.REGION, sealed_pb2.BOTH})  # closed to the owner
 
 
 @dataclass(slots=True)
@@ -52,7 +53,7 @@ class Opened:
         noted: events and camera triggers, in ledger order.
         segments: how many were opened.
         dropped: bodies that the car dropped, by its reason.
-        owner_only: segments that only the owner can open.
+        others: segments that are sealed to others, by their recipients ("owner", "both").
         in_car: segments of the recorder, whose bodies stay in the car.
         problems: what is altered or missing.
     """
@@ -65,7 +66,7 @@ class Opened:
     noted: list[Noted] = field(default_factory=list)
     segments: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
-    owner_only: int = 0
+    others: dict[str, int] = field(default_factory=dict)
     in_car: int = 0
     problems: list[Problem] = field(default_factory=list)
 
@@ -78,6 +79,11 @@ class Opened:
     def sample_count(self) -> int:
         """Samples of all segments."""
         return sum(len(batch) for _, _, batch in self.samples)
+
+    @property
+    def owner_only(self) -> int:
+        """Segments that nobody opens without the owner."""
+        return self.others.get("owner", 0) + self.others.get("both", 0)
 
     @property
     def event_count(self) -> int:
@@ -121,6 +127,8 @@ def open_segments(
     request: Request,
     privates: dict[bytes, bytes],
     progress: Callable[[int], None] = lambda _: None,
+    *,
+    others: frozenset[int] = OWNERS,
 ) -> Opened:
     """Open segments; what cannot be opened is in `problems`.
 
@@ -130,11 +138,12 @@ def open_segments(
         request: rows outside its moments are left out.
         privates: recipients' private keys by kid.
         progress: called with 1 after each segment.
+        others: recipients whose segments these keys cannot open.
 
     Raises:
         ConfigError: more rows than fit; the range has to be narrower.
     """
-    opener = _Opener(source, request, privates)
+    opener = _Opener(source, request, privates, others)
     for segment in found:
         opener.take(segment)
         progress(1)
@@ -142,9 +151,12 @@ def open_segments(
 
 
 class _Opener:
-    def __init__(self, source: Source, request: Request, privates: dict[bytes, bytes]) -> None:
+    def __init__(
+        self, source: Source, request: Request, privates: dict[bytes, bytes], others: frozenset[int]
+    ) -> None:
         self._source, self._request, self._privates = source, request, privates
-        self._readers: dict[tuple[bytes, bytes], vault_opening.SessionReader | Problem | None] = {}
+        self._others = others
+        self._readers: dict[tuple[bytes, bytes], vault_opening.SessionReader | Problem | str] = {}
         self.opened = Opened()
 
     def take(self, found: Found) -> None:
@@ -158,8 +170,8 @@ class _Opener:
             self._explain(found, checked.segment, where)
             return
         reader = self._reader(found, where)
-        if reader is None:
-            self.opened.owner_only += 1
+        if isinstance(reader, str):
+            self.opened.others[reader] = self.opened.others.get(reader, 0) + 1
         elif isinstance(reader, Problem):
             self.opened.problems.append(reader._replace(where=where))
         else:
@@ -256,7 +268,7 @@ class _Opener:
             return
         self.opened.dropped[reason] = self.opened.dropped.get(reason, 0) + 1
 
-    def _reader(self, found: Found, where: str) -> vault_opening.SessionReader | Problem | None:
+    def _reader(self, found: Found, where: str) -> vault_opening.SessionReader | Problem | str:
         key = (found.log, found.session)
         if key not in self._readers:
             self._readers[key] = self._open_session(found, where)
@@ -264,7 +276,7 @@ class _Opener:
 
     def _open_session(
         self, found: Found, where: str
-    ) -> vault_opening.SessionReader | Problem | None:
+    ) -> vault_opening.SessionReader | Problem | str:
         index = self._source.session_index(found.log, found.session)
         if index is None:
             return Problem("missing", where, "its session entry has not come")
@@ -273,8 +285,8 @@ class _Opener:
         checked = check_stored(stored, place)
         if isinstance(checked, Problem):
             return checked._replace(why=f"its session, {place}: {checked.why}")
-        if checked.session.recipients in OWNERS:
-            return None
+        if checked.session.recipients in self._others:
+            return sealed_pb2.Recipients.Name(checked.session.recipients).lower()
         if stored.body is None:
             return Problem("missing", where, f"the body of its session, {place}, has not come")
         try:

@@ -184,7 +184,10 @@ class SealingCar(Car):
         )  # fmt: skip
         if payload is None:
             payload = encode_payload(draft, salt=os.urandom(32), boot_id=bytes(16))
-        header = sealed_pb2.SegmentHeader(log=self.log, index=len(self.entries), epoch=1, lane=lane)
+        named = hashlib.sha256(self.policy).digest()[:8] if self.policy else b""
+        header = sealed_pb2.SegmentHeader(
+            log=self.log, index=len(self.entries), epoch=1, lane=lane, policy=named
+        )
         assert self.live is not None
         body = seal.seal_segment(self.live, header, payload)
         return self.add(

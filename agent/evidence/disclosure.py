@@ -1,0 +1,233 @@
+"""Which entries of a log a bundle discloses, and which bodies go with them.
+
+- Every entry of the asked time, of all kinds: from the first to the last that was written in it,
+  and the neighbours of both, which show that there are no more.
+- What they need: the genesis, the session and policy entries of the segments among them, the drop
+  and incident entries that explain their bodies, wherever they are.
+- Bodies of the segments of that time, but for those that the caller leaves out, and of the sessions
+  and policies.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from google.protobuf.message import DecodeError
+
+from agent.errors import SpoolCorruptError
+from agent.evidence.selection import AFTER_NS
+from agent.pb import ledger_pb2
+from agent.vault.opening import place
+
+BODY_KINDS: Final = ("session", "segment", "policy")
+Stored = tuple[int, bytes]  # index, entry
+
+LeaveOut = Callable[[int, ledger_pb2.SegmentSealed, int], str]
+"""(index, segment, its recipients) -> why its body stays out of the bundle; empty: it goes in."""
+
+
+class Ledger(Protocol):
+    """One log, as whoever holds it can read it. Each method raises SpoolError if it cannot.
+
+    Attributes:
+        log: its id, 16 bytes.
+    """
+
+    log: bytes
+
+    def size(self) -> int:
+        """Return how many entries the log has, as far as they are here."""
+
+    def entries(self, first: int, end: int) -> Iterator[Stored]:
+        """Yield the entries from `first` to before `end` that are here, by rising index."""
+
+    def body(self, index: int) -> bytes | None:
+        """Return the body of an entry; None if it is not here."""
+
+    def node(self, height: int, position: int) -> bytes:
+        """Return the hash of a complete subtree: `tree.Nodes`."""
+
+    def notes(self) -> list[tuple[int, str, bool]]:
+        """Return (size, note, whether it is co-signed) of the checkpoints, by rising size."""
+
+
+@dataclass(slots=True)
+class Disclosure:
+    """What a bundle discloses of one log.
+
+    Attributes:
+        first: of the asked time, the first entry.
+        last: and the last; first - 1: none.
+        entries: disclosed, by index.
+        stored: their bytes.
+        bodies: entries whose body goes into the bundle, as far as it is there.
+        left_out: entries whose body does not, by reason.
+        size: entries that the log had when it was looked at; what came later only explains.
+        recipients: of each session, by its id.
+    """
+
+    first: int
+    last: int
+    size: int
+    entries: dict[int, ledger_pb2.Entry] = field(default_factory=dict)
+    stored: dict[int, bytes] = field(default_factory=dict)
+    bodies: list[int] = field(default_factory=list)
+    left_out: dict[str, list[int]] = field(default_factory=dict)
+    recipients: dict[bytes, int] = field(default_factory=dict)
+
+    def add(self, index: int, entry: ledger_pb2.Entry, stored: bytes) -> None:
+        """Disclose an entry."""
+        self.entries[index], self.stored[index] = entry, stored
+
+
+def disclose(
+    ledger: Ledger,
+    from_ns: int | None,
+    to_ns: int | None,
+    *,
+    size: int | None = None,
+    leave_out: LeaveOut = lambda *_: "",
+    progress: Callable[[int], None] = lambda _: None,
+) -> Disclosure | None:
+    """Choose what a bundle discloses of a log; None if nothing of it is of that time.
+
+    Args:
+        ledger: the log.
+        from_ns: first moment asked for, ns since the Unix epoch; None: from the beginning.
+        to_ns: last moment, inclusive; None: to the end.
+        size: entries to look at; None: all.
+        leave_out: which segments' bodies stay out.
+        progress: called with the number of entries that were read.
+
+    Raises:
+        SpoolError: it cannot be read.
+    """
+    scan = _Scan(from_ns, to_ns)
+    size = ledger.size() if size is None else min(size, ledger.size())
+    for count, (index, stored) in enumerate(ledger.entries(0, size)):
+        scan.take(index, parse(ledger.log, index, stored), stored)
+        if count % 1024 == 1023:
+            progress(1024)
+    if scan.first is None and not scan.surrounds:
+        return None
+    first = scan.before + 1 if scan.first is None else scan.first
+    found = Disclosure(first, scan.before if scan.first is None else scan.last, size)
+    for index, stored in ledger.entries(max(0, first - 1), min(size, found.last + 2)):
+        found.add(index, parse(ledger.log, index, stored), stored)
+    scan.needs(found)
+    _choose_bodies(found, leave_out)
+    return found
+
+
+def explain(ledger: Ledger, found: Disclosure, absent: list[int]) -> bool:
+    """Disclose the drop entries that were written since, of bodies that went meanwhile.
+
+    Args:
+        ledger: the log.
+        found: what is disclosed of it.
+        absent: entries whose bodies are not here, rising.
+
+    Returns:
+        Whether there are any.
+
+    Raises:
+        SpoolError: it cannot be read.
+    """
+    before = len(found.entries)
+    for index, stored in ledger.entries(found.size, ledger.size()):
+        entry = parse(ledger.log, index, stored)
+        if entry.HasField("drop") and any(_meets(one, absent) for one in entry.drop.range):
+            found.add(index, entry, stored)
+    return len(found.entries) > before
+
+
+def parse(log: bytes, index: int, stored: bytes) -> ledger_pb2.Entry:
+    """Return a stored entry.
+
+    Raises:
+        SpoolCorruptError: it is none.
+    """
+    try:
+        return ledger_pb2.Entry.FromString(stored)
+    except DecodeError:
+        raise SpoolCorruptError("an entry that is damaged", where=place(log, index)) from None
+
+
+def _meets(one: ledger_pb2.Range, indices: list[int]) -> bool:
+    at = bisect_left(indices, one.first)
+    return at < len(indices) and indices[at] <= one.last
+
+
+class _Scan:
+    """What one pass over a log gathers: its extent in time, and entries that others need."""
+
+    def __init__(self, from_ns: int | None, to_ns: int | None) -> None:
+        self._low = -1 if from_ns is None else from_ns
+        self._high = 1 << 64 if to_ns is None else to_ns + AFTER_NS
+        self.first: int | None = None
+        self.last = self.before = -1
+        self.surrounds = False  # entries before and behind the asked time, none in it
+        self._needed: dict[int, tuple[ledger_pb2.Entry, bytes]] = {}
+        self._sessions: dict[bytes, int] = {}
+        self._policies: list[tuple[int, bytes]] = []
+        self._reasons: list[tuple[int, ledger_pb2.Entry, bytes]] = []  # drops and incidents
+
+    def take(self, index: int, entry: ledger_pb2.Entry, stored: bytes) -> None:
+        at_ns = entry.at.unix_ns
+        if self._low <= at_ns <= self._high:
+            self.first = index if self.first is None else self.first
+            self.last = index
+        elif at_ns < self._low:
+            self.before = index
+        elif self.before >= 0:
+            self.surrounds = True
+        kind = entry.WhichOneof("what")
+        if kind in ("session", "policy", "genesis"):
+            self._needed[index] = entry, stored
+        if kind == "session":
+            self._sessions[entry.session.session] = index
+        elif kind == "policy":
+            self._policies.append((index, entry.policy.body))
+        elif kind in ("drop", "incident"):
+            self._reasons.append((index, entry, stored))
+
+    def needs(self, found: Disclosure) -> None:
+        """Disclose what the entries in `found` need."""
+        needed = {0}
+        policies = [index for index, _ in self._policies]
+        for index, entry in found.entries.items():
+            if entry.HasField("segment"):
+                session = self._sessions.get(entry.segment.session)
+                needed |= set() if session is None else {session}
+                # The policy in force, and the one before it: a segment may be closed by a change.
+                needed |= set(policies[max(0, bisect_left(policies, index) - 2) :][:2])
+        for index in needed & self._needed.keys():
+            found.add(index, *self._needed[index])
+        wanted = sorted(i for i, e in found.entries.items() if e.WhichOneof("what") in BODY_KINDS)
+        for index, entry, stored in self._reasons:
+            ranges = entry.drop.range if entry.HasField("drop") else entry.incident.held
+            if any(_meets(one, wanted) for one in ranges):
+                found.add(index, entry, stored)
+        for name, index in self._sessions.items():
+            found.recipients[name] = self._needed[index][0].session.recipients
+
+
+def _choose_bodies(found: Disclosure, leave_out: LeaveOut) -> None:
+    for index in sorted(found.entries):
+        entry = found.entries[index]
+        kind = entry.WhichOneof("what")
+        if kind not in BODY_KINDS or not getattr(entry, str(kind)).body:
+            continue
+        why = ""
+        if kind == "segment":
+            if not found.first <= index <= found.last:
+                continue  # a neighbour
+            recipients = found.recipients.get(entry.segment.session, 0)
+            why = leave_out(index, entry.segment, recipients)
+        if why:
+            found.left_out.setdefault(why, []).append(index)
+        else:
+            found.bodies.append(index)
