@@ -4,7 +4,8 @@ Entries are given in the order of their logs, those from before the time as well
 lasts. Nothing is opened, and nothing here is proved: that is the verifier's part.
 
 - A policy decides from its entry until the next one.
-- A consent is in force from its grant until any other change of its category, or its end date.
+- A consent is in force from its grant until any other change of its category, or its end date. One
+  that ends in the time and whose grant is not among the entries was given before them.
 - A bus is down from `down`, `missing` or `bus-off` until `up`.
 - The car is asleep from the last entry of a run until the next run begins: an agent that runs
   enters something at least as often as it seals. Before the first entry and after the last one
@@ -23,6 +24,10 @@ from agent.owner.stretches import Stretch, Stretches, joined
 from agent.pb import ledger_pb2, sealed_pb2
 
 DOWN: Final = ("down", "missing", "bus-off")
+ENDS: Final = (
+    ledger_pb2.ConsentChange.WITHDRAWN, ledger_pb2.ConsentChange.EXPIRED,
+    ledger_pb2.ConsentChange.RESET, ledger_pb2.ConsentChange.NEEDS_RENEWAL,
+)  # fmt: skip
 STILL_HERE: Final = (1 << 63) - 1
 LEFT_OUT: Final = "left out"  # with which a source begins such a reason
 
@@ -217,9 +222,11 @@ class _Reader:
         self._segments.setdefault(log, []).append((entry.index, key))
 
     def _consent(self, change: ledger_pb2.ConsentChange, at_ns: int) -> None:
+        spans = self._consented.setdefault(change.category, [])
         since = self._grants.pop(change.category, None)
+        if since is None and not spans and change.state in ENDS:
+            since = 0, STILL_HERE
         if since is not None:
-            spans = self._consented.setdefault(change.category, [])
             spans.append((since[0], min(at_ns, since[1])))
         if change.state == ledger_pb2.ConsentChange.GRANTED:
             until = change.until_unix_ns or STILL_HERE

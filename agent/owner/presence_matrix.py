@@ -257,7 +257,7 @@ def _reasons(row: Row, keeping: Sequence[Naming], told: Chronicle) -> list[tuple
     if not keeping:
         return [(LOOKED_AT, total_ns(asked))]
     decided = joined(span for one in keeping for span in one.decided)
-    free = joined(span for one in keeping for span in _agreed(one, told))
+    free = joined(span for one in keeping for span in _agreed(one, told, row))
     down = joined(span for one in keeping for span in _down(one.channel, told))
     found = [
         (NO_POLICY, without(asked, decided)),
@@ -275,8 +275,10 @@ def _reasons(row: Row, keeping: Sequence[Naming], told: Chronicle) -> list[tuple
     return [*reasons, (NO_EVENT if waits else NOTHING_CAME, total_ns(possible))]
 
 
-def _agreed(naming: Naming, told: Chronicle) -> Stretches:
-    if not naming.consent:
+def _agreed(naming: Naming, told: Chronicle, row: Row) -> Stretches:
+    # What is there was agreed to, even if the entry that says so is from before the time.
+    known = naming.category in told.consented or row.seen is None
+    if not naming.consent or not known:
         return naming.decided
     return common(naming.decided, told.consented.get(naming.category, ()))
 

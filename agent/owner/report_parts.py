@@ -100,6 +100,8 @@ def timelines(story: Story, page: Page) -> Html:
         if marks:
             lines.append((page.text(f"gate_{gate}"), [], marks))
     for category, spans in sorted(told.consented.items()):
+        if not spans:
+            continue
         words = page.word(CATEGORIES, category)
         lines.append((words, [Bar(*span, "consent", words) for span in spans], []))
     changes = [
@@ -149,7 +151,7 @@ def _consent(page: Page, change: ledger_pb2.ConsentChange) -> Html:
     if change.state != ledger_pb2.ConsentChange.GRANTED:
         return tag("span", said)
     until = page.local(change.until_unix_ns, parts="minutes")
-    return tag("span", f"{said}, {page.text('until')} {until}")
+    return tag("span", f"{said} ({page.text('until')} {until})")
 
 
 def sent(story: Story, page: Page) -> Html:
@@ -256,5 +258,5 @@ def _loss(page: Page, one: Told) -> tuple[str, int] | None:
         case "refusal":
             found = f"{what.refusal.what}: {what.refusal.code}", what.refusal.count
         case "incident" if what.incident.state == ledger_pb2.Incident.SUPPRESSED:
-            found = "at_most", max(1, what.incident.count)
+            found = page.text("at_most"), max(1, what.incident.count)
     return found

@@ -195,6 +195,7 @@ TEXTS: Final[Words] = {
     "how_much": ("how much", "数量"),
     "from": ("from", "自"),
     "till": ("to", "至"),
+    "at_most": ("more than the policy allows", "超出策略允许的次数"),
     "problem": ("found on opening", "打开时发现"),
     "foot": (
         "This page is one file and loads nothing. It can be kept, printed and passed on.",

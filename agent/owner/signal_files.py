@@ -14,9 +14,8 @@ import csv
 import datetime as dt
 import io
 import json
-import math
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +27,11 @@ from agent.pb import policy_pb2
 CHUNK_ROWS: Final = 65_536
 CSV_HEADER: Final = b"utc,local,unix_s,signal,value,unit,label,bus\n"
 _MINUTE_NS: Final = 60 * 10**9
+_NO_NUMBERS: Final = ("nan", "inf", "-inf")
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
-_Ints = npt.NDArray[np.int64]
-_Tail = Callable[[policy_pb2.Signal, str, str], str]  # signal, value, label -> the rest of a row
+Ints = npt.NDArray[np.int64]
+_Tail = Callable[[policy_pb2.Signal], Callable[[str, str], str]]  # -> (value, label) -> the rest
 
 
 def csv_rows(
@@ -80,7 +80,7 @@ def offset_text(offset: dt.timedelta) -> str:
     return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
 
 
-def local_offsets(stamps_ns: _Ints, zone: dt.tzinfo) -> tuple[list[dt.timedelta], _Ints]:
+def local_offsets(stamps_ns: Ints, zone: dt.tzinfo) -> tuple[list[dt.timedelta], Ints]:
     """Return the offsets from UTC that occur among stamps, and which each has.
 
     A zone changes at a whole minute, so each minute is asked for once.
@@ -106,7 +106,7 @@ def _chunks(samples: SignalBatch) -> Iterator[SignalBatch]:
 def _columns(
     samples: SignalBatch, zone: dt.tzinfo, tails: list[str]
 ) -> Iterator[tuple[str, str, str, str, int]]:
-    stamps: _Ints = samples["timestamp_ns"]
+    stamps: Ints = samples["timestamp_ns"]
     offsets, which = local_offsets(stamps, zone)
     shifts = np.array([round(one.total_seconds()) * 10**9 for one in offsets], np.int64)
     texts = [offset_text(one) for one in offsets]
@@ -114,45 +114,50 @@ def _columns(
     return zip(
         np.datetime_as_string(stamps.astype("M8[ns]"), unit="us").tolist(),
         (at + texts[number] for at, number in zip(local, which.tolist(), strict=True)),
-        map(_seconds, (stamps // 1000).tolist()),
+        _seconds(stamps // 1000),
         tails,
         samples["channel"].tolist(),
         strict=True,
     )
 
 
-def _tails(samples: SignalBatch, dictionary: policy_pb2.Dictionary, write: _Tail) -> list[str]:
+def _tails(samples: SignalBatch, dictionary: policy_pb2.Dictionary, tail: _Tail) -> list[str]:
     """Return the rest of each row; each value of a signal is written once."""
     tails = np.empty(len(samples), object)
     for number in np.unique(samples["signal"]).tolist():
         rows = np.flatnonzero(samples["signal"] == number)
         raws, place = np.unique(samples["raw"][rows], return_inverse=True)
         signal = dictionary.signal[number]
-        choices = dict(signal.choices)
-        texts = [
-            write(signal, physical(signal, raw), choices.get(raw, "")) for raw in raws.tolist()
-        ]
+        choices, write = dict(signal.choices), tail(signal)
+        texts = [write(physical(signal, raw), choices.get(raw, "")) for raw in raws.tolist()]
         tails[rows] = np.array(texts, object)[place]
     found: list[str] = tails.tolist()
     return found
 
 
-def _csv_tail(signal: policy_pb2.Signal, value: str, label: str) -> str:
-    return f"{_quoted(signal.name)},{value},{_quoted(signal.unit)},{_quoted(label)}"
+def _csv_tail(signal: policy_pb2.Signal) -> Callable[[str, str], str]:
+    name, unit = _quoted(signal.name), _quoted(signal.unit)
+    return lambda value, label: f"{name},{value},{unit},{_quoted(label) if label else ''}"
 
 
-def _json_tail(signal: policy_pb2.Signal, value: str, label: str) -> str:
-    said: dict[str, Any] = {"signal": signal.name}
-    text = value if math.isfinite(float(value)) else json.dumps(value)
-    more = {"unit": signal.unit} | ({"label": label} if label else {})
-    first, rest = (json.dumps(one, ensure_ascii=False)[1:-1] for one in (said, more))
-    return f'{first}, "value": {text}, {rest}'
+def _json_tail(signal: policy_pb2.Signal) -> Callable[[str, str], str]:
+    name, unit = (json.dumps(text, ensure_ascii=False) for text in (signal.name, signal.unit))
+
+    def write(value: str, label: str) -> str:
+        number = value if value not in _NO_NUMBERS else f'"{value}"'
+        more = f', "label": {json.dumps(label, ensure_ascii=False)}' if label else ""
+        return f'"signal": {name}, "value": {number}, "unit": {unit}{more}'
+
+    return write
 
 
-def _seconds(micros: int) -> str:
-    """Return µs as Unix seconds."""
-    seconds, rest = divmod(abs(micros), 1_000_000)
-    return f"{'-' if micros < 0 else ''}{seconds}.{rest:06d}"
+def _seconds(micros: Ints) -> Iterator[str]:
+    """Yield µs as Unix seconds."""
+    seconds, rest = np.divmod(np.abs(micros), 1_000_000)
+    for negative, whole, part in zip(
+        (micros < 0).tolist(), seconds.tolist(), rest.tolist(), strict=True
+    ):
+        yield f"{'-' if negative else ''}{whole}.{part:06d}"
 
 
 def _quoted(text: str) -> str:

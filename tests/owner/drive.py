@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 from agent.evidence.opening import Opened, open_segments
 from agent.evidence.selection import Problem, Request, find
@@ -13,7 +14,8 @@ from agent.owner.chronicle import Bodies
 from agent.owner.gather import Held, gather
 from agent.owner.report import Cosigned, Story, Verdict
 from agent.pb import ledger_pb2
-from agent.vault import tree
+from agent.vault import keys, tree
+from tests.evidence import making
 from tests.test_scenarios import Drive, fleet, log_of
 from tests.vault import world
 
@@ -82,9 +84,19 @@ class Ledger:
         return gather(held, opened, **(fields | more))  # type: ignore[arg-type]
 
 
-def hard_brake(folder: Path, *changes: tuple[str, str], more: str = "") -> tuple[Drive, Ledger]:
-    """45 s of driving, a hard brake after 20 s, under the China fleet's policy."""
-    drive = Drive(folder, fleet(HOLD, *changes, more=more))
+def hard_brake(
+    folder: Path, *changes: tuple[str, str], owner: bytes | None = None
+) -> tuple[Drive, Ledger]:
+    """45 s of driving, a hard brake after 20 s, under the China fleet's policy.
+
+    Args:
+        folder: to work in.
+        changes: of the policy's text.
+        owner: private key of whoever is enrolled as the owner.
+    """
+    enrolled = world.OWNER if owner is None else (owner, keys.public_of(owner))
+    with mock.patch.object(world, "OWNER", enrolled):
+        drive = Drive(folder, fleet(HOLD, *changes))
     frames = log_of(folder, "hard-brake", 45, "--brake-at", "20", channels=drive)
     frames["timestamp_ns"] += drive.unix_ns - int(frames["timestamp_ns"][0])  # today's, for once
     for _ in drive.play(frames):
@@ -92,3 +104,13 @@ def hard_brake(folder: Path, *changes: tuple[str, str], more: str = "") -> tuple
     drive.stand(2)
     drive.vault.close(clean=True)
     return drive, Ledger(folder / "state" / "spool" / "spool.db")
+
+
+def bundle(ledger: Ledger, folder: Path, *, cosigned: bool = True) -> Path:
+    """A bundle of all that a ledger has."""
+    genesis = ledger.entries[0].genesis
+    car = making.Ledger(genesis.vehicle, genesis.region, world.LEDGER, genesis.log)
+    car.entries = list(ledger.raw.values())
+    car.bodies = [ledger.bodies.get(i, b"") for i in ledger.raw]
+    car.sign(cosigned=cosigned, key=world.LEDGER)
+    return making.make(folder, car)

@@ -194,6 +194,14 @@ def test_a_consent_ends_with_any_other_change(state: int):
     assert book.told().consented[TRACK] == ((T0 + 10 * S, T0 + 25 * S),)
 
 
+def test_a_consent_that_ends_was_given_before():
+    """A bundle of an hour has the withdrawal, and not the grant of last week."""
+    book = Book()
+    book.add(25, consent=L.ConsentChange(category=TRACK, state=L.ConsentChange.EXPIRED))
+    book.add(40, consent=L.ConsentChange(category=TRACK, state=L.ConsentChange.EXPIRED))
+    assert book.told().consented[TRACK] == ((T0, T0 + 25 * S),)
+
+
 def test_no_recipient():
     one = kept()
     book = Book()

@@ -6,8 +6,10 @@ import base64
 import hashlib
 import re
 import string
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 import agent.owner
 from agent.evidence.selection import Problem
 from agent.owner import report_html, report_words
+from agent.owner.chronicle import Shelf, Told
 from agent.owner.report import Story, Verdict, render
 from agent.owner.report_html import Html, Page, tag
 from agent.pb import ledger_pb2, sealed_pb2
@@ -111,6 +114,60 @@ def test_no_text_is_english_on_a_chinese_page(story: Story):
     own = {english for words in TABLES.values() for english, chinese in words.values()
            if english != chinese and " " in english}  # fmt: skip
     assert [text for text in texts if text.strip() in own] == []
+
+
+L = ledger_pb2
+
+
+def told_of(story: Story) -> Story:
+    """The story with one of everything that can go wrong."""
+    told = replace(story.told)
+    told.shelves = {
+        ("owner", "routine"): Shelf(9, 900, 2, 1, Counter(quota=3, withdrawn=1), 2, 1, 0),
+        ("shared", "recorder"): Shelf(5, 10**7, 5, held=4),
+    }
+    grant = L.ConsentChange(category="location.track", state=L.ConsentChange.GRANTED,
+                            until_unix_ns=told.end_ns)  # fmt: skip
+    drop = L.Drop(reason=L.Drop.ROLLED, range=[L.Range(first=5, last=14)])
+    what: list[tuple[str, Any]] = [
+        ("loss", L.Loss(channel="can7", count=1234, cause=L.Loss.KERNEL)), ("drop", drop),
+        ("clock", L.ClockStep(from_unix_ns=0, to_unix_ns=7200 * 10**9)),
+        ("gap", L.Gap(why="corrupt", size=77)),
+        ("bus", L.BusState(channel="can7", state="bus-off")),
+        ("bus", L.BusState(channel="can7", state="up")), ("boot", L.Boot(version="9.9")),
+        ("refusal", L.Refusal(what="policy", code="rollback", count=3)),
+        ("incident", L.Incident(state=L.Incident.SUPPRESSED, count=17)), ("consent", grant),
+        ("owner", L.OwnerChange(kid=b"k" * 8, role=L.OwnerChange.OWNER_OF_CAR,
+                                what=L.OwnerChange.ENROLLED)),
+    ]  # fmt: skip
+    told.told = [Told(told.begin_ns + at, kind, L.Entry(**{kind: one}))
+                 for at, (kind, one) in enumerate(what)]  # fmt: skip
+    return replace(story, told=told)
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("en", ["1,234", "can7: the kernel's buffer ran over", "the recorder has moved on",
+                "+7,200 s", "corrupt", "can7: bus off", "inland 9.9", "policy: rollback", "more than the policy",
+                "1 sealed to others; 2 not asked for; 1 not here; removed: 3 × room was needed",
+                "4 that an event sends", "granted (until", "owner: enrolled", "6b6b6b6b6b6b6b6b"]),
+        ("zh", ["内核缓冲区溢出", "滚动记录已更新", "离线", "1 密封给他方", "已同意 (截止", "车主",
+                "其中 4 段"]),
+    ],
+)  # fmt: skip
+def test_what_went_wrong_is_explained(story: Story, language: Language, said: list[str]):
+    text = Parsed(page(told_of(story), language)).text
+    assert [one for one in said if one not in text] == []
+
+
+def test_a_long_list_says_how_much_more_there_is(story: Story):
+    told = replace(story.told)
+    told.told = [
+        Told(told.begin_ns, "refusal", L.Entry(refusal=L.Refusal(what="policy", code=f"c{at}")))
+        for at in range(250)
+    ]
+    assert "50 more are in the files" in Parsed(page(replace(story, told=told))).text
 
 
 def broken_by(story: Story) -> Story:
