@@ -17,6 +17,7 @@ from agent.errors import ConfigError
 if TYPE_CHECKING:
     from agent.owner.at_home import Home
     from agent.owner.presence_matrix import Known
+    from agent.owner.report import Story
 
 F = TypeVar("F", bound=Callable[..., Any])
 KEY: Final = "owner.key"
@@ -25,7 +26,7 @@ MAX_PROBLEMS: Final = 20  # lines; --json has all
 
 def _options(function: F) -> F:
     """Add what both commands share."""
-    for option in (
+    for option in reversed((
         click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False)),
         click.option("--key", "key_files", multiple=True, default=(KEY,), show_default=True,
                      type=click.Path(path_type=Path, dir_okay=False),
@@ -41,7 +42,7 @@ def _options(function: F) -> F:
         click.option("--card", type=click.Path(path_type=Path, dir_okay=False),
                      help="The region's card: believe its keys, not those in the bundle."),
         json_option,
-    ):  # fmt: skip
+    )):  # fmt: skip
         function = option(function)
     return function
 
@@ -53,7 +54,11 @@ def _options(function: F) -> F:
 @click.option("--frames", "formats", multiple=True, default=("candump",), show_default=True,
               type=click.Choice(["candump", "blf", "gvret", "none"]),
               help="How raw frames are written. Repeat for more.")  # fmt: skip
-def open_(*, output: Path | None, formats: tuple[str, ...], **options: Any) -> int:
+@click.option("--decode", multiple=True, metavar="SIGNAL",
+              help="Read it out of the raw frames, to decoded.csv. Repeat for more.")  # fmt: skip
+def open_(
+    *, output: Path | None, formats: tuple[str, ...], decode: tuple[str, ...], **options: Any
+) -> int:
     """Open a BUNDLE with the owner's key: signals, raw frames, events, presence.
 
     It is verified first. Exit code 0: intact and complete. 1: something was altered. 3: something
@@ -63,7 +68,8 @@ def open_(*, output: Path | None, formats: tuple[str, ...], **options: Any) -> i
     \b
     Examples:
       inland owner open v-1f0c-20261122T080000Z.inland --key ~/inland/owner.key
-      inland owner open BUNDLE --frames blf --frames gvret --dbc vehicle.dbc --tz Asia/Shanghai
+      inland owner open BUNDLE --frames blf --frames gvret --tz Asia/Shanghai
+      inland owner open BUNDLE --dbc vehicle.dbc --decode DI_vehicleSpeed --decode DI_torque
     """
     from agent.owner.at_home import story
     from agent.owner.write_out import write_out
@@ -73,10 +79,14 @@ def open_(*, output: Path | None, formats: tuple[str, ...], **options: Any) -> i
     if folder.exists():
         raise ConfigError("is there already", where=str(folder), todo="name another with -o")
     home, known = _home(options), _known(options["dbc_files"])
-    presence = story(home, made_ns=time.time_ns(), known=known).presence
+    told = story(home, made_ns=time.time_ns(), known=known)
+    wanted = [one for name in decode for one in _named(told, name, "--decode")]
     rows = home.opened.frame_count * sum(one != "none" for one in formats)
     with _bar("writing", rows + 2 * home.opened.sample_count) as advance:
-        written = write_out(home, presence, folder, formats=formats, zone=zone, progress=advance)
+        written = write_out(
+            home, told.presence, folder, formats=formats, zone=zone, known=wanted,
+            progress=advance,
+        )  # fmt: skip
     files = {"folder": str(folder), "files": list(written.files), "left_out": written.left_out}
     lines = [f"{folder}: {', '.join(written.files)}"]
     if written.left_out:
@@ -110,6 +120,8 @@ def report(*, output: Path | None, language: str, plot: tuple[str, ...], **optio
     zone, path = zone_of(options["tz"]), output or _beside(options["bundle"], ".html")
     home, known = _home(options), _known(options["dbc_files"])
     told = story(home, made_ns=time.time_ns(), known=known, plot=plot)
+    for name in plot:
+        _named(told, name, "--plot")
     text = page_of(told, language="zh" if language == "zh" else "en", zone=zone)
     try:
         write_whole(path.absolute(), [text.encode()])
@@ -182,6 +194,21 @@ def _known(paths: tuple[Path, ...]) -> list[Known]:
     from agent.policy.dbc import Dictionary
 
     return [(one.info, one.layout) for one in Dictionary(list(paths)).all()]
+
+
+def _named(told: Story, name: str, option: str) -> list[Known]:
+    """Return the signals of a name.
+
+    Raises:
+        ConfigError: neither the policies of the bundle nor a DBC file know it.
+    """
+    from agent.units import nearest
+
+    found = told.signals.named(name)
+    if not found:
+        advice = nearest(name, told.signals.names, noun="known signal")
+        raise ConfigError(f"unknown signal '{name}'", where=option, todo=advice)
+    return found
 
 
 class _Advance:

@@ -152,12 +152,13 @@ class Signals:
             name: `Signal` or `Message.Signal`.
         """
         if name not in self._cache:
-            found = [self._series(one) for one in self._candidates(name)]
+            found = [self._series(one) for one in self.named(name)]
             best = max(found, key=lambda one: len(one.stamps_ns), default=None)
             self._cache[name] = best if best is not None and len(best.stamps_ns) else None
         return self._cache[name]
 
-    def _candidates(self, name: str) -> list[Known]:
+    def named(self, name: str) -> list[Known]:
+        """Return the signals of a name: several if messages or policies differ; empty: none."""
         if name in self._places:
             return self._places[name]
         message, _, signal = name.rpartition(".")

@@ -4,6 +4,7 @@
 |---|---|
 | `frames.log`, `frames.blf`, `frames.csv` | raw frames: candump, BLF, SavvyCAN's GVRET CSV |
 | `signals.csv`, `signals.jsonl` | samples |
+| `decoded.csv` | signals that were asked for, out of the raw frames |
 | `events.jsonl`, `cameras.jsonl` | what the agent noted |
 | `presence.csv` | what became of every signal |
 | `verdict.txt` | what the verifier says of the bundle |
@@ -27,11 +28,14 @@ from agent.errors import ConfigError
 from agent.evidence import text
 from agent.evidence.verifier import lines
 from agent.files import place_folder, write_whole
+from agent.frames import FrameBatch
 from agent.owner.at_home import Home, frames_of, samples_of
 from agent.owner.frame_files import gvret, has_gvret_place, write_blf
 from agent.owner.presence_file import presence_csv
-from agent.owner.presence_matrix import Row
+from agent.owner.presence_matrix import Known, Row
+from agent.owner.seen import decode
 from agent.owner.signal_files import CSV_HEADER, csv_rows, json_lines
+from agent.pb import policy_pb2
 
 FRAME_FORMATS: Final = ("candump", "blf", "gvret")
 
@@ -56,6 +60,7 @@ def write_out(
     *,
     formats: Sequence[str],
     zone: dt.tzinfo,
+    known: Sequence[Known] = (),
     progress: Callable[[int], None] = lambda _: None,
 ) -> Written:
     """Write what was opened.
@@ -66,6 +71,7 @@ def write_out(
         folder: to be made; its parent is there.
         formats: of the raw frames, some of FRAME_FORMATS.
         zone: of the local time beside UTC.
+        known: signals to be read out of the raw frames.
         progress: called with the number of rows that were written since the last call; every
             format counts its own.
 
@@ -79,7 +85,10 @@ def write_out(
         rmtree(draft)  # of an attempt that was cut short
     try:
         draft.mkdir(mode=0o700)
-        left_out = _frames(home, draft, formats, progress)
+        frames = frames_of(home.opened)
+        left_out = _frames(home, frames, draft, formats, progress)
+        if known and len(frames):
+            write_whole(draft / "decoded.csv", _decoded(home, frames, known, zone))
         _signals(home, draft, zone, progress)
         for name, found in (("events", home.opened.events()), ("cameras", home.opened.cameras())):
             _lines(draft / f"{name}.jsonl", list(found))
@@ -97,10 +106,14 @@ def write_out(
 
 
 def _frames(
-    home: Home, folder: Path, formats: Sequence[str], progress: Callable[[int], None]
+    home: Home,
+    frames: FrameBatch,
+    folder: Path,
+    formats: Sequence[str],
+    progress: Callable[[int], None],
 ) -> int:
     """Write raw frames; return how many have no place in a GVRET CSV."""
-    frames, names = frames_of(home.opened), home.opened.channels.names
+    names = home.opened.channels.names
     if not len(frames):
         return 0
     if "candump" in formats:
@@ -115,6 +128,25 @@ def _frames(
     chunks = _counted(gvret(frames, names), len(frames), text.CHUNK_ROWS, progress)
     write_whole(folder / "frames.csv", chunks)
     return int(np.count_nonzero(~has_gvret_place(frames)))
+
+
+def _decoded(
+    home: Home, frames: FrameBatch, known: Sequence[Known], zone: dt.tzinfo
+) -> Iterator[bytes]:
+    """Yield a CSV of signals out of raw frames, as they arrived."""
+    samples = decode(frames, {number: layout for number, (_, layout) in enumerate(known)})
+    dictionary = policy_pb2.Dictionary(
+        signal=[
+            policy_pb2.Signal(
+                name=info.name, message=info.message, unit=info.unit, factor=info.factor,
+                offset=info.offset, kind=policy_pb2.Signal.Kind.Name(info.kind),
+                choices=dict(info.choices),
+            )
+            for info, _ in known
+        ]
+    )  # fmt: skip
+    yield CSV_HEADER
+    yield from csv_rows(samples, dictionary, home.opened.channels.names, zone)
 
 
 def _signals(home: Home, folder: Path, zone: dt.tzinfo, progress: Callable[[int], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -82,35 +83,55 @@ def table(path: Path) -> list[dict[str, str]]:
 def opened(made: Place) -> Path:
     folder = made.folder / "opened"
     result = run(made, "open", "-o", str(folder), "--frames", "candump", "--frames", "blf",
-                 "--frames", "gvret", "--tz", "Asia/Shanghai", "--dbc", str(DBC))  # fmt: skip
+                 "--frames", "gvret", "--tz", "Asia/Shanghai", "--dbc", str(DBC),
+                 "--decode", "VehicleSpeed", "--decode", "BrakeStatus.BrakePressure",
+                 "--decode", "Gear", "--decode", "WheelSpeedFrontLeft")  # fmt: skip
     assert code(result) == 0, result.output
     return folder
 
 
 def test_all_files_are_there_and_nobody_else_reads_them(opened: Path):
     assert sorted(path.name for path in opened.iterdir()) == [
-        "cameras.jsonl", "events.jsonl", "frames.blf", "frames.csv", "frames.log", "presence.csv",
-        "signals.csv", "signals.jsonl", "verdict.txt",
+        "cameras.jsonl", "decoded.csv", "events.jsonl", "frames.blf", "frames.csv",
+        "frames.log", "presence.csv", "signals.csv", "signals.jsonl", "verdict.txt",
     ]  # fmt: skip
     assert opened.stat().st_mode & 0o077 == 0
     assert [path.name for path in opened.iterdir() if path.stat().st_mode & 0o077] == []
     assert (opened / "verdict.txt").read_text().splitlines()[-1] == "intact"
 
 
-def test_signals_are_what_cantools_decodes_from_the_frames(opened: Path):
-    """The candump log, read by python-can and decoded by cantools, says what the CSV says."""
-    database = cantools.database.load_file(DBC)
-    at: dict[tuple[str, str], object] = {}
-    with can.CanutilsLogReader(opened / "frames.log") as reader:
+def decoded_by_cantools(log: Path) -> dict[tuple[str, str], float]:
+    """Every signal of a candump log: read by python-can, decoded by cantools."""
+    database, at = cantools.database.load_file(DBC), {}
+    with can.CanutilsLogReader(log) as reader:
         for message in reader:
-            try:
+            with contextlib.suppress(KeyError):  # not in the DBC file
                 values = database.decode_message(
                     message.arbitration_id, bytes(message.data), decode_choices=False
                 )
-            except KeyError:
-                continue
-            for name, value in values.items():  # type: ignore[union-attr]
-                at[f"{message.timestamp:.6f}", name] = value
+                for name, value in values.items():  # type: ignore[union-attr]
+                    at[f"{message.timestamp:.6f}", name] = float(value)
+    return at
+
+
+def test_signals_out_of_raw_frames_are_what_cantools_decodes(opened: Path):
+    """Of four signals, every sample that cantools finds, and no other."""
+    names = {"VehicleSpeed", "BrakePressure", "Gear", "WheelSpeedFrontLeft"}
+    rows = table(opened / "decoded.csv")
+    found = {(row["unix_s"], row["signal"]): float(row["value"]) for row in rows}
+    wanted = {
+        key: value
+        for key, value in decoded_by_cantools(opened / "frames.log").items()
+        if key[1] in names
+    }
+    assert len(found) == len(rows) > 10_000
+    assert found == pytest.approx(wanted)
+    assert {row["label"] for row in rows if row["signal"] == "Gear"} == {"D"}
+
+
+def test_signals_are_what_cantools_decodes_from_the_frames(opened: Path):
+    """The candump log, read by python-can and decoded by cantools, says what the CSV says."""
+    at = decoded_by_cantools(opened / "frames.log")
     rows = table(opened / "signals.csv")
     compared = [row for row in rows if (row["unix_s"], row["signal"]) in at]
     assert len(compared) == len(rows) > 60
@@ -261,6 +282,7 @@ def test_a_wrong_passphrase_is_one_line_and_writes_nothing(made: Place, tmp_path
         (("--tz", "Mars/Olympus"), "--tz"),
         (("--from", "yesterday"), "--from"),
         (("--key", "nowhere.key"), "nowhere.key"),
+        (("--decode", "VehicleSped"), "--decode"),
     ],
 )
 def test_wrong_use_is_said(made: Place, tmp_path: Path, more: tuple[str, str], where: str):

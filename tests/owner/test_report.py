@@ -149,7 +149,8 @@ def told_of(story: Story) -> Story:
     ("language", "said"),
     [
         ("en", ["1,234", "can7: the kernel's buffer ran over", "the recorder has moved on",
-                "+7,200 s", "corrupt", "can7: bus off", "inland 9.9", "policy: rollback", "more than the policy",
+                "+7,200 s", "corrupt", "can7: bus off", "inland 9.9", "policy: rollback",
+                "more than the policy",
                 "1 sealed to others; 2 not asked for; 1 not here; removed: 3 × room was needed",
                 "4 that an event sends", "granted (until", "owner: enrolled", "6b6b6b6b6b6b6b6b"]),
         ("zh", ["内核缓冲区溢出", "滚动记录已更新", "离线", "1 密封给他方", "已同意 (截止", "车主",
