@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,3 +108,16 @@ def test_it_is_of_the_standard_library_and_of_python_3_9():
 def test_a_bundle_carries_it(bundle: Path):
     assert (bundle / "verify.py").read_bytes() == verify_py()
     assert verdict(bundle) == (0, "")
+
+
+@pytest.mark.parametrize("minor", [9, 10, 12, 13])
+def test_it_runs_on_other_pythons(bundle: Path, minor: int):
+    """On each that is installed here."""
+    python = shutil.which(f"python3.{minor}")
+    if python is None or subprocess.run([python, "-V"], check=False).returncode:
+        pytest.skip(f"no Python 3.{minor} here")
+    done = subprocess.run(
+        [python, "-I", "-S", bundle / "verify.py"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == run(bundle).stdout
