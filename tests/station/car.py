@@ -52,17 +52,17 @@ class Car:
             )
         )  # fmt: skip
 
-    def begin(self) -> int:
+    def begin(self, recipients: int = 1) -> int:
         self.session = os.urandom(16)
         header = sealed_pb2.SessionHeader(
             kem=1, aead=1, region=self.region, vehicle=self.vehicle, log=self.log,
-            index=len(self.entries), session=self.session, epoch=1, recipients=1,
+            index=len(self.entries), session=self.session, epoch=1, recipients=recipients,
         ).SerializeToString()  # fmt: skip
         body = b"iSE1" + len(header).to_bytes(2, "big") + header + b"wraps"
         return self.add(
             body,
             session=ledger_pb2.SessionBegun(
-                body=hashlib.sha256(body).digest(), session=self.session, recipients=1
+                body=hashlib.sha256(body).digest(), session=self.session, recipients=recipients
             ),
         )
 

@@ -70,6 +70,17 @@ def test_sound_entries_are_stored_and_receipted(place: Place) -> None:
     assert all((row[2], row[3] or b"") == (car.entries[row[0]], car.bodies[row[0]]) for row in rows)
 
 
+def test_changes_of_people_and_sessions_for_a_driver_are_taken(place: Place) -> None:
+    """A station that does not know them would refuse the log from there on."""
+    car, station = place.car, receiver(place)
+    what = ledger_pb2.OwnerChange(
+        kid=bytes(8), role=ledger_pb2.OwnerChange.OWNER_OF_CAR,
+        what=ledger_pb2.OwnerChange.ENROLLED,
+    )  # fmt: skip
+    indices = (car.genesis(), car.add(owner=what), car.begin(recipients=5), car.segment())
+    assert give(station, car, *indices) == {index: car.leaf(index) for index in indices}
+
+
 def test_a_duplicate_is_stored_once_and_receipted_again(place: Place) -> None:
     car, station = place.car, receiver(place)
     index = car.genesis()
