@@ -16,7 +16,7 @@ present can lack a part of the time: its reasons and removed segments stand besi
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -139,9 +139,9 @@ def presence(
         for number, naming in _namings(policy, decided):
             row = rows.setdefault(_key(policy, number), _row(policy, number))
             row.namings.append(naming)
-    stamps = _stamps(policies.values(), opened)
+    samples, noted = _stamps(policies.values(), opened)
     for key, row in rows.items():
-        row.seen = seen([*stamps.get(key, []), *opened.carriers.stamps(row.layout)])
+        row.seen = seen(samples[key], noted[key], opened.carriers.stamps(row.layout))
         _judge(row, told)
     return [*rows.values(), *_unnamed(rows, opened.carriers, known)]
 
@@ -154,14 +154,19 @@ def _row(policy: Policy, number: int) -> Row:
     return Row(policy.signals[number], policy.layouts[number])
 
 
-def _stamps(policies: Iterable[Policy], opened: Rows) -> dict[Key, list[Ints]]:
-    found: dict[Key, list[Ints]] = {}
+Stamps = defaultdict[Key, list[Ints]]
+
+
+def _stamps(policies: Iterable[Policy], opened: Rows) -> tuple[Stamps, Stamps]:
+    """Return the stamps of samples, and of what records name, by signal."""
+    samples: Stamps = defaultdict(list)
+    noted: Stamps = defaultdict(list)
     for dictionary, policy in {sha256(one.dictionary): one for one in policies}.items():
         for number, some in by_signal(opened.samples.get(dictionary, ())).items():
-            found.setdefault(_key(policy, number), []).extend(some)
+            samples[_key(policy, number)] += some
         for number, stamp in opened.noted.get(dictionary, ()):
-            found.setdefault(_key(policy, number), []).append(np.array([stamp], np.int64))
-    return found
+            noted[_key(policy, number)].append(np.array([stamp], np.int64))
+    return samples, noted
 
 
 def _unnamed(rows: Mapping[Key, Row], carriers: Carriers, known: Iterable[Known]) -> Iterator[Row]:

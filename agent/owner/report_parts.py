@@ -90,7 +90,9 @@ def timelines(story: Story, page: Page) -> Html:
     told = story.told
     bars = [Bar(*span, "awake", page.text("awake")) for span in told.awake]
     events = [Mark(stamp_ns(one), "event", str(one["rule"])) for one in story.events]
-    lines: list[tuple[str, list[Bar], list[Mark]]] = [(page.text("awake"), bars, events)]
+    lines: list[tuple[str, list[Bar], list[Mark]]] = [(page.text("awake"), bars, [])]
+    if events:
+        lines.append((page.text("incidents"), [], events))
     for gate in ("open", "closed"):
         marks = [
             Mark(stamp_ns(one), gate, _trigger(page, one))

@@ -45,14 +45,21 @@ class Seen:
         return (self.count - 1) * 1e9 / span_ns if span_ns > 0 else 0.0
 
 
-def seen(stamps_ns: Iterable[Ints]) -> Seen | None:
-    """Return how often something was there, given its stamps in any order; None: never."""
-    pieces = [one for one in stamps_ns if len(one)]
-    if not pieces:
+def seen(*sources: Iterable[Ints]) -> Seen | None:
+    """Return how often something was there; None: never.
+
+    Args:
+        sources: stamps in any order, by where they were found. One value can stand in several: in a
+            raw frame, as a sample of it, in a record. So the source with the most counts.
+    """
+    pieces = [[one for one in source if len(one)] for source in sources]
+    everything = [one for some in pieces for one in some]
+    if not everything:
         return None
-    stamps = np.sort(np.concatenate(pieces))
+    stamps = np.sort(np.concatenate(everything))
     gap = int(np.diff(stamps).max()) if len(stamps) > 1 else 0
-    return Seen(len(stamps), int(stamps[0]), int(stamps[-1]), gap)
+    count = max(sum(map(len, some)) for some in pieces)
+    return Seen(count, int(stamps[0]), int(stamps[-1]), gap)
 
 
 def by_signal(batches: Sequence[SignalBatch]) -> dict[int, list[Ints]]:

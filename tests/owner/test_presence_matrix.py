@@ -128,6 +128,17 @@ def test_a_value_in_an_event_record_is_presence():
     assert (row.state, row.seen) == ("present", Seen(1, T0 + 7 * S, T0 + 7 * S, 0))
 
 
+def test_one_value_in_two_places_counts_once():
+    """Raw frames, samples of them, and a record of one: five values, not eight."""
+    one = kept()
+    opened = Rows(
+        {sha256(one.dictionary): [speed_samples(1, 3)]}, {sha256(one.dictionary): [(0, T0)]},
+        Carriers(frames(0x100, 5, 2)),
+    )  # fmt: skip
+    row = rows_of(busy(one), one, rows=opened)["Speed"]
+    assert row.seen == Seen(5, T0, T0 + 4 * S, S)
+
+
 @pytest.mark.parametrize(
     ("reason", "name"),
     [(L.Drop.QUOTA, "quota"), (L.Drop.EXPIRED, "expired"), (L.Drop.WITHDRAWN, "withdrawn")],
