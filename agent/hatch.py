@@ -265,9 +265,13 @@ class HatchClient:
         """Return the agent's state as JSON. Raises HatchError."""
         return self._ask(HatchRequest(status=pb.StatusQuestion()), "status").status
 
-    def checkpoint(self) -> CheckpointUpload | None:
-        """Return the signed tree head to upload, or None if nothing is new. Raises HatchError."""
-        reply = self._ask(HatchRequest(checkpoint=pb.CheckpointQuestion()), "checkpoint")
+    def checkpoint(self, *, now: bool = False) -> CheckpointUpload | None:
+        """Return the signed tree head to upload, or None if nothing is new. Raises HatchError.
+
+        Args:
+            now: sign what is here, and let the region see it at once.
+        """
+        reply = self._ask(HatchRequest(checkpoint=pb.CheckpointQuestion(now=now)), "checkpoint")
         return reply.checkpoint if reply.checkpoint.note else None
 
     def policy(self) -> PolicyQuestion | None:

@@ -62,6 +62,7 @@ PURE = {
     "agent/evidence/text.py",
     "agent/frames.py",
     "agent/hatch_frames.py",
+    "agent/owner/categories.py",
     "agent/owner/chronicle.py",
     "agent/owner/gather.py",
     "agent/owner/presence_file.py",

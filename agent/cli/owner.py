@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "keygen": ("owner_key", "Make a key, and a recovery sheet to print."),
     "recover": ("owner_key", "Make the key again from the recovery sheet."),
     "enroll": ("owner_enroll", "Enroll an owner or driver in the car, with a code that it shows."),
+    "export": ("owner_export", "Write a bundle of what the car has kept, for a stick."),
     "open": ("owner_bundle", "Open a bundle with the owner's key."),
     "report": ("owner_bundle", "Make one HTML page of a bundle."),
     "people": ("owner_people", "List who is enrolled, and who drives."),

@@ -22,7 +22,7 @@ from shutil import rmtree
 from typing import IO, Any, Final
 
 from agent.digest import sha256
-from agent.errors import ConfigError
+from agent.errors import ConfigError, SpoolCorruptError
 from agent.evidence.cover import cover, encode_subtree
 from agent.evidence.disclosure import Disclosure, Ledger, explain
 from agent.evidence.proof import LANES, REASONS, RECIPIENTS, word_for
@@ -120,7 +120,7 @@ class BundleWriter:
         self.folder, self._draft = folder, folder.with_name(f".{folder.name}.part")
         with suppress(FileNotFoundError):
             rmtree(self._draft)  # of an attempt that was cut short
-        self._draft.mkdir(mode=0o700)
+        self._draft.mkdir()  # sealed: whoever carries it may read it
         self._written: list[Written] = []
 
     def __enter__(self) -> BundleWriter:
@@ -134,7 +134,7 @@ class BundleWriter:
         ledger: Ledger,
         found: Disclosure,
         *,
-        sign: Callable[[], None] = lambda: None,
+        sign: Callable[[], object] = lambda: None,
         progress: Callable[[int], None] = lambda _: None,
     ) -> Written:
         """Write one log.
@@ -171,7 +171,8 @@ class BundleWriter:
         end = max([*found.stored, *(size - 1 for size, _, _ in notes)]) + 1
         with stem.with_suffix(".cover").open("wb") as file:
             for place in cover(sorted(found.stored), end, [size for size, _, _ in notes]):
-                file.write(encode_subtree(*place, ledger.node(*place)))
+                with suppress(SpoolCorruptError):  # of a damaged log: a hole, which is named
+                    file.write(encode_subtree(*place, ledger.node(*place)))
         left_out = {why: _ranges(part) for why, part in sorted(found.left_out.items())}
         presence = _presence(found, here)
         continues = {entry.gap.log for entry in found.entries.values() if entry.HasField("gap")}

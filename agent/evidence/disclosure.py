@@ -2,8 +2,8 @@
 
 - Every entry of the asked time, of all kinds: from the first to the last that was written in it,
   and the neighbours of both, which show that there are no more.
-- What they need: the genesis, the session and policy entries of the segments among them, the drop
-  and incident entries that explain their bodies, wherever they are.
+- What they need, wherever it is: the genesis, the session and policy entries of the segments among
+  them, gap entries (they name the log before), the drop and incident entries about their bodies.
 - Bodies of the segments of that time, but for those that the caller leaves out, and of the sessions
   and policies.
 """
@@ -25,8 +25,8 @@ from agent.vault.opening import place
 BODY_KINDS: Final = ("session", "segment", "policy")
 Stored = tuple[int, bytes]  # index, entry
 
-LeaveOut = Callable[[int, ledger_pb2.SegmentSealed, int], str]
-"""(index, segment, its recipients) -> why its body stays out of the bundle; empty: it goes in."""
+LeaveOut = Callable[["Disclosure", int], str]
+"""(what is disclosed, a segment of it) -> why its body stays out; empty: it does not."""
 
 
 class Ledger(Protocol):
@@ -92,7 +92,9 @@ def disclose(
     leave_out: LeaveOut = lambda *_: "",
     progress: Callable[[int], None] = lambda _: None,
 ) -> Disclosure | None:
-    """Choose what a bundle discloses of a log; None if nothing of it is of that time.
+    """Choose what a bundle discloses of a log; None if nothing of it can be read.
+
+    Of a log that has nothing of that time, this is what shows it.
 
     Args:
         ledger: the log.
@@ -111,7 +113,7 @@ def disclose(
         scan.take(index, parse(ledger.log, index, stored), stored)
         if count % 1024 == 1023:
             progress(1024)
-    if scan.first is None and not scan.surrounds:
+    if scan.entries == 0:
         return None
     first = scan.before + 1 if scan.first is None else scan.first
     found = Disclosure(first, scan.before if scan.first is None else scan.last, size)
@@ -169,23 +171,22 @@ class _Scan:
         self._high = 1 << 64 if to_ns is None else to_ns + AFTER_NS
         self.first: int | None = None
         self.last = self.before = -1
-        self.surrounds = False  # entries before and behind the asked time, none in it
+        self.entries = 0
         self._needed: dict[int, tuple[ledger_pb2.Entry, bytes]] = {}
         self._sessions: dict[bytes, int] = {}
         self._policies: list[tuple[int, bytes]] = []
         self._reasons: list[tuple[int, ledger_pb2.Entry, bytes]] = []  # drops and incidents
 
     def take(self, index: int, entry: ledger_pb2.Entry, stored: bytes) -> None:
+        self.entries += 1
         at_ns = entry.at.unix_ns
         if self._low <= at_ns <= self._high:
             self.first = index if self.first is None else self.first
             self.last = index
         elif at_ns < self._low:
             self.before = index
-        elif self.before >= 0:
-            self.surrounds = True
         kind = entry.WhichOneof("what")
-        if kind in ("session", "policy", "genesis"):
+        if kind in ("session", "policy", "genesis", "gap"):
             self._needed[index] = entry, stored
         if kind == "session":
             self._sessions[entry.session.session] = index
@@ -196,7 +197,7 @@ class _Scan:
 
     def needs(self, found: Disclosure) -> None:
         """Disclose what the entries in `found` need."""
-        needed = {0}
+        needed = {i for i, (entry, _) in self._needed.items() if entry.HasField("gap")} | {0}
         policies = [index for index, _ in self._policies]
         for index, entry in found.entries.items():
             if entry.HasField("segment"):
@@ -225,8 +226,7 @@ def _choose_bodies(found: Disclosure, leave_out: LeaveOut) -> None:
         if kind == "segment":
             if not found.first <= index <= found.last:
                 continue  # a neighbour
-            recipients = found.recipients.get(entry.segment.session, 0)
-            why = leave_out(index, entry.segment, recipients)
+            why = leave_out(found, index)
         if why:
             found.left_out.setdefault(why, []).append(index)
         else:

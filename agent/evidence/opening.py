@@ -36,8 +36,9 @@ from agent.vault import tree
 from agent.vault.segment import Payload, decode_payload
 
 MAX_ROWS: Final = 50_000_000  # frames, or samples, held in memory at once: 1.2 GB of frames
-OWNERS: Final = frozenset({sealed_pb2.OWNER, sealed_pb2.BOTH})  # closed to the region
-REGIONS: Final = frozenset({sealed_pb2.REGION, sealed_pb2.BOTH})  # closed to the owner
+# Closed to the region, and to the owner. Whoever drives may be the owner.
+OWNERS: Final = frozenset({sealed_pb2.OWNER, sealed_pb2.BOTH, sealed_pb2.DRIVER})
+REGIONS: Final = frozenset({sealed_pb2.REGION, sealed_pb2.BOTH, sealed_pb2.DRIVER})
 
 
 @dataclass(slots=True)
@@ -82,8 +83,8 @@ class Opened:
 
     @property
     def owner_only(self) -> int:
-        """Segments that nobody opens without the owner."""
-        return self.others.get("owner", 0) + self.others.get("both", 0)
+        """Segments that the region does not open alone."""
+        return sum(self.others.get(name, 0) for name in ("owner", "both", "driver"))
 
     @property
     def event_count(self) -> int:
@@ -138,7 +139,7 @@ def open_segments(
         request: rows outside its moments are left out.
         privates: recipients' private keys by kid.
         progress: called with 1 after each segment.
-        others: recipients whose segments these keys cannot open.
+        others: recipients whose segments these keys are not said to open, and mostly cannot.
 
     Raises:
         ConfigError: more rows than fit; the range has to be narrower.
@@ -285,7 +286,7 @@ class _Opener:
         checked = check_stored(stored, place)
         if isinstance(checked, Problem):
             return checked._replace(why=f"its session, {place}: {checked.why}")
-        if checked.session.recipients in self._others:
+        if checked.session.recipients in self._others and not self._fits(stored.body):
             return sealed_pb2.Recipients.Name(checked.session.recipients).lower()
         if stored.body is None:
             return Problem("missing", where, f"the body of its session, {place}, has not come")
@@ -293,6 +294,14 @@ class _Opener:
             return vault_opening.open_session(stored.body, self._privates)
         except SealError as error:
             return Problem("altered", where, f"its session, {place}: {error.what}")
+
+    def _fits(self, body: bytes | None) -> bool:
+        """Return whether the keys at hand are one wrap's, though they are not said to be."""
+        try:
+            _, _, wraps = vault_opening.parse_session(body or b"")
+        except SealError:
+            return False
+        return any(all(kid in self._privates for kid in wrap.kid) for wrap in wraps.wrap)
 
 
 def check_stored(stored: Stored, where: str) -> ledger_pb2.Entry | Problem:

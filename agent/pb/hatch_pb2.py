@@ -26,7 +26,7 @@ from agent.pb import delivery_pb2 as agent_dot_pb_dot_delivery__pb2
 from agent.pb import moment_pb2 as agent_dot_pb_dot_moment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61gent/pb/hatch.proto\x12\x06inland\x1a\x17\x61gent/pb/delivery.proto\x1a\x15\x61gent/pb/moment.proto\"\xa8\x02\n\x0cHatchRequest\x12\x1c\n\x04next\x18\x01 \x01(\x0b\x32\x0c.inland.NextH\x00\x12\"\n\x07\x64\x65liver\x18\x02 \x01(\x0b\x32\x0f.inland.DeliverH\x00\x12$\n\x06report\x18\x03 \x01(\x0b\x32\x12.inland.LinkReportH\x00\x12(\n\x06status\x18\x04 \x01(\x0b\x32\x16.inland.StatusQuestionH\x00\x12\x30\n\ncheckpoint\x18\x05 \x01(\x0b\x32\x1a.inland.CheckpointQuestionH\x00\x12&\n\x06policy\x18\x06 \x01(\x0b\x32\x14.inland.PolicyWantedH\x00\x12$\n\x08presence\x18\x07 \x01(\x0b\x32\x10.inland.PresenceH\x00\x42\x06\n\x04what\"\xfc\x01\n\nHatchReply\x12\x1e\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\r.inland.BatchH\x00\x12$\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x10.inland.AcceptedH\x00\x12\x10\n\x06status\x18\x03 \x01(\x0cH\x00\x12.\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x18.inland.CheckpointUploadH\x00\x12\x0f\n\x05\x65rror\x18\x05 \x01(\tH\x00\x12(\n\x06policy\x18\x06 \x01(\x0b\x32\x16.inland.PolicyQuestionH\x00\x12#\n\x08presence\x18\x07 \x01(\x0b\x32\x0f.inland.PresentH\x00\x42\x06\n\x04what\"D\n\x04Next\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\r\x12\x1e\n\x04skip\x18\x03 \x03(\x0b\x32\x10.inland.Awaiting\"&\n\x08\x41waiting\x12\x0b\n\x03log\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x03(\x04\"y\n\x05\x42\x61tch\x12\x1f\n\x05\x65ntry\x18\x01 \x03(\x0b\x32\x10.inland.Outgoing\x12\x0f\n\x07pending\x18\x02 \x01(\x04\x12\x17\n\x0ftrusted_unix_ns\x18\x03 \x01(\x06\x12%\n\x07quality\x18\x04 \x01(\x0e\x32\x14.inland.ClockQuality\"8\n\x08Outgoing\x12\x0c\n\x04lane\x18\x01 \x01(\t\x12\x1e\n\x06upload\x18\x02 \x01(\x0b\x32\x0e.inland.Upload\"(\n\x07\x44\x65liver\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"B\n\x08\x41\x63\x63\x65pted\x12\x11\n\tconfirmed\x18\x01 \x01(\x04\x12\r\n\x05valid\x18\x02 \x01(\x08\x12\x14\n\x0cwants_policy\x18\x03 \x01(\x08\"\xc3\x01\n\nLinkReport\x12\x11\n\tconnected\x18\x01 \x01(\x08\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x12\n\nlast_error\x18\x03 \x01(\t\x12\x10\n\x08\x63onnects\x18\x04 \x01(\x04\x12\x0c\n\x04sent\x18\x05 \x01(\x04\x12\x30\n\x07refused\x18\x06 \x03(\x0b\x32\x1f.inland.LinkReport.RefusedEntry\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x10\n\x0eStatusQuestion\"\x14\n\x12\x43heckpointQuestion\"\x0e\n\x0cPolicyWanted\"D\n\x08Presence\x12 \n\x06\x65nroll\x18\x01 \x01(\x0b\x32\x0e.inland.EnrollH\x00\x12\x0e\n\x04\x63ode\x18\x02 \x01(\tH\x00\x42\x06\n\x04what\"E\n\x06\x45nroll\x12\x11\n\trecipient\x18\x01 \x01(\x0c\x12\x0c\n\x04sign\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\"7\n\x07Present\x12\x0f\n\x07seconds\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07refused\x18\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61gent/pb/hatch.proto\x12\x06inland\x1a\x17\x61gent/pb/delivery.proto\x1a\x15\x61gent/pb/moment.proto\"\xa8\x02\n\x0cHatchRequest\x12\x1c\n\x04next\x18\x01 \x01(\x0b\x32\x0c.inland.NextH\x00\x12\"\n\x07\x64\x65liver\x18\x02 \x01(\x0b\x32\x0f.inland.DeliverH\x00\x12$\n\x06report\x18\x03 \x01(\x0b\x32\x12.inland.LinkReportH\x00\x12(\n\x06status\x18\x04 \x01(\x0b\x32\x16.inland.StatusQuestionH\x00\x12\x30\n\ncheckpoint\x18\x05 \x01(\x0b\x32\x1a.inland.CheckpointQuestionH\x00\x12&\n\x06policy\x18\x06 \x01(\x0b\x32\x14.inland.PolicyWantedH\x00\x12$\n\x08presence\x18\x07 \x01(\x0b\x32\x10.inland.PresenceH\x00\x42\x06\n\x04what\"\xfc\x01\n\nHatchReply\x12\x1e\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\r.inland.BatchH\x00\x12$\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x10.inland.AcceptedH\x00\x12\x10\n\x06status\x18\x03 \x01(\x0cH\x00\x12.\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x18.inland.CheckpointUploadH\x00\x12\x0f\n\x05\x65rror\x18\x05 \x01(\tH\x00\x12(\n\x06policy\x18\x06 \x01(\x0b\x32\x16.inland.PolicyQuestionH\x00\x12#\n\x08presence\x18\x07 \x01(\x0b\x32\x0f.inland.PresentH\x00\x42\x06\n\x04what\"D\n\x04Next\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\r\x12\x1e\n\x04skip\x18\x03 \x03(\x0b\x32\x10.inland.Awaiting\"&\n\x08\x41waiting\x12\x0b\n\x03log\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x03(\x04\"\x8e\x01\n\x05\x42\x61tch\x12\x1f\n\x05\x65ntry\x18\x01 \x03(\x0b\x32\x10.inland.Outgoing\x12\x0f\n\x07pending\x18\x02 \x01(\x04\x12\x17\n\x0ftrusted_unix_ns\x18\x03 \x01(\x06\x12%\n\x07quality\x18\x04 \x01(\x0e\x32\x14.inland.ClockQuality\x12\x13\n\x0bhead_wanted\x18\x05 \x01(\x08\"8\n\x08Outgoing\x12\x0c\n\x04lane\x18\x01 \x01(\t\x12\x1e\n\x06upload\x18\x02 \x01(\x0b\x32\x0e.inland.Upload\"(\n\x07\x44\x65liver\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"B\n\x08\x41\x63\x63\x65pted\x12\x11\n\tconfirmed\x18\x01 \x01(\x04\x12\r\n\x05valid\x18\x02 \x01(\x08\x12\x14\n\x0cwants_policy\x18\x03 \x01(\x08\"\xc3\x01\n\nLinkReport\x12\x11\n\tconnected\x18\x01 \x01(\x08\x12\x0c\n\x04peer\x18\x02 \x01(\t\x12\x12\n\nlast_error\x18\x03 \x01(\t\x12\x10\n\x08\x63onnects\x18\x04 \x01(\x04\x12\x0c\n\x04sent\x18\x05 \x01(\x04\x12\x30\n\x07refused\x18\x06 \x03(\x0b\x32\x1f.inland.LinkReport.RefusedEntry\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x10\n\x0eStatusQuestion\"!\n\x12\x43heckpointQuestion\x12\x0b\n\x03now\x18\x01 \x01(\x08\"\x0e\n\x0cPolicyWanted\"D\n\x08Presence\x12 \n\x06\x65nroll\x18\x01 \x01(\x0b\x32\x0e.inland.EnrollH\x00\x12\x0e\n\x04\x63ode\x18\x02 \x01(\tH\x00\x42\x06\n\x04what\"E\n\x06\x45nroll\x12\x11\n\trecipient\x18\x01 \x01(\x0c\x12\x0c\n\x04sign\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\"7\n\x07Present\x12\x0f\n\x07seconds\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07refused\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,28 +43,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NEXT']._serialized_end=702
   _globals['_AWAITING']._serialized_start=704
   _globals['_AWAITING']._serialized_end=742
-  _globals['_BATCH']._serialized_start=744
-  _globals['_BATCH']._serialized_end=865
-  _globals['_OUTGOING']._serialized_start=867
-  _globals['_OUTGOING']._serialized_end=923
-  _globals['_DELIVER']._serialized_start=925
-  _globals['_DELIVER']._serialized_end=965
-  _globals['_ACCEPTED']._serialized_start=967
-  _globals['_ACCEPTED']._serialized_end=1033
-  _globals['_LINKREPORT']._serialized_start=1036
-  _globals['_LINKREPORT']._serialized_end=1231
-  _globals['_LINKREPORT_REFUSEDENTRY']._serialized_start=1185
-  _globals['_LINKREPORT_REFUSEDENTRY']._serialized_end=1231
-  _globals['_STATUSQUESTION']._serialized_start=1233
-  _globals['_STATUSQUESTION']._serialized_end=1249
-  _globals['_CHECKPOINTQUESTION']._serialized_start=1251
-  _globals['_CHECKPOINTQUESTION']._serialized_end=1271
-  _globals['_POLICYWANTED']._serialized_start=1273
-  _globals['_POLICYWANTED']._serialized_end=1287
-  _globals['_PRESENCE']._serialized_start=1289
-  _globals['_PRESENCE']._serialized_end=1357
-  _globals['_ENROLL']._serialized_start=1359
-  _globals['_ENROLL']._serialized_end=1428
-  _globals['_PRESENT']._serialized_start=1430
-  _globals['_PRESENT']._serialized_end=1485
+  _globals['_BATCH']._serialized_start=745
+  _globals['_BATCH']._serialized_end=887
+  _globals['_OUTGOING']._serialized_start=889
+  _globals['_OUTGOING']._serialized_end=945
+  _globals['_DELIVER']._serialized_start=947
+  _globals['_DELIVER']._serialized_end=987
+  _globals['_ACCEPTED']._serialized_start=989
+  _globals['_ACCEPTED']._serialized_end=1055
+  _globals['_LINKREPORT']._serialized_start=1058
+  _globals['_LINKREPORT']._serialized_end=1253
+  _globals['_LINKREPORT_REFUSEDENTRY']._serialized_start=1207
+  _globals['_LINKREPORT_REFUSEDENTRY']._serialized_end=1253
+  _globals['_STATUSQUESTION']._serialized_start=1255
+  _globals['_STATUSQUESTION']._serialized_end=1271
+  _globals['_CHECKPOINTQUESTION']._serialized_start=1273
+  _globals['_CHECKPOINTQUESTION']._serialized_end=1306
+  _globals['_POLICYWANTED']._serialized_start=1308
+  _globals['_POLICYWANTED']._serialized_end=1322
+  _globals['_PRESENCE']._serialized_start=1324
+  _globals['_PRESENCE']._serialized_end=1392
+  _globals['_ENROLL']._serialized_start=1394
+  _globals['_ENROLL']._serialized_end=1463
+  _globals['_PRESENT']._serialized_start=1465
+  _globals['_PRESENT']._serialized_end=1520
 # @@protoc_insertion_point(module_scope)

@@ -63,16 +63,18 @@ class Awaiting(_message.Message):
     def __init__(self, log: _Optional[bytes] = ..., index: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("entry", "pending", "trusted_unix_ns", "quality")
+    __slots__ = ("entry", "pending", "trusted_unix_ns", "quality", "head_wanted")
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     PENDING_FIELD_NUMBER: _ClassVar[int]
     TRUSTED_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     QUALITY_FIELD_NUMBER: _ClassVar[int]
+    HEAD_WANTED_FIELD_NUMBER: _ClassVar[int]
     entry: _containers.RepeatedCompositeFieldContainer[Outgoing]
     pending: int
     trusted_unix_ns: int
     quality: _moment_pb2.ClockQuality
-    def __init__(self, entry: _Optional[_Iterable[_Union[Outgoing, _Mapping]]] = ..., pending: _Optional[int] = ..., trusted_unix_ns: _Optional[int] = ..., quality: _Optional[_Union[_moment_pb2.ClockQuality, str]] = ...) -> None: ...
+    head_wanted: bool
+    def __init__(self, entry: _Optional[_Iterable[_Union[Outgoing, _Mapping]]] = ..., pending: _Optional[int] = ..., trusted_unix_ns: _Optional[int] = ..., quality: _Optional[_Union[_moment_pb2.ClockQuality, str]] = ..., head_wanted: _Optional[bool] = ...) -> None: ...
 
 class Outgoing(_message.Message):
     __slots__ = ("lane", "upload")
@@ -128,8 +130,10 @@ class StatusQuestion(_message.Message):
     def __init__(self) -> None: ...
 
 class CheckpointQuestion(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("now",)
+    NOW_FIELD_NUMBER: _ClassVar[int]
+    now: bool
+    def __init__(self, now: _Optional[bool] = ...) -> None: ...
 
 class PolicyWanted(_message.Message):
     __slots__ = ()

@@ -153,3 +153,28 @@ def _copy(source: Path, copy: Path, owner: Owner, most: int) -> int:
             new.write(piece)
         os.fchown(new.fileno(), owner.uid, owner.gid)
     return size
+
+
+@contextmanager
+def acting_as(owner: Owner | None) -> Iterator[None]:
+    """Be an owner for as long as a folder of theirs is touched, in a process of one thread.
+
+    For a command that reads there and writes where only root may. What it runs meanwhile must not
+    be chosen by the folder.
+
+    Args:
+        owner: None: nothing changes.
+    """
+    if owner is None:
+        yield
+        return
+    uid, gid, groups = os.geteuid(), os.getegid(), os.getgroups()
+    os.setgroups([owner.gid])
+    os.setegid(owner.gid)
+    os.seteuid(owner.uid)
+    try:
+        yield
+    finally:
+        os.seteuid(uid)
+        os.setegid(gid)
+        os.setgroups(groups)

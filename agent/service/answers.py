@@ -93,8 +93,9 @@ class Answers:
     def _status(self, _request: HatchRequest) -> HatchReply:
         return HatchReply(status=json.dumps(self.status()).encode())
 
-    def _checkpoint(self, _request: HatchRequest) -> HatchReply:
-        return HatchReply(checkpoint=self._vault.checkpoint() or CheckpointUpload())
+    def _checkpoint(self, request: HatchRequest) -> HatchReply:
+        upload = self._vault.checkpoint(now=request.checkpoint.now)
+        return HatchReply(checkpoint=upload or CheckpointUpload())
 
     def _policy(self, _request: HatchRequest) -> HatchReply:
         return HatchReply(policy=self._fetch.wanted() or PolicyQuestion())
@@ -117,6 +118,7 @@ class Answers:
                 pending=pending,
                 trusted_unix_ns=trusted_ns,
                 quality=ClockQuality.Name(quality),
+                head_wanted=self._vault.wants_head(),
             )
         )
 

@@ -304,6 +304,7 @@ class Uplink:
             return
         count, size = self._delivery.room()
         batch = self._hatch.next(count, size, self._delivery.skip(now_s))
+        self._checkpoint_s = -1e9 if batch.head_wanted else self._checkpoint_s
         for outgoing in batch.entry:
             self._send_entry(link, outgoing, now_s)
         if batch.entry:

@@ -17,7 +17,8 @@ from agent.vault import checkpoint, tree
 from agent.vault.identity import Identity
 from agent.vault.room import Dropped, drop_entries, make_room
 from agent.vault.shelves import Shelf
-from agent.vault.spool import NOWHERE, TILE_HEIGHT, Spool, Transaction
+from agent.vault.spool import NOWHERE, Spool, Transaction
+from agent.vault.tiles import TILE_HEIGHT
 from agent.vault.timekeeper import Timekeeper
 
 KEPT_CHECKPOINTS: Final = 4096  # co-signed ones: they say when the region saw what

@@ -43,6 +43,7 @@ class Found:
         self.rotten: set[int] = set()
         self.withdrawn: dict[str, int] = {}  # not handed out: category, below this index
         self.head_asked = False  # somebody wants a signed head that covers what is here now
+        self.in_a_hurry = False  # and waits for the region's co-signature
 
     def refuse(self, code: str) -> None:
         """Count a receipt that was turned away."""
@@ -251,15 +252,26 @@ class Outbound:
             "UPDATE checkpoint SET cosigned=? WHERE size=?", (text, note.checkpoint.size)
         )
 
-    def checkpoint(self) -> delivery_pb2.CheckpointUpload | None:
+    def wants_head(self) -> bool:
+        """Return whether a head was signed because somebody waits for the region to co-sign it."""
+        return self._found.in_a_hurry and not self._found.head_asked
+
+    def checkpoint(self, *, now: bool = False) -> delivery_pb2.CheckpointUpload | None:
         """Return the newest signed head, with its proof from the last co-signed one.
 
         None if the region has co-signed it already, or if none is signed yet; then the sealer's
         next round signs what has come since, for whoever asks again.
 
+        Args:
+            now: let it sign in any case, and let the region know of it at once.
+
         Raises:
             SpoolError: see `spool.translate`.
         """
+        if now:
+            self._found.head_asked = self._found.in_a_hurry = True
+        elif self.wants_head():
+            self._found.in_a_hurry = False  # uplink has come for it
         rows = self._spool.rows(
             "SELECT size, note, cosigned IS NOT NULL FROM checkpoint ORDER BY size DESC LIMIT 1"
         )

@@ -312,8 +312,10 @@ class Sealer:
                 self.forgetting.sweep({session.index for session in self._sessions.values()})
         except SpoolFullError:
             self.relieve()
-        asked, self._found.head_asked = self._found.head_asked, False
+        asked = self._found.head_asked
         self.sign(0 if asked else CHECKPOINT_NS)
+        if asked:
+            self._found.head_asked = False  # not before: who waits for it looks at once
 
     def sign(self, every_ns: int = 0) -> None:
         """Sign a checkpoint if the log grew since the last, at most once in `every_ns`."""

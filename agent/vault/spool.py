@@ -22,13 +22,12 @@ from threading import Lock
 from typing import Any, Final
 
 from agent.errors import SpoolCorruptError, SpoolError, SpoolFullError
-from agent.vault import tree
+from agent.vault import tiles, tree
 from agent.vault.schema import PAGE_BYTES
 from agent.vault.shelves import WAITING, Shelf, Tally
 from agent.vault.sqlite_errors import UNREADABLE, translate
+from agent.vault.tiles import TILE_HEIGHT
 
-TILE_LEAVES: Final = 256  # a tile is the hash of so many leaves, or of so many tiles a level below
-TILE_HEIGHT: Final = 8
 MAX_LEVEL: Final = 6  # 256**7 entries: no car lives that long
 OVERFLOW_BYTES: Final = 4092  # of a body in one overflow page
 NOWHERE: Final = (-1, -1)  # on the axis of recorded time: not of the recorder
@@ -271,25 +270,7 @@ class Spool:
         Raises:
             SpoolCorruptError: entries or tiles of it are not there.
         """
-        level = height // TILE_HEIGHT - 1
-        height -= (level + 1) * TILE_HEIGHT if level >= 0 else 0
-        first, count = position << height, 1 << height
-        compact = tree.CompactRange()
-        for leaf in self._leaves(level, first, count):
-            compact, _ = compact.append(leaf)
-        if compact.size != count:
-            raise SpoolCorruptError(
-                f"entries from {first} (level {level}) are missing", where=str(self.path)
-            )
-        return compact.root()
-
-    def _leaves(self, level: int, first: int, count: int) -> list[bytes]:
-        last = first + count - 1
-        if level < 0:
-            sql = "SELECT entry FROM ledger WHERE i BETWEEN ? AND ? ORDER BY i"
-            return [tree.leaf_hash(row[0]) for row in self.rows(sql, (first, last))]
-        sql = "SELECT hash FROM tile WHERE level=? AND n BETWEEN ? AND ? ORDER BY n"
-        return [row[0] for row in self.rows(sql, (level, first, last))]
+        return tiles.node(self.rows, height, position, where=str(self.path))
 
     def load_tree(self) -> tree.CompactRange:
         """Return the right edge of the ledger's tree, from tiles and at most 255 entries a level.
@@ -304,7 +285,7 @@ class Spool:
         for level in range(MAX_LEVEL, -2, -1):
             height = (level + 1) * TILE_HEIGHT
             first, end = compact.size >> height, size >> height
-            leaves = self._leaves(level, first, end - first) if end > first else []
+            leaves = tiles.leaves(self.rows, level, first, end - first) if end > first else []
             if len(leaves) != end - first:
                 raise SpoolCorruptError(
                     f"entries from {first} (level {level}) are missing", where=str(self.path)

@@ -253,18 +253,25 @@ class Vault(Holding):
                 self._is_damaged = True
                 return 0, True
 
-    def checkpoint(self) -> delivery_pb2.CheckpointUpload | None:
+    def checkpoint(self, *, now: bool = False) -> delivery_pb2.CheckpointUpload | None:
         """Return the newest signed head with its consistency proof; None if the region has it.
+
+        Args:
+            now: sign what is here; `wants_head` says so to uplink.
 
         Raises:
             SpoolError: the storage failed.
         """
         with self._hatch:
             try:
-                return self._outbound.checkpoint()
+                return self._outbound.checkpoint(now=now)
             except SpoolCorruptError:
                 self._is_damaged = True
                 return None
+
+    def wants_head(self) -> bool:
+        """Return whether the region is wanted as a witness of the newest head at once. Hatch."""
+        return self._outbound.wants_head()
 
     @property
     def offered(self) -> tuple[int, bytes]:

@@ -90,7 +90,7 @@ def test_a_dropped_and_a_left_out_body_are_explained(tmp_path: Path):
     car.bodies[5] = b""
     car.drop(5, 5)
     car.sign()
-    folder = make(tmp_path / "a", car, leave_out=lambda i, *_: "unasked" if i == 7 else "")
+    folder = make(tmp_path / "a", car, leave_out=lambda _, i: "unasked" if i == 7 else "")
     result = opened(folder)
     assert (result.dropped, result.problems) == ({"quota": 1, "left out: unasked": 1}, [])
     altering.change(folder, "bodies", lambda rows: [row for row in rows if row[0] != 6])

@@ -1,0 +1,201 @@
+"""The owner's copy of what the car has kept: a bundle, written while the agent goes on.
+
+Nothing is opened: sealed bodies go out as they are, and the car has no key that could do more.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from agent.digest import sha256
+from agent.errors import PolicyError, SpoolError, SpoolFullError
+from agent.evidence import verifier
+from agent.evidence.bundle import About, Asked, BundleWriter
+from agent.evidence.disclosure import Disclosure, disclose, parse
+from agent.evidence.selection import AFTER_NS
+from agent.owner.categories import check, possible
+from agent.owner.spool_ledger import Acting, SpoolLedger, open_ledgers
+from agent.owner.witness import Witness
+from agent.policy.compiled import read_policy
+from agent.policy.model import Policy
+from agent.region import RegionCard
+from agent.vault.opening import parse_segment
+
+LEFT_OUT: Final = "of other categories"
+SUFFIX: Final = ".inland"
+
+AskWitness = Callable[[SpoolLedger], Witness]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be exported, and where to.
+
+    Attributes:
+        state: the agent's state folder.
+        out: folder in which the bundle is made.
+        card: the region's.
+        vehicle: pseudonym.
+        asked: time and categories.
+        made: now, ISO 8601 UTC to the second.
+    """
+
+    state: Path
+    out: Path
+    card: RegionCard
+    vehicle: str
+    asked: Asked
+    made: str
+
+
+@dataclass(slots=True)
+class Progress:
+    """What is told while it goes on; each is called with a number."""
+
+    reading: Callable[[int], None] = lambda _: None  # entries in all
+    read: Callable[[int], None] = lambda _: None
+    writing: Callable[[int], None] = lambda _: None  # bodies in all
+    wrote: Callable[[int], None] = lambda _: None
+
+
+@dataclass(slots=True)
+class Exported:
+    """What became of it.
+
+    Attributes:
+        folder: the bundle.
+        witness: who vouches for the newest entries.
+        result: the verifier's word on the bundle.
+        unread: logs in quarantine of which nothing could be read.
+    """
+
+    folder: Path
+    witness: Witness
+    result: dict[str, Any] = field(default_factory=dict)
+    unread: int = 0
+
+
+def export(
+    order: Order,
+    *,
+    ask_witness: AskWitness,
+    acting: Acting = nullcontext,
+    progress: Progress | None = None,
+) -> Exported:
+    """Write a bundle, whole or not at all.
+
+    Args:
+        order: what, and where to.
+        ask_witness: see `witness.ask_for_witness`.
+        acting: entered while the state folder is touched.
+        progress: is told how far it is.
+
+    Raises:
+        UndecidedError: there is no ledger.
+        ConfigError: an unknown category, or something that stands where the bundle would.
+        SpoolError: the spool cannot be read, or the bundle not be written.
+    """
+    check(order.asked.categories)
+    told = progress or Progress()
+    folder = order.out / f"{order.vehicle}-{_stamp(order.made)}{SUFFIX}"
+    with ExitStack() as stack:
+        ledgers = open_ledgers(order.state, acting=acting)
+        for ledger in ledgers:
+            stack.callback(ledger.close)
+        witness = ask_witness(ledgers[-1])
+        asked = _bounded(order.asked, ledgers[-1])
+        told.reading(sum(ledger.size() for ledger in ledgers))
+        chosen = [
+            (ledger, disclose(
+                ledger, asked.from_ns, asked.to_ns,
+                size=witness.size if ledger is ledgers[-1] else None,
+                leave_out=_Categories(ledger, asked.categories), progress=told.read,
+            ))
+            for ledger in ledgers
+        ]  # fmt: skip
+        there = [(ledger, found) for ledger, found in chosen if found and 0 in found.stored]
+        told.writing(sum(len(found.bodies) for _, found in there))
+        try:
+            with BundleWriter(folder) as writer:
+                for ledger, found in there:
+                    sign = partial(ask_witness, ledgers[-1])
+                    writer.add(ledger, found, sign=sign, progress=told.wrote)
+                writer.place(_about(order), asked)
+        except OSError as error:
+            raise _unwritable(error, order.out) from None
+    keys = "\n".join(order.card.cosign_keys)
+    result = verifier.verify(folder, keys)
+    return Exported(folder, witness, result, unread=len(chosen) - len(there))
+
+
+def _about(order: Order) -> About:
+    receipts = tuple(base64.b64encode(key).decode() for key in order.card.receipt_keys)
+    return About(
+        "car", order.card.region, order.vehicle, order.made, order.card.cosign_keys, receipts
+    )
+
+
+def _bounded(asked: Asked, live: SpoolLedger) -> Asked:
+    """Return what is asked for; a time that is not over yet goes to the end of the log."""
+    newest = 0
+    for index, stored in live.entries(max(0, live.size() - 1), live.size()):
+        newest = parse(live.log, index, stored).at.unix_ns
+    if asked.to_ns is None or newest > asked.to_ns + AFTER_NS:
+        return asked
+    return Asked(asked.from_ns, None, asked.categories, asked.lanes)
+
+
+class _Categories:
+    """Leaves out what cannot be of the categories that were asked for."""
+
+    def __init__(self, ledger: SpoolLedger, categories: tuple[str, ...]) -> None:
+        self._ledger, self._wanted = ledger, frozenset(categories)
+        self._policies: dict[bytes, Policy | None] | None = None
+
+    def __call__(self, found: Disclosure, index: int) -> str:
+        if not self._wanted:
+            return ""
+        if self._policies is None:
+            self._policies = self._read_policies(found)
+        body = self._ledger.body(index)
+        if body is None:
+            return ""
+        segment = found.entries[index].segment
+        policy = self._policies.get(parse_segment(body)[1].policy)
+        recipients = found.recipients.get(segment.session, 0)
+        consent = self._ledger.consent(index)
+        kinds = possible(policy, recipients, segment.lane, consent)
+        return LEFT_OUT if kinds and kinds.isdisjoint(self._wanted) else ""
+
+    def _read_policies(self, found: Disclosure) -> dict[bytes, Policy | None]:
+        read: dict[bytes, Policy | None] = {}
+        for index, entry in found.entries.items():
+            if entry.HasField("policy") and (body := self._ledger.body(index)):
+                try:
+                    read[sha256(body)[:8]] = read_policy(body)
+                except PolicyError:  # of another version: its rules are not known
+                    read[sha256(body)[:8]] = None
+        return read
+
+
+def _stamp(made: str) -> str:
+    return made.replace("-", "").replace(":", "")
+
+
+def _unwritable(error: OSError, out: Path) -> SpoolError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SpoolFullError(
+            "no room for the bundle: nothing was written", where=str(out),
+            todo="make room, or ask for a shorter time with --from and --to",
+        )  # fmt: skip
+    return SpoolError(
+        f"the bundle cannot be written: {error.strerror}", where=str(out),
+        todo="name a folder that can be written with -o",
+    )  # fmt: skip
