@@ -16,6 +16,8 @@ COMMANDS: Final = {
     "recover": ("owner_key", "Make the key again from the recovery sheet."),
     "enroll": ("owner_enroll", "Enroll an owner or driver in the car, with a code that it shows."),
     "export": ("owner_export", "Write a bundle of what the car has kept, for a stick."),
+    "open": ("owner_bundle", "Open a bundle with the owner's key."),
+    "report": ("owner_bundle", "Make one HTML page of a bundle."),
     "people": ("owner_people", "List who is enrolled, and who drives."),
     "drive": ("owner_people", "Say who drives."),
     "remove": ("owner_people", "Take somebody out."),
@@ -32,7 +34,7 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"agent.cli.{COMMANDS[name][0]}")
-        command: click.Command = getattr(module, name)
+        command: click.Command = getattr(module, "open_" if name == "open" else name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

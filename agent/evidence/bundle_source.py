@@ -56,7 +56,7 @@ class BundleSource:
         if not (folder / "bundle.json").exists():
             raise ConfigError("no bundle", where=str(folder), todo="name its folder")
         self.folder = folder
-        self.told: dict[str, Any] = _read(folder / "bundle.json", lambda data: json.loads(data[:]))
+        self.told: dict[str, Any] = _read(folder / "bundle.json", _told)
         self._logs: dict[bytes, _Log] = {}
         for path in sorted(folder.glob("*.entries")):
             log = self._load(path)
@@ -148,6 +148,14 @@ class BundleSource:
                 what = f"entries {first + inside[0]} to {end + inside[0] - 1}: not disclosed"
                 found.append(Problem("missing", f"log {log.hex()[:16]}", what))
         return found
+
+
+def _told(data: Any) -> dict[str, Any]:
+    told = json.loads(data[:])
+    logs = told.get("logs", {}) if isinstance(told, dict) else None
+    if not isinstance(logs, dict) or not all(isinstance(one, dict) for one in logs.values()):
+        raise ValueError("is not of this version")
+    return dict(told)
 
 
 def _read(path: Path, take: Callable[[Any], T]) -> T:

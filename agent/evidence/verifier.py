@@ -80,6 +80,8 @@ def _told(path: Path) -> Any:
         raise ValueError("is not of this version")
     if any(type(moment) is not int for moment in moments if moment is not None):
         raise TypeError("names no moments")
+    if not isinstance(told["presence"], dict):
+        raise TypeError("counts nothing")
     return told
 
 

@@ -120,6 +120,13 @@ class Dictionary:
             )
         return next(iter(found))
 
+    def all(self) -> Iterator[Found]:
+        """Yield every signal, in no order; those that cannot be read as declared are left out."""
+        for candidates in self._by_name.values():
+            for one in candidates:
+                with contextlib.suppress(PolicyError):
+                    yield _found(one, one.file)
+
     def _refuse_unknown(self, message: str, name: str, where: str) -> None:
         if not self._files:
             raise PolicyError(

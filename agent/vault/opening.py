@@ -92,6 +92,20 @@ def parse_segment(body: bytes) -> tuple[bytes, sealed_pb2.SegmentHeader, bytes, 
     return segment_head, header, rest[:COMMITMENT_BYTES], rest[COMMITMENT_BYTES:]
 
 
+def is_sealed_to(body: bytes, privates: Mapping[bytes, bytes]) -> bool:
+    """Return whether a sealed session names keys that we hold, or cannot be read at all.
+
+    Args:
+        body: the sealed session as stored.
+        privates: recipients' private keys by kid.
+    """
+    try:
+        wraps = parse_session(body)[2]
+    except SealError:
+        return True  # it is for whoever opens it to say what is wrong with it
+    return any(all(kid in privates for kid in wrap.kid) for wrap in wraps.wrap)
+
+
 def open_session(body: bytes, privates: Mapping[bytes, bytes]) -> SessionReader:
     """Open a sealed session with the keys that we hold.
 

@@ -1,0 +1,19 @@
+"""The owner's page with its style and its script, which are files of the package."""
+
+from __future__ import annotations
+
+import datetime as dt
+from importlib.resources import files
+
+from agent.owner.report import Story, render
+from agent.owner.report_html import Page
+from agent.policy.words import Language
+
+
+def page_of(story: Story, *, language: Language, zone: dt.tzinfo) -> str:
+    """Return the page of a story as one HTML file; see report.py."""
+    style, script = (
+        files("agent.owner").joinpath(name).read_text("utf-8")
+        for name in ("report.css", "report.js")
+    )
+    return render(story, Page(language, zone), style=style, script=script)
