@@ -52,6 +52,7 @@ PURE = {
     "agent/errors.py",
     "agent/frames.py",
     "agent/hatch_frames.py",
+    "agent/owner/certificate.py",
     "agent/owner/sheet.py",
     "agent/policy/advice.py",
     "agent/policy/camera.py",
