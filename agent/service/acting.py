@@ -63,13 +63,24 @@ def act_as(owner: Owner | None) -> None:
                     todo="use an inland that every user can read, e.g. in /opt/inland",
                 )  # fmt: skip
     try:
-        os.setgroups([])
+        os.setgroups(_groups(owner))
         os.setresgid(owner.gid, owner.gid, owner.gid)
         os.setresuid(owner.uid, owner.uid, owner.uid)
     except PermissionError:  # a root without rights, as in some containers
         raise ConfigError("may not act as the user whose state folder this is",
                           where=f"user {owner.uid}") from None  # fmt: skip
     os.umask(0o077)
+
+
+def _groups(owner: Owner) -> list[int]:
+    """Return what other groups the user has everywhere: one may open the TPM."""
+    import pwd
+
+    try:
+        groups = os.getgrouplist(pwd.getpwuid(owner.uid).pw_name, owner.gid)
+    except KeyError:
+        return []
+    return [one for one in groups if one != owner.gid]
 
 
 def act_as_owner_of(folder: Path) -> None:

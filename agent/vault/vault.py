@@ -206,7 +206,7 @@ class Vault(Holding):
         self._identity = replace(
             self._identity, owner_key=people.owner_key, driver_key=people.driver_key
         )
-        self._sealer.readdress(self._identity)
+        self._scribe.readdress(self._identity)
 
     def decide_by(self, what: ledger_pb2.PolicyInForce, body: bytes) -> None:
         """Record which policy decides from here on; a start under the one named last writes none.

@@ -11,7 +11,7 @@ from agent.capture.force import Force
 from agent.owner import register
 from agent.pb import ledger_pb2
 from agent.vault import seal
-from agent.vault.sealer import Sealer
+from agent.vault.scribe import Scribe
 from agent.vault.vault import Vault
 from tests.owner.people import (
     ANNA,
@@ -112,10 +112,10 @@ def test_planted_rows_that_were_open_go_to_the_next_driver(car: PeopledCar, monk
 def test_planted_session_that_outlives_its_people_is_found(car: PeopledCar, monkeypatch):
     """If sessions went on, Bela's rows would still be sealed to Anna."""
 
-    def readdress(self: Sealer, identity: object) -> None:
+    def readdress(self: Scribe, identity: object) -> None:
         self._identity = identity
 
-    monkeypatch.setattr(Sealer, "readdress", readdress)
+    monkeypatch.setattr(Scribe, "readdress", readdress)
     annas, belas, said_ns = handed_over(car)
     assert max(annas) > said_ns + 10**9
     assert not belas
