@@ -232,6 +232,7 @@ DROPS: Final[Words] = {
     "rotten": ("the disk had altered it", "存储介质损坏"),
     "rolled": ("the recorder has moved on", "滚动记录已更新"),
     "withdrawn": ("its consent was withdrawn", "已撤回同意"),
+    "transferred": ("the car went to another owner", "车辆已转给新车主"),
     "gap": ("the log itself was lost", "账本本身丢失"),
     "lost with its log": ("the log itself was lost", "账本本身丢失"),
 }

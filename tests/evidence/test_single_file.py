@@ -110,14 +110,14 @@ def test_a_bundle_carries_it(bundle: Path):
     assert verdict(bundle) == (0, "")
 
 
-@pytest.mark.parametrize("minor", [9, 10, 12, 13])
-def test_it_runs_on_other_pythons(bundle: Path, minor: int):
-    """On each that is installed here."""
-    python = shutil.which(f"python3.{minor}")
-    if python is None or subprocess.run([python, "-V"], check=False).returncode:
-        pytest.skip(f"no Python 3.{minor} here")
-    done = subprocess.run(
-        [python, "-I", "-S", bundle / "verify.py"], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == run(bundle).stdout
+def test_it_runs_on_every_python_that_is_here(bundle: Path):
+    """On 3.9 as well, where there is one; whoever checks evidence has what their computer has."""
+    names = [sys.executable, *(f"python3.{minor}" for minor in (9, 10, 12, 13))]
+    told = run(bundle).stdout
+    for python in filter(None, map(shutil.which, names)):
+        if subprocess.run([python, "-V"], capture_output=True, check=False).returncode:
+            continue  # a name without an installation behind it
+        done = subprocess.run(
+            [python, "-I", "-S", bundle / "verify.py"], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr, done.stdout) == (0, "", told), python
