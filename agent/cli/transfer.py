@@ -185,19 +185,13 @@ def _identity(config: Config) -> tuple[RegionCard, Identity]:
 
 
 def _ask(config: Config, card: RegionCard, before: Epoch, *, yes: bool, even_held: bool) -> None:
-    from agent.owner import hold
     from agent.owner.custody import BY_FILE
 
     found = _survey(config)
-    order = hold.standing(config.state, vehicle=config.vehicle.id,
-                          receipt_keys=card.receipt_keys, now_s=_now_s(config))  # fmt: skip
+    order = _order(config, card)
     held = found.held if found else 0
     if (held or order) and not even_held:
-        why = (
-            f"the order '{order.reference}' holds it"
-            if order
-            else (f"{held:,} contents are held by events")
-        )
+        why = f"{order} holds it" if order else f"{held:,} contents are held by events"
         raise OwnerError(f"not transferred: {why}", where=str(config.state),
                          todo="export it first; --even-held erases it all the same")  # fmt: skip
     for line in _told(found, before):
@@ -214,6 +208,18 @@ def _ask(config: Config, card: RegionCard, before: Epoch, *, yes: bool, even_hel
         sure = click.confirm("It is HELD. Erase what is held as well?", default=False, err=True)
     if not sure:
         raise OwnerError("not transferred: nothing has changed")
+
+
+def _order(config: Config, card: RegionCard) -> str:
+    """Return which order holds the car; empty: none. One that cannot be read holds as well."""
+    from agent.owner import hold
+
+    try:
+        found = hold.standing(config.state, vehicle=config.vehicle.id,
+                              receipt_keys=card.receipt_keys, now_s=_now_s(config))  # fmt: skip
+    except OwnerError as error:
+        return f"an order that cannot be checked ({error.what})"
+    return f"the order '{found.reference}'" if found else ""
 
 
 def _is_terminal() -> bool:

@@ -116,6 +116,13 @@ def test_an_order_is_kept_and_holds(state, config, tmp_path: Path):
     assert not (state / hold.FILE).exists()
 
 
+def test_an_order_that_was_altered_in_the_car_holds_all_the_same(state, config):
+    (state / hold.FILE).write_text("{}")
+    with pytest.raises(OwnerError, match="an order that cannot be checked"):
+        run(config, "--yes")
+    assert "ownership 1 ended" in run(config, "--yes", "--even-held").output
+
+
 def command_config(path: Path):
     from agent.config import load_config
 
