@@ -45,6 +45,9 @@ FLUSH_S, STEP_S = 1.0, 0.15  # how long a frame may wait for its segment, and fo
 INSTALL_S = 180
 # How long after what it is aimed at the power is cut, s.
 AIM_S = {"time": (1, 6), "installing": (0, 5), "in force": (0, 0.5)}
+# An installation loads 24 MB of Python after a cold boot, beside a drive at half load: that takes
+# 8 s, and took 53 s where ten processes wanted two CPUs.
+INSTALL_S = 180
 
 
 @dataclass(slots=True)
