@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 from agent.pb import ledger_pb2, sealed_pb2
-from agent.vault import log, outbound
+from agent.vault import log, outbound, spool
 from agent.vault.forgetting import Forgetting
 from agent.vault.incidents import Incidents
 from agent.vault.log import Log, New
@@ -69,12 +69,8 @@ def spool_in_use(folder: Path, say: Say) -> Iterator[None]:
 
 
 def _synchronous(how: int) -> AbstractContextManager[object]:
-    real = Spool._pragma
-
-    def pragma(spool: Spool, name: str, value: int | str, *, writes: bool = True) -> None:
-        real(spool, name, how if name == "synchronous" else value, writes=writes)
-
-    return mock.patch.object(Spool, "_pragma", pragma)
+    """Sync no transaction better than that: 1 is NORMAL, 0 OFF."""
+    return mock.patch.multiple(spool, FULL=how, NORMAL=how)
 
 
 @bug(spool_in_use)
@@ -87,6 +83,18 @@ def synchronous_normal() -> AbstractContextManager[object]:
 def synchronous_off() -> AbstractContextManager[object]:
     """No fsync at all."""
     return _synchronous(0)
+
+
+@bug(spool_in_use)
+def time_that_waits() -> AbstractContextManager[object]:
+    """A receipt is not synced, though its time is news that a command may read."""
+    real = Outbound.receipt
+
+    def receipt(self: Outbound, payload: bytes) -> tuple[int, bool]:
+        with mock.patch.object(spool, "FULL", spool.NORMAL):
+            return real(self, payload)
+
+    return mock.patch.object(Outbound, "receipt", receipt)
 
 
 @bug(spool_in_use)
