@@ -86,4 +86,4 @@ def late_commit() -> AbstractContextManager[object]:
             if count[0] % 3 == 0:
                 self.spool.connection.execute("COMMIT")
 
-    return mock.patch.object(Spool, "write", lambda spool: Write(spool))  # noqa: PLW0108 - binds
+    return mock.patch.object(Spool, "write", lambda spool, **_: Write(spool))

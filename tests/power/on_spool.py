@@ -86,6 +86,18 @@ def synchronous_off() -> AbstractContextManager[object]:
 
 
 @bug(spool_in_use)
+def time_that_waits() -> AbstractContextManager[object]:
+    """A receipt is not synced, though its time is news that a command may read."""
+    real = Outbound.receipt
+
+    def receipt(self: Outbound, payload: bytes) -> tuple[int, bool]:
+        with mock.patch.object(spool, "FULL", spool.NORMAL):
+            return real(self, payload)
+
+    return mock.patch.object(Outbound, "receipt", receipt)
+
+
+@bug(spool_in_use)
 def deleted_when_sent() -> AbstractContextManager[object]:
     """What the broker acknowledges is taken for delivered."""
     real = Outbound.take
