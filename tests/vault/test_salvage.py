@@ -100,7 +100,7 @@ def test_the_hatch_that_meets_damage_leaves_it_to_the_sealer(car):
     ahead = world.NOW_NS + 10**15
     car.vault.receipt(region.receipt([], unix_ns=ahead))
 
-    def broken(*_):
+    def broken(*_, **__):
         raise SpoolCorruptError("damaged")
 
     car.vault._outbound.take = car.vault._outbound.receipt = broken
