@@ -114,13 +114,14 @@ def _transfer(
     act_as_owner_of(config.state)
     pending = transfer.pending(config.state)
     if pending is not None:
-        click.echo("a transfer was begun and is completed now", err=True)
         before = pending.before
     else:
         before = ownership.present(config)
         _ask(config, card, before, yes=yes, even_held=even_held)
         transfer.begin(config.state, before)
     transfer.take_custody(config.state, ownership.tpm(config))
+    if pending is not None:  # told when it is durable: who began it may have been killed
+        click.echo("a transfer was begun and is completed now", err=True)
     return _complete(config, identity, before)
 
 

@@ -143,6 +143,7 @@ def take_custody(state: Path, tpm: Tpm | None) -> None:
         return
     with shared_file.held(state / FILE, wait=True):
         if (intent := pending(state)) is not None:
+            sync_folder(state)  # the name may be of a command that was killed before it was durable
             custody.advance(state, tpm, intent.before)
 
 

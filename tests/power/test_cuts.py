@@ -36,7 +36,8 @@ PLANTED = (
     "selling_a_car+intent_removed_first", "withdrawal+believed_without_sync@6",
 )  # fmt: skip
 RESTARTED = {"withdrawal": 14, "installation": 16, "going_back": 12}  # how many operations
-RESTARTED_VAULTS = {"start_and_seal": range(3, 180, 16), "damage_again": range(3, 270, 24)}
+RESTARTED_VAULTS = {"start_and_seal": range(3, 180, 16), "damage_again": range(3, 270, 24),
+                    "selling_a_car": range(2, 130, 9)}  # fmt: skip
 
 Recorder = Callable[..., dict[str, Recording]]
 

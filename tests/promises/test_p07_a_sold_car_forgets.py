@@ -90,7 +90,7 @@ def drive(made: Rig) -> None:
     """Start capture on a log, let it keep something, end it."""
     before = made.car / "state"
     made.start("capture", "capture", "--config", str(made.config))
-    wait_for(lambda: (s := made.status()) and s["frames"]["received"] == 400, 30, "all frames")
+    wait_for(lambda: (s := made.status()) and s["frames"]["received"] == 400, 60, "all frames")
     made.kill("capture", 15)
     assert before.is_dir()
 
