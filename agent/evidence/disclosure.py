@@ -17,11 +17,12 @@ from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
 
-from agent.errors import SpoolCorruptError
+from agent.errors import ConfigError, SpoolCorruptError
 from agent.evidence.selection import AFTER_NS
 from agent.pb import ledger_pb2
 from agent.vault.opening import place
 
+MAX_ENTRIES: Final = 500_000  # of one log, held in memory: 125 MB
 BODY_KINDS: Final = ("session", "segment", "policy")
 Stored = tuple[int, bytes]  # index, entry
 
@@ -61,8 +62,7 @@ class Disclosure:
     Attributes:
         first: of the asked time, the first entry.
         last: and the last; first - 1: none.
-        entries: disclosed, by index.
-        stored: their bytes.
+        stored: what is disclosed, by index: bytes of the Entry.
         bodies: entries whose body goes into the bundle, as far as it is there.
         left_out: entries whose body does not, by reason.
         size: entries that the log had when it was looked at; what came later only explains.
@@ -72,15 +72,19 @@ class Disclosure:
     first: int
     last: int
     size: int
-    entries: dict[int, ledger_pb2.Entry] = field(default_factory=dict)
     stored: dict[int, bytes] = field(default_factory=dict)
     bodies: list[int] = field(default_factory=list)
     left_out: dict[str, list[int]] = field(default_factory=dict)
     recipients: dict[bytes, int] = field(default_factory=dict)
 
-    def add(self, index: int, entry: ledger_pb2.Entry, stored: bytes) -> None:
-        """Disclose an entry."""
-        self.entries[index], self.stored[index] = entry, stored
+    def entry(self, index: int) -> ledger_pb2.Entry:
+        """Return a disclosed entry; parsed anew, because there may be many."""
+        return ledger_pb2.Entry.FromString(self.stored[index])
+
+    def entries(self) -> Iterator[tuple[int, ledger_pb2.Entry]]:
+        """Yield what is disclosed, by rising index."""
+        for index in sorted(self.stored):
+            yield index, self.entry(index)
 
 
 def disclose(
@@ -105,6 +109,7 @@ def disclose(
         progress: called with the number of entries that were read.
 
     Raises:
+        ConfigError: more entries than are held in memory; the time has to be shorter.
         SpoolError: it cannot be read.
     """
     scan = _Scan(from_ns, to_ns)
@@ -117,9 +122,15 @@ def disclose(
         return None
     first = scan.before + 1 if scan.first is None else scan.first
     found = Disclosure(first, scan.before if scan.first is None else scan.last, size)
+    if found.last - first > MAX_ENTRIES:
+        raise ConfigError(
+            f"more than {MAX_ENTRIES:,} entries", where=f"log {ledger.log.hex()[:16]}",
+            todo="narrow it with --from and --to: several bundles prove as much as one",
+        )  # fmt: skip
     for index, stored in ledger.entries(max(0, first - 1), min(size, found.last + 2)):
-        found.add(index, parse(ledger.log, index, stored), stored)
+        found.stored[index] = stored
     scan.needs(found)
+    _explain(ledger, found, size)
     _choose_bodies(found, leave_out)
     return found
 
@@ -138,12 +149,21 @@ def explain(ledger: Ledger, found: Disclosure, absent: list[int]) -> bool:
     Raises:
         SpoolError: it cannot be read.
     """
-    before = len(found.entries)
+    before = len(found.stored)
     for index, stored in ledger.entries(found.size, ledger.size()):
         entry = parse(ledger.log, index, stored)
         if entry.HasField("drop") and any(_meets(one, absent) for one in entry.drop.range):
-            found.add(index, entry, stored)
-    return len(found.entries) > before
+            found.stored[index] = stored
+    return len(found.stored) > before
+
+
+def _explain(ledger: Ledger, found: Disclosure, size: int) -> None:
+    """Disclose the drop and incident entries about what is disclosed and has a body."""
+    wanted = [i for i, entry in found.entries() if entry.WhichOneof("what") in BODY_KINDS]
+    for index, stored in ledger.entries(wanted[0] if wanted else size, size):
+        entry = parse(ledger.log, index, stored)
+        if any(_meets(one, wanted) for one in (*entry.drop.range, *entry.incident.held)):
+            found.stored[index] = stored
 
 
 def parse(log: bytes, index: int, stored: bytes) -> ledger_pb2.Entry:
@@ -172,10 +192,11 @@ class _Scan:
         self.first: int | None = None
         self.last = self.before = -1
         self.entries = 0
-        self._needed: dict[int, tuple[ledger_pb2.Entry, bytes]] = {}
+        self._needed: dict[int, bytes] = {}
+        self._recipients: dict[bytes, int] = {}
         self._sessions: dict[bytes, int] = {}
-        self._policies: list[tuple[int, bytes]] = []
-        self._reasons: list[tuple[int, ledger_pb2.Entry, bytes]] = []  # drops and incidents
+        self._policies: list[int] = []
+        self._gaps: list[int] = []
 
     def take(self, index: int, entry: ledger_pb2.Entry, stored: bytes) -> None:
         self.entries += 1
@@ -187,38 +208,30 @@ class _Scan:
             self.before = index
         kind = entry.WhichOneof("what")
         if kind in ("session", "policy", "genesis", "gap"):
-            self._needed[index] = entry, stored
+            self._needed[index] = stored
         if kind == "session":
             self._sessions[entry.session.session] = index
+            self._recipients[entry.session.session] = entry.session.recipients
         elif kind == "policy":
-            self._policies.append((index, entry.policy.body))
-        elif kind in ("drop", "incident"):
-            self._reasons.append((index, entry, stored))
+            self._policies.append(index)
+        elif kind == "gap":
+            self._gaps.append(index)
 
     def needs(self, found: Disclosure) -> None:
         """Disclose what the entries in `found` need."""
-        needed = {i for i, (entry, _) in self._needed.items() if entry.HasField("gap")} | {0}
-        policies = [index for index, _ in self._policies]
-        for index, entry in found.entries.items():
+        needed, policies = {0, *self._gaps}, self._policies
+        for index, entry in found.entries():
             if entry.HasField("segment"):
                 session = self._sessions.get(entry.segment.session)
                 needed |= set() if session is None else {session}
                 # The policy in force, and the one before it: a segment may be closed by a change.
                 needed |= set(policies[max(0, bisect_left(policies, index) - 2) :][:2])
-        for index in needed & self._needed.keys():
-            found.add(index, *self._needed[index])
-        wanted = sorted(i for i, e in found.entries.items() if e.WhichOneof("what") in BODY_KINDS)
-        for index, entry, stored in self._reasons:
-            ranges = entry.drop.range if entry.HasField("drop") else entry.incident.held
-            if any(_meets(one, wanted) for one in ranges):
-                found.add(index, entry, stored)
-        for name, index in self._sessions.items():
-            found.recipients[name] = self._needed[index][0].session.recipients
+        found.stored |= {index: self._needed[index] for index in needed & self._needed.keys()}
+        found.recipients |= self._recipients
 
 
 def _choose_bodies(found: Disclosure, leave_out: LeaveOut) -> None:
-    for index in sorted(found.entries):
-        entry = found.entries[index]
+    for index, entry in found.entries():
         kind = entry.WhichOneof("what")
         if kind not in BODY_KINDS or not getattr(entry, str(kind)).body:
             continue

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from agent.errors import SpoolCorruptError, UndecidedError
-from agent.vault import salvage, tiles
+from agent.errors import SealError, SpoolCorruptError, UndecidedError
+from agent.vault import checkpoint, salvage, tiles
 from agent.vault.shelves import Shelf
 from agent.vault.sqlite_errors import translate
 
@@ -115,7 +115,8 @@ class SpoolLedger:
     def notes(self) -> list[tuple[int, str, bool]]:
         """Return (size, note, whether it is co-signed) of the checkpoints."""
         rows = self.rows("SELECT size, note, cosigned FROM checkpoint ORDER BY size")
-        return [(size, cosigned or note, cosigned is not None) for size, note, cosigned in rows]
+        heads = [(size, cosigned or note, cosigned is not None) for size, note, cosigned in rows]
+        return heads if self._is_live else [head for head in heads if _is_note(head)]
 
     def consent(self, index: int) -> str:
         """Return the category of the consent that a body is kept under, "" if none."""
@@ -124,6 +125,14 @@ class SpoolLedger:
         except (SpoolCorruptError, sqlite3.OperationalError):  # a file of version 1 has none
             return ""
         return str(rows[0][0]) if rows else ""
+
+
+def _is_note(head: tuple[int, str, bool]) -> bool:
+    """Return whether a row of a damaged file still is a checkpoint of its size."""
+    try:
+        return checkpoint.parse(head[1]).checkpoint.size == head[0]
+    except (SealError, AttributeError):  # no text: damaged as well
+        return False
 
 
 def open_ledgers(state: Path, *, acting: Acting = nullcontext) -> list[SpoolLedger]:

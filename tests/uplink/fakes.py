@@ -83,6 +83,7 @@ class Capture:
         self.invalid = 0
         self.reports: list[LinkReport] = []
         self.checkpoint: CheckpointUpload | None = None
+        self.head_wanted = False
         self.now_ns = time.time_ns()
         self.quality = CLOCK_WALL
         self.failing = False
@@ -127,7 +128,11 @@ class Capture:
         pending = len(self.pending)
         return HatchReply(
             batch=Batch(
-                entry=batch, pending=pending, trusted_unix_ns=self.now_ns, quality=self.quality
+                entry=batch,
+                pending=pending,
+                trusted_unix_ns=self.now_ns,
+                quality=self.quality,
+                head_wanted=self.head_wanted,
             )
         )
 
@@ -163,6 +168,7 @@ class Capture:
         return HatchReply(status=b"{}")
 
     def _checkpoint(self, request: HatchRequest) -> HatchReply:
+        self.head_wanted = False
         return HatchReply(checkpoint=self.checkpoint or CheckpointUpload())
 
 

@@ -510,6 +510,18 @@ def test_checkpoint_goes_out_at_once(pki: Pki, good: object, capture: Capture) -
     assert body.endswith(capture.checkpoint.SerializeToString())
 
 
+def test_a_head_that_somebody_waits_for_goes_out_at_once(
+    pki: Pki, good: object, capture: Capture
+) -> None:
+    """Between two checkpoints are 30 s here; an export asks for one now."""
+    capture.checkpoint = CheckpointUpload(log=LOG, note="note", from_size=3)
+    with HostileBroker(good) as broker, running(make_uplink(pki, broker.port, capture)):
+        assert broker.wait(lambda: len(published(broker)) == 1)
+        capture.head_wanted = True
+        assert broker.wait(lambda: len(published(broker)) == 2)
+    assert not capture.head_wanted
+
+
 def test_largest_entry_goes_through(
     pki: Pki, good: object, capture: Capture, station: Station
 ) -> None:

@@ -166,3 +166,21 @@ def test_planted_delete_on_puback_is_found():
     """T63: a simulation that cannot fail proves nothing."""
     with pytest.raises((AssertionError, KeyError), match=r"lost|\\x"):
         run(HastyWorld, 60, (Phase.generate,))  # found; shrinking would take a minute
+
+
+def test_a_head_that_is_wanted_now_is_signed_by_the_next_round_and_offered_to_uplink(car):
+    """An export waits for it: though the last was signed a moment ago, and no link has taken it."""
+    car.vault.seal(world.draft(100))
+    car.tick(61)
+    first = car.vault.checkpoint()
+    car.vault.seal(world.draft(100))
+    car.tick(1)
+    assert car.vault.checkpoint().note == first.note  # no minute is over
+    assert not car.vault.wants_head()
+    car.vault.checkpoint(now=True)
+    assert not car.vault.wants_head()  # it is not signed yet
+    car.tick(1)
+    assert car.vault.wants_head()
+    newer = car.vault.checkpoint()
+    assert int(newer.note.split("\n")[1]) == car.vault._log.size
+    assert not car.vault.wants_head()  # uplink has come for it
