@@ -26,7 +26,7 @@ from agent.units import duration_ns, nearest, size_bytes
 
 DEFAULT_PATH: Final = Path("/etc/inland/agent.toml")
 TOP: Final = ("state", "run", "region_card", "vehicle", "bus", "limits", "uplink")
-VEHICLE: Final = ("id", "certificate", "key", "ledger_key", "group", "zones_key")
+VEHICLE: Final = ("id", "certificate", "key", "ledger_key", "group", "zones_key", "tpm")
 LIMITS: Final = ("spool", "queue_frames")
 UPLINK: Final = ("spread",)
 MIN_SPOOL: Final = 8 << 20  # bytes: below this eviction would run all the time
@@ -74,6 +74,7 @@ class Vehicle:
         ledger_key: PEM of the Ed25519 key that signs checkpoints, read by capture alone.
         group: vehicles of one group are offered the same policies.
         zones_key: opens the sealed zones of policies, read by capture alone; None: no zones.
+        tpm: how tpm2-tools reach the TPM that counts ownerships; empty: a file counts them.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Vehicle:
     ledger_key: Secret
     group: str = "default"
     zones_key: Secret | None = None
+    tpm: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,8 @@ class _Reader:
             optional["group"] = self._text_of(table, "group", "vehicle")
         if "zones_key" in table:
             optional["zones_key"] = self._secret(table, "zones_key", "zones.key")
+        if "tpm" in table:
+            optional["tpm"] = self._text_of(table, "tpm", "vehicle")
         return Vehicle(
             id=self._text_of(table, "id", "vehicle"),
             certificate=self._place(table, "certificate", "vehicle"),

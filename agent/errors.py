@@ -163,6 +163,18 @@ class OwnerError(InlandError):
     exit_code = 1
 
 
+class TransferPendingError(OwnerError):
+    """A transfer was begun: the agent ends, and the next start completes it first."""
+
+    exit_code = 75
+
+
+class TpmError(InlandError):
+    """The TPM does not answer, or says no. Nothing is started without it."""
+
+    exit_code = 75
+
+
 class UndecidedError(InlandError):
     """A question that cannot be answered; says what is missing."""
 

@@ -63,6 +63,7 @@ PURE = {
     "agent/frames.py",
     "agent/hatch_frames.py",
     "agent/owner/categories.py",
+    "agent/owner/certificate.py",
     "agent/owner/chronicle.py",
     "agent/owner/gather.py",
     "agent/owner/presence_file.py",

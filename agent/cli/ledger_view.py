@@ -17,6 +17,7 @@ _WHY_DROPPED: Final = {
     "confirmed": "the region has them, room was needed", "quota": "room was needed, unsent",
     "expired": "their time to be kept is over", "rotten": "the disk has altered them",
     "rolled": "the recorder has moved on", "withdrawn": "the consent to them has ended",
+    "transferred": "they were of the owner before",
     "unspecified": "no reason is given",
 }  # fmt: skip
 _WHY_LOST: Final = {
@@ -114,6 +115,12 @@ def _consent(what: ledger_pb2.ConsentChange) -> str:
     return text
 
 
+def _transfer(what: ledger_pb2.Transfer) -> str:
+    bodies = sum(one.bodies for one in what.erased)
+    return (f"transferred: ownership {what.from_epoch} ended and {what.to_epoch} began, "
+            f"{bodies:,} contents erased ({what.custody} custody)")  # fmt: skip
+
+
 def _owner(what: ledger_pb2.OwnerChange) -> str:
     who = "owner" if what.role == ledger_pb2.OwnerChange.OWNER_OF_CAR else "driver"
     said = {
@@ -122,7 +129,7 @@ def _owner(what: ledger_pb2.OwnerChange) -> str:
         ledger_pb2.OwnerChange.DRIVES: f"{who} {what.kid.hex()} drives",
         ledger_pb2.OwnerChange.NOBODY_DRIVES: "nobody who is enrolled drives",
     }
-    return said.get(what.what, "a change of people that this version does not know")
+    return said.get(what.what, "people changed, in a way of a newer version")
 
 
 def _kept(what: ledger_pb2.Kept) -> str:
@@ -136,7 +143,7 @@ _WORDS: Final[dict[str, Callable[[Any], str]]] = {
     "genesis": _genesis, "boot": _boot, "session": _session, "segment": _segment,
     "policy": _policy, "loss": _loss, "drop": _drop, "clock": _clock, "refusal": _refusal,
     "gap": _gap, "bus": _bus, "incident": _incident, "consent": _consent, "kept": _kept,
-    "owner": _owner,
+    "owner": _owner, "transfer": _transfer,
 }  # fmt: skip
 
 

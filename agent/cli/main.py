@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "replay": "Play a recorded CAN log onto a bus.",
     "policy": "Check, compare, try, build, install and explain policies.",
     "owner": "Keys of owner and drivers, who is enrolled, who drives.",
+    "transfer": "The car is sold: forget the owner before, and begin anew.",
     "consent": "Give, refuse, withdraw and list consents.",
     "ledger": "What was kept, sent and dropped, when and why.",
     "verify": "Check a bundle of evidence, without a key and without trusting anybody.",

@@ -59,11 +59,13 @@ def drive(person: str | None, *, nobody: bool, config_path: Path) -> None:
       inland owner drive 3f09
       inland owner drive --nobody
     """
+    from agent.owner.custody import number
     from agent.owner.register import edit
 
     if nobody == (person is not None):
         raise ConfigError("name somebody, or say --nobody", where="inland owner drive")
-    with edit(_file(config_path), epoch=1) as held:
+    path = _file(config_path)
+    with edit(path, epoch=number(path.parent)) as held:
         id_ = held.register.find(person).id if person is not None else ""
         held.register = held.register.drive(id_)
     click.echo(f"{id_ or 'nobody who is enrolled'} drives")
@@ -81,9 +83,11 @@ def remove(person: str, *, config_path: Path) -> None:
     Example:
       inland owner remove 3f09
     """
+    from agent.owner.custody import number
     from agent.owner.register import edit
 
-    with edit(_file(config_path), epoch=1) as held:
+    path = _file(config_path)
+    with edit(path, epoch=number(path.parent)) as held:
         gone = held.register.find(person)
         held.register = held.register.remove(gone.id)
     click.echo(f"removed: {gone.role} {gone.id}")
@@ -100,6 +104,7 @@ def _file(config_path: Path) -> Path:
 
 
 def _read(path: Path) -> Register:
+    from agent.owner.custody import number
     from agent.owner.register import of_epoch
 
-    return of_epoch(path, 1)
+    return of_epoch(path, number(path.parent))

@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Entry(_message.Message):
-    __slots__ = ("index", "at", "genesis", "boot", "session", "segment", "policy", "loss", "drop", "clock", "refusal", "gap", "bus", "incident", "consent", "kept", "owner")
+    __slots__ = ("index", "at", "genesis", "boot", "session", "segment", "policy", "loss", "drop", "clock", "refusal", "gap", "bus", "incident", "consent", "kept", "transfer", "owner")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     GENESIS_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,7 @@ class Entry(_message.Message):
     INCIDENT_FIELD_NUMBER: _ClassVar[int]
     CONSENT_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     index: int
     at: _moment_pb2.Moment
@@ -44,8 +45,9 @@ class Entry(_message.Message):
     incident: Incident
     consent: ConsentChange
     kept: Kept
+    transfer: Transfer
     owner: OwnerChange
-    def __init__(self, index: _Optional[int] = ..., at: _Optional[_Union[_moment_pb2.Moment, _Mapping]] = ..., genesis: _Optional[_Union[Genesis, _Mapping]] = ..., boot: _Optional[_Union[Boot, _Mapping]] = ..., session: _Optional[_Union[SessionBegun, _Mapping]] = ..., segment: _Optional[_Union[SegmentSealed, _Mapping]] = ..., policy: _Optional[_Union[PolicyInForce, _Mapping]] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., drop: _Optional[_Union[Drop, _Mapping]] = ..., clock: _Optional[_Union[ClockStep, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., bus: _Optional[_Union[BusState, _Mapping]] = ..., incident: _Optional[_Union[Incident, _Mapping]] = ..., consent: _Optional[_Union[ConsentChange, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ..., owner: _Optional[_Union[OwnerChange, _Mapping]] = ...) -> None: ...
+    def __init__(self, index: _Optional[int] = ..., at: _Optional[_Union[_moment_pb2.Moment, _Mapping]] = ..., genesis: _Optional[_Union[Genesis, _Mapping]] = ..., boot: _Optional[_Union[Boot, _Mapping]] = ..., session: _Optional[_Union[SessionBegun, _Mapping]] = ..., segment: _Optional[_Union[SegmentSealed, _Mapping]] = ..., policy: _Optional[_Union[PolicyInForce, _Mapping]] = ..., loss: _Optional[_Union[Loss, _Mapping]] = ..., drop: _Optional[_Union[Drop, _Mapping]] = ..., clock: _Optional[_Union[ClockStep, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., gap: _Optional[_Union[Gap, _Mapping]] = ..., bus: _Optional[_Union[BusState, _Mapping]] = ..., incident: _Optional[_Union[Incident, _Mapping]] = ..., consent: _Optional[_Union[ConsentChange, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ..., transfer: _Optional[_Union[Transfer, _Mapping]] = ..., owner: _Optional[_Union[OwnerChange, _Mapping]] = ...) -> None: ...
 
 class Genesis(_message.Message):
     __slots__ = ("region", "vehicle", "log", "ledger_key")
@@ -140,6 +142,7 @@ class Drop(_message.Message):
         ROTTEN: _ClassVar[Drop.Reason]
         ROLLED: _ClassVar[Drop.Reason]
         WITHDRAWN: _ClassVar[Drop.Reason]
+        TRANSFERRED: _ClassVar[Drop.Reason]
     UNSPECIFIED: Drop.Reason
     CONFIRMED: Drop.Reason
     QUOTA: Drop.Reason
@@ -147,6 +150,7 @@ class Drop(_message.Message):
     ROTTEN: Drop.Reason
     ROLLED: Drop.Reason
     WITHDRAWN: Drop.Reason
+    TRANSFERRED: Drop.Reason
     RANGE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     range: _containers.RepeatedCompositeFieldContainer[Range]
@@ -284,6 +288,30 @@ class OwnerChange(_message.Message):
     role: OwnerChange.Role
     what: OwnerChange.What
     def __init__(self, kid: _Optional[bytes] = ..., role: _Optional[_Union[OwnerChange.Role, str]] = ..., what: _Optional[_Union[OwnerChange.What, str]] = ...) -> None: ...
+
+class Transfer(_message.Message):
+    __slots__ = ("from_epoch", "to_epoch", "custody", "erased")
+    FROM_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    TO_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CUSTODY_FIELD_NUMBER: _ClassVar[int]
+    ERASED_FIELD_NUMBER: _ClassVar[int]
+    from_epoch: int
+    to_epoch: int
+    custody: str
+    erased: _containers.RepeatedCompositeFieldContainer[Erased]
+    def __init__(self, from_epoch: _Optional[int] = ..., to_epoch: _Optional[int] = ..., custody: _Optional[str] = ..., erased: _Optional[_Iterable[_Union[Erased, _Mapping]]] = ...) -> None: ...
+
+class Erased(_message.Message):
+    __slots__ = ("lane", "recipients", "bodies", "bytes")
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENTS_FIELD_NUMBER: _ClassVar[int]
+    BODIES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    lane: _sealed_pb2.Lane
+    recipients: _sealed_pb2.Recipients
+    bodies: int
+    bytes: int
+    def __init__(self, lane: _Optional[_Union[_sealed_pb2.Lane, str]] = ..., recipients: _Optional[_Union[_sealed_pb2.Recipients, str]] = ..., bodies: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class Kept(_message.Message):
     __slots__ = ("month", "amount", "number")

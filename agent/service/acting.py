@@ -63,10 +63,21 @@ def act_as(owner: Owner | None) -> None:
                     "closed to the user whose state folder this is", where=str(step),
                     todo="use an inland that every user can read, e.g. in /opt/inland",
                 )  # fmt: skip
-    os.setgroups([])
+    os.setgroups(_groups(owner))
     os.setresgid(owner.gid, owner.gid, owner.gid)
     os.setresuid(owner.uid, owner.uid, owner.uid)
     os.umask(0o077)
+
+
+def _groups(owner: Owner) -> list[int]:
+    """Return what other groups the user has everywhere: one may open the TPM."""
+    import pwd
+
+    try:
+        groups = os.getgrouplist(pwd.getpwuid(owner.uid).pw_name, owner.gid)
+    except KeyError:
+        return []
+    return [one for one in groups if one != owner.gid]
 
 
 def act_as_owner_of(folder: Path) -> None:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.config import Bus, Config
-from agent.errors import ConfigError
+from agent.errors import ConfigError, TransferPendingError
 from agent.service.crew import Crew
 from agent.service.notify import Watchdog, notify
 
@@ -70,6 +70,8 @@ def run_capture(
         clean = True
     finally:
         process.end(crew, clean=clean)
+    if process.is_parting:
+        raise TransferPendingError("the car is being transferred", todo="start the agent again")
 
 
 def _askers(*, service: bool) -> frozenset[int]:
@@ -114,6 +116,7 @@ class CaptureProcess:
         from agent.owner.slot import OwnerSlot
         from agent.policy import consent_file
         from agent.region import load_region_card
+        from agent.service import ownership
         from agent.service.installer import Installer
         from agent.service.places import Places
         from agent.service.policy_fetch import PolicyFetch
@@ -134,6 +137,7 @@ class CaptureProcess:
             cosign_keys=card.cosign_keys,
             region_key=card.recipient_key,
             owner_key=None,
+            epoch=ownership.present(config).number,
         )
         self.vault = Vault.open(
             config.state,
@@ -144,7 +148,8 @@ class CaptureProcess:
             version=__version__,
             quota_bytes=config.spool_bytes,
         )
-        people, epoch = config.state / register.FILE, 1
+        ownership.complete(config, self.vault, identity)
+        people, epoch = config.state / register.FILE, identity.epoch
         self.presence = Presence(
             config.run / presence.NAME,
             people,
@@ -163,6 +168,7 @@ class CaptureProcess:
         self._channels = ChannelTable()
         self._early, self._askers = early, askers
         self.readers: list[Reader] = []
+        self.is_parting = False  # a transfer was begun: the next start completes it
         self.sealer = Sealer(
             vault=self.vault,
             queue=self._queue,
@@ -248,8 +254,13 @@ class CaptureProcess:
 
     def work(self, crew: Crew, *, once: bool) -> None:
         """Seal until the crew stops, or until the logs are over and receipted."""
+        from agent.service import ownership
+
         watchdog = Watchdog()
         while not crew.stop.is_set():
+            if ownership.is_pending(self._config):
+                self.is_parting = True
+                return
             wait_s = self.sealer.step()
             for refusal in self.fetch.take_refusals():
                 self.vault.record(refusal)

@@ -232,6 +232,7 @@ class _Survey:
             allowed=tuple(dict.fromkeys([*map(str, card.prefixes), *map(_single, resolvers)])),
             lines=lines,
             serial_group=self._serial_group(lines),
+            tpm=_tpm(config.vehicle.tpm),
             raise_rmem=not self._live or is_modest(RMEM.read_text("ascii")),
         )
 
@@ -254,6 +255,12 @@ class _Survey:
 def is_modest(limit: str) -> bool:
     """Return whether a limit for receive buffers may be ours; who has raised it more keeps that."""
     return int(limit) <= RMEM_MAX
+
+
+def _tpm(reached: str) -> str:
+    """Return the device that "device:/dev/tpmrm0" names; what is no device needs none."""
+    kind, _, path = reached.partition(":")
+    return path if kind == "device" else ""
 
 
 def _is_serial(bus: Bus) -> bool:

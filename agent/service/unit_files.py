@@ -34,6 +34,7 @@ _STATES: Final = Path("/var/lib")  # what StateDirectory= is relative to
 _RUNS: Final = Path("/run")  # what RuntimeDirectory= is relative to
 
 # What stands in a unit unquoted, whatever systemd makes of spaces, quotes, % and \.
+TPM_GROUP: Final = "tss"  # of the TPM's device, as tpm2-tools bring it
 _PLAIN: Final = re.compile(r"/[A-Za-z0-9/._+:@=-]*")
 _VALUE: Final = re.compile(r"@([A-Z_]+)@")
 # Numbers of majors that never change: a module that is not loaded yet has no name in /proc/devices.
@@ -76,6 +77,7 @@ class Site:
         allowed: prefixes and addresses that uplink may talk to.
         lines: serial lines of SLCAN adapters, symbolic links resolved where they exist.
         serial_group: whom the serial lines belong to; empty: no such group here.
+        tpm: device of the TPM that counts ownerships; empty: a file does.
         raise_rmem: the kernel's limit for receive buffers is raised.
     """
 
@@ -89,12 +91,14 @@ class Site:
     allowed: tuple[str, ...]
     lines: tuple[str, ...] = ()
     serial_group: str = ""
+    tpm: str = ""
     raise_rmem: bool = True
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a path that a unit cannot name."""
         keys = (key.path for key in self.capture_keys + self.uplink_keys if key.path)
         named = [self.config, self.state, self.run, *self.mounts, *keys, self.start[0], *self.lines]
+        named += [self.tpm] if self.tpm else []
         for path in map(str, named):
             if not _PLAIN.fullmatch(path):
                 raise ConfigError(
@@ -175,11 +179,12 @@ def _keys(keys: Iterable[Credential]) -> dict[str, Sequence[str]]:
 
 def _devices(site: Site) -> dict[str, Sequence[str]]:
     devices = sorted({device for line in site.lines for device in serial_device(line)})
+    groups = [site.serial_group] if devices and site.serial_group else []
+    if site.tpm:
+        devices, groups = [*devices, site.tpm], [*groups, TPM_GROUP]
     return {
-        "DEVICE": devices,
-        "PRIVATE_DEVICES": ("no" if devices else "yes",),
-        "GROUP": (site.serial_group,) if devices and site.serial_group else (),
-    }
+        "DEVICE": devices, "PRIVATE_DEVICES": ("no" if devices else "yes",), "GROUP": groups,
+    }  # fmt: skip
 
 
 def _fill(template: str, values: Mapping[str, Sequence[str]]) -> str:

@@ -6,12 +6,13 @@ Called by the sealer's thread alone. Everything here is durable when it returns.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import RLock
 from typing import TypeVar
 
 from agent.errors import SpoolCorruptError, SpoolError, SpoolFullError
 from agent.pb import ledger_pb2
+from agent.vault import parting, tree
 from agent.vault.incidents import Hold
 from agent.vault.log import Log
 from agent.vault.sealer import Sealer
@@ -91,6 +92,49 @@ class Holding(ABC):
             except SpoolFullError:
                 self._sealer.relieve()
                 return 0
+
+    @property
+    def log_id(self) -> bytes:
+        """The id of the ledger, 16 bytes."""
+        return self._log.log
+
+    def survey(self) -> parting.Survey:
+        """Return what a transfer would take out."""
+        return parting.survey(self._log.spool.rows)
+
+    def part(
+        self, what: ledger_pb2.Transfer, gone: Sequence[int], forget: Sequence[str]
+    ) -> tuple[int, str]:
+        """Take out what was a former owner's, once; what is open of an event ends here.
+
+        Args:
+            what: the entry; its `to_epoch` tells whether this was done before.
+            gone: indices of the bodies, as `parting.survey` found them; those that are gone are
+                passed over.
+            forget: keys of what is remembered.
+
+        Returns:
+            The index of the Transfer entry, and a checkpoint that covers it.
+
+        Raises:
+            SpoolFullError: there is no room for the entries; it can be done again.
+        """
+        with self._hatch:
+            for hold in self.holds():
+                self.release(hold.record, state=ledger_pb2.Incident.INTERRUPTED)
+            self._sealer.end_sessions()
+            self._sealer.memory.forget(*forget)
+            index = parting.part(self._log, self._sealer.append, what, gone)
+            self._sealer.sign()
+            note = self._log.spool.one("SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1")
+            return index, str(note)
+
+    def entry(self, index: int) -> tuple[bytes, tuple[bytes, ...], int]:
+        """Return an entry as stored, its inclusion proof in the newest checkpoint, and its size."""
+        spool = self._log.spool
+        stored = spool.one("SELECT entry FROM ledger WHERE i=?", (index,))
+        size = int(spool.one("SELECT max(size) FROM checkpoint"))
+        return bytes(stored), tree.inclusion_proof(index, size, spool.node), size
 
     def remember(self, key: str, value: bytes) -> None:
         """Keep a small value over restarts, durably; an empty one is forgotten.

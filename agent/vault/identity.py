@@ -23,6 +23,7 @@ class Identity:
         region_key: recipient key of the region, 1216 bytes.
         owner_key: recipient key of the owner; None: no owner is enrolled.
         driver_key: recipient key of who drives now; None: nobody who is enrolled.
+        epoch: ownership of the car, from 1; a transfer begins the next.
 
     Raises:
         ConfigError: a recipient key that is not of the suite.
@@ -37,6 +38,7 @@ class Identity:
     region_key: bytes
     owner_key: bytes | None
     driver_key: bytes | None = None
+    epoch: int = 1
 
     def __post_init__(self) -> None:
         # Seen at start, not when the first segment is to be sealed.

@@ -48,6 +48,24 @@ class Memory:
         self._unwritten.add(key)
         self.write_down()
 
+    def forget(self, *keys: str) -> None:
+        """Forget values, in the file too: their bytes are overwritten.
+
+        Raises:
+            SpoolError: the storage failed.
+        """
+        for key in keys:
+            self._values.pop(key, None)
+            self._unwritten.discard(key)
+        self._spool.rows("PRAGMA secure_delete=ON")
+        try:
+            with self._spool.write() as transaction:
+                for key in keys:
+                    transaction.run("DELETE FROM memory WHERE k=?", (key,))
+        finally:
+            self._spool.rows("PRAGMA secure_delete=OFF")
+        self._spool.checkpoint_wal()  # else the write-ahead log has the page as it was
+
     def write_down(self) -> None:
         """Write what is not on the disk yet.
 

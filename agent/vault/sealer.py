@@ -38,7 +38,6 @@ FLOOR_NS: Final = 600 * 10**9  # a car that stands, and hears the region, writes
 SWEEP_NS: Final = 600 * 10**9
 MAX_KINDS: Final = 256  # (channel, cause) pairs that are told apart
 MAX_DEFERRED: Final = 256
-EPOCH: Final = 1  # ownership of the car; a transfer begins the next
 DEFERRED: Final = -1
 
 _log = logging.getLogger(__name__)
@@ -137,7 +136,7 @@ class Sealer:
         if draft.holds is not None:
             self.incidents.make_way()
         header = sealed_pb2.SegmentHeader(
-            log=self.log.log, index=self.log.size, epoch=EPOCH,
+            log=self.log.log, index=self.log.size, epoch=self._identity.epoch,
             lane=sealed_pb2.Lane.Name(draft.lane), policy=draft.policy[:8],
         )  # fmt: skip
         # A second attempt comes through here again and gets the next step, never the same key.
@@ -179,7 +178,7 @@ class Sealer:
         index = self.log.size
         header = sealed_pb2.SessionHeader(
             aead=self._aead, region=self._identity.region, vehicle=self._identity.vehicle,
-            log=self.log.log, index=index, session=name, epoch=EPOCH,
+            log=self.log.log, index=index, session=name, epoch=self._identity.epoch,
             recipients=sealed_pb2.Recipients.Name(recipients),
         )  # fmt: skip
         body = seal.seal_session(header, secret, wraps)

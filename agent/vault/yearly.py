@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from google.protobuf.message import DecodeError
@@ -123,6 +123,11 @@ class LedgerReader:
             (first, last),
         )
         return int(count or 0)
+
+    def rows(self, sql: str, values: tuple[int, ...] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a question; raises as the constructor does."""
+        with translate(self.path):
+            return self._connection.execute(sql, values).fetchall()
 
     def _one(self, sql: str, values: tuple[int, ...] = ()) -> int | bytes | None:
         with translate(self.path):

@@ -74,6 +74,7 @@ ENTRIES = [
     pb.OwnerChange(kid=b"k" * 8, role=pb.OwnerChange.OWNER_OF_CAR, what=pb.OwnerChange.ENROLLED),
     pb.OwnerChange(kid=b"d" * 8, role=pb.OwnerChange.DRIVER_OF_CAR, what=pb.OwnerChange.DRIVES),
     pb.OwnerChange(what=pb.OwnerChange.NOBODY_DRIVES),
+    pb.Transfer(from_epoch=1, to_epoch=2, custody="tpm", erased=[pb.Erased(bodies=3)]),
 ]  # fmt: skip
 
 
@@ -194,6 +195,7 @@ def test_last_entries_in_words(car):
         "bus can0 error-storm, 4,000 error frames", "of 12 entries could not be continued",
         f"owner {'6b' * 8} is enrolled", f"driver {'64' * 8} drives",
         "nobody who is enrolled drives",
+        "transferred: ownership 1 ended and 2 began, 3 contents erased (tpm custody)",
         "sealed to region", "bytes sealed on lane incident", "no policy decides",
         f"kept in {YEAR}-01: 5 frames, 10 samples, 0 records", "(by its clock)",
     ):  # fmt: skip

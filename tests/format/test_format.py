@@ -315,12 +315,12 @@ def test_fields_of_the_document_are_those_of_the_schema() -> None:
         told = re.findall(r"^\| (\d+) (\w+) \|", table, re.MULTILINE)
         real = [(str(field.number), field.name) for field in message.DESCRIPTOR.fields]
         assert told == real
-    for name in ("incident", "consent", "kept", "owner"):
+    for name in ("incident", "consent", "kept", "owner", "transfer"):
         field = ledger_pb2.Entry.DESCRIPTOR.fields_by_name[name]
         [row] = re.findall(rf"^\| {field.number} {name} \|.*$", text, re.MULTILINE)
         for inner in field.message_type.fields:
             assert f"{inner.number} {inner.name}" in row
-            for deepest in inner.message_type.fields if inner.name == "amount" else ():
+            for deepest in inner.message_type.fields if inner.name in ("amount", "erased") else ():
                 assert f"{deepest.number} {deepest.name}" in row
     for name, number in ledger_pb2.Drop.Reason.items():
         assert not number or f"{number} {name.lower()}" in text

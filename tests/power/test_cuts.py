@@ -17,7 +17,7 @@ from tests.power.workloads import Note
 # Workloads by what they take to import: each group is recorded by one process.
 SAMPLED = {
     "vault": {
-        "spool_in_use": 16, "first_start": 8, "damage_at_the_start": 7,
+        "spool_in_use": 16, "first_start": 8, "selling_a_car": 12, "damage_at_the_start": 7,
         "damage_while_running": 6, "older_version": 3, "start_and_seal@140": 3,
     },
     "files": {
@@ -32,7 +32,8 @@ PLANTED = (
     "spool_in_use+deleted_when_sent", "policies+policy_without_its_content",
     "policies+policy_without_its_name", "policies+floor_after_the_switch",
     "consents+written_in_its_place", "enrollment+told_before_it_is_durable",
-    "enrollment+not_entered", "withdrawal+believed_without_sync@6",
+    "enrollment+not_entered", "selling_a_car+counted_anew", "selling_a_car+memory_left_alone",
+    "selling_a_car+intent_removed_first", "withdrawal+believed_without_sync@6",
 )  # fmt: skip
 RESTARTED = {"withdrawal": 14, "installation": 16, "going_back": 12}  # how many operations
 RESTARTED_VAULTS = {"start_and_seal": range(3, 180, 16), "damage_again": range(3, 270, 24)}

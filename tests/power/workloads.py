@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-MODULES = ("spool", "founding", "damage", "consent", "policy", "station", "people")
+MODULES = ("spool", "founding", "damage", "consent", "policy", "station", "people", "transfer")
 
 Note = tuple[Any, ...]
 Bug = Callable[[], AbstractContextManager[object]]

@@ -30,6 +30,7 @@ from agent.service.unit_files import (
 )
 from tests.service.sites import SITE
 
+TPM = replace(SITE, tpm="/dev/tpmrm0")
 SERIAL = replace(SITE, lines=("/dev/ttyACM0",), serial_group="dialout")
 needs_analyze = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="needs systemd-analyze: apt-get install systemd"
@@ -62,7 +63,7 @@ def exposure(folder: Path, name: str, text: str) -> float:
 
 
 @needs_analyze
-@pytest.mark.parametrize("site", [SITE, SERIAL], ids=["socketcan", "slcan"])
+@pytest.mark.parametrize("site", [SITE, SERIAL, TPM], ids=["socketcan", "slcan", "tpm"])
 @pytest.mark.parametrize("name", [CAPTURE_UNIT, UPLINK_UNIT])
 def test_exposure_is_small(tmp_path: Path, name: str, site: Site):
     assert exposure(tmp_path, name, texts(site)[name]) <= WORST
@@ -197,6 +198,16 @@ def test_without_serial_lines_there_are_no_devices():
     capture = texts()[CAPTURE_UNIT]
     assert values(capture, "PrivateDevices") == ["yes"]
     assert values(capture, "DeviceAllow") == values(capture, "SupplementaryGroups") == []
+
+
+def test_a_tpm_is_for_capture_alone():
+    """The device and its group; nothing of it where the network is."""
+    capture, uplink = texts(TPM)[CAPTURE_UNIT], texts(TPM)[UPLINK_UNIT]
+    for line in ("DeviceAllow=/dev/tpmrm0 rw", "SupplementaryGroups=tss", "PrivateDevices=no"):
+        assert line in capture.splitlines()
+    assert "tpmrm0" not in uplink
+    assert "tss" not in uplink
+    assert "tpmrm0" not in texts(SITE)[CAPTURE_UNIT]
 
 
 def test_a_serial_line_is_opened_for_capture_and_no_other_device():
