@@ -126,7 +126,8 @@ def report(*, output: Path | None, language: str, plot: tuple[str, ...], **optio
     try:
         write_whole(path.absolute(), [text.encode()])
     except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", where=str(path)) from None
+        raise ConfigError(f"cannot be written: {error.strerror}", where=str(path),
+                          todo="name another place with -o") from None  # fmt: skip
     files = {"page": str(path), "incidents": len(told.events)}
     return _report(home, files, [f"{path}: open it in a browser"], as_json=options["as_json"])
 

@@ -19,7 +19,9 @@ from agent.evidence.wire import BAD, Fields, Key, fields, last, parse_note, read
 AFTER_NS = 120 * 10**9  # an entry is written at most this long after its rows came in
 GENESIS, SESSION, SEGMENT, POLICY, DROP, GAP = 10, 12, 13, 14, 16, 19  # fields of Entry
 BODIES = {SESSION: b"iSE1", SEGMENT: b"iSG1", POLICY: b""}  # what has one, how it begins
-REASONS = ("unspecified", "confirmed", "quota", "expired", "rotten", "rolled", "withdrawn")
+REASONS = (
+    "unspecified", "confirmed", "quota", "expired", "rotten", "rolled", "withdrawn", "transferred",
+)  # fmt: skip
 RECIPIENTS = ("unknown", "region", "owner", "shared", "both", "driver")
 LANES = ("incident", "event", "routine", "recorder")
 Say = Callable[[str, str, str], None]  # altered or missing, where, why

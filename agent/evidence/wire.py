@@ -117,7 +117,8 @@ def parse_note(text: str) -> tuple[int, bytes, str, bytes, list[tuple[str, bytes
 
 def keys_in(text: str) -> list[Key]:
     """Return the keys for co-signing that stand in a region card or in keys.json."""
-    form, keys = r"([^\s\"'+]+)\+([0-9a-f]{8})\+([\w+/]{44})", []
+    # A name begins where something else ends: looked for at every place, it costs the square.
+    form, keys = r"(?<![^\s\"'+])([^\s\"'+]{1,255})\+([0-9a-f]{8})\+([\w+/]{44})", []
     for name, key_id, data in re.findall(form, text, re.ASCII):
         raw = base64.b64decode(data)
         if raw[0] == 4 and sha256(f"{name}\n".encode() + raw)[:4].hex() == key_id:

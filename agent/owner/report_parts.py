@@ -259,6 +259,10 @@ def _loss(page: Page, one: Told) -> tuple[str, int] | None:
             found = f"inland {what.boot.version}", 1
         case "refusal":
             found = f"{what.refusal.what}: {what.refusal.code}", what.refusal.count
+        case "transfer":
+            epochs = {"before": what.transfer.from_epoch, "after": what.transfer.to_epoch}
+            bodies = sum(one.bodies for one in what.transfer.erased)
+            found = page.text("epochs", **epochs), bodies
         case "incident" if what.incident.state == ledger_pb2.Incident.SUPPRESSED:
             found = page.text("at_most"), max(1, what.incident.count)
     return found

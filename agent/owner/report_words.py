@@ -195,6 +195,7 @@ TEXTS: Final[Words] = {
     "how_much": ("how much", "数量"),
     "from": ("from", "自"),
     "till": ("to", "至"),
+    "epochs": ("ownership {before} to {after}", "所有权期次 {before} 至 {after}"),
     "at_most": ("more than the policy allows", "超出策略允许的次数"),
     "problem": ("found on opening", "打开时发现"),
     "foot": (
@@ -232,7 +233,7 @@ DROPS: Final[Words] = {
     "rotten": ("the disk had altered it", "存储介质损坏"),
     "rolled": ("the recorder has moved on", "滚动记录已更新"),
     "withdrawn": ("its consent was withdrawn", "已撤回同意"),
-    "transferred": ("the car went to another owner", "车辆已转给新车主"),
+    "transferred": ("the car has another owner", "车辆已更换车主"),
     "gap": ("the log itself was lost", "账本本身丢失"),
     "lost with its log": ("the log itself was lost", "账本本身丢失"),
 }
@@ -255,6 +256,7 @@ EVENTS: Final[Words] = {
     "boot": ("the agent had not ended in order", "系统此前未正常结束"),
     "refusal": ("turned away", "被拒绝"),
     "incident": ("events counted, not recorded", "仅计数、未记录的事件"),
+    "transfer": ("the car was handed over", "车辆已过户"),
     "altered": ("altered", "已被改动"),
     "missing": ("missing", "缺失"),
 }

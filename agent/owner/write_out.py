@@ -99,7 +99,9 @@ def write_out(
         place_folder(draft, folder)
     except OSError as error:
         why = error.strerror or str(error)
-        raise ConfigError(f"cannot be written: {why}", where=str(folder)) from None
+        raise ConfigError(
+            f"cannot be written: {why}", where=str(folder), todo="name another place with -o"
+        ) from None
     finally:
         rmtree(draft, ignore_errors=True)
     return Written(files, left_out)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import datetime as dt
 import io
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import NamedTuple
 
 import can
@@ -24,6 +27,7 @@ from agent.evidence.selection import BEGIN_NS, FOREVER_NS
 from agent.frames import ChannelTable, FrameBatch, concatenate
 from agent.owner import at_home, keyfile, write_out
 from agent.owner.keyfile import OwnerKey
+from agent.owner.page import page_of
 from agent.owner.zone import zone_of
 from agent.pb import sealed_pb2
 from tests.evidence import making
@@ -265,6 +269,39 @@ def test_each_key_opens_what_is_sealed_to_it(tmp_path: Path):
         ("owner", "routine"): (6, 5), ("shared", "routine"): (2, 0), ("region", "routine"): (3, 3),
         ("both", "routine"): (4, 4),
     }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    car = making.drive(making.drive(making.new_car(bytes(16)), 4), 1, sealed_pb2.REGION)
+    return making.make(tmp_path_factory.mktemp("small") / "a.inland", car)
+
+
+def mutated(data: bytes, rng: Random) -> bytes:
+    at = rng.randrange(len(data) + 1)
+    return rng.choice([
+        data[:at], data[:at] + rng.randbytes(3) + data[at:], data[:at] + data[at + 9 :],
+        data[: at - 1] + bytes([rng.randrange(256)]) + data[at:],
+        b"", b"[]", b"null", b"{}", b'{"logs": 1}', b'{"logs": {"a": 1}}', b"[" * 100_000,
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_hostile_bundle_ends_in_a_page_or_in_one_line(small: Path, tmp_path: Path, seed: int):
+    """Whatever is in a bundle: what can be read is told, or one error says what cannot."""
+    rng = Random(seed)
+    copied = tmp_path / "b.inland"
+    shutil.copytree(small, copied)
+    path = rng.choice(sorted(path for path in copied.iterdir() if path.suffix != ".py"))
+    path.write_bytes(mutated(path.read_bytes(), rng))
+    try:
+        home = opened_by(making.OWNER, copied)
+    except InlandError as error:
+        said = str(error)
+    else:
+        said = ""
+        Parsed(page_of(at_home.story(home, made_ns=0), language="en", zone=dt.UTC))
+    assert "\n" not in said
 
 
 def test_a_wrong_passphrase_is_one_line_and_writes_nothing(made: Place, tmp_path: Path):
