@@ -154,7 +154,7 @@ class BundleWriter:
         with stem.with_suffix(".bodies").open("wb") as file:
             for index in found.bodies:
                 body = ledger.body(index)
-                if body is not None and _names(found.entry(index), body):
+                if body is not None and _names(found.entries[index], body):
                     _record(file, index, b"", body)
                     here.add(index)
                 else:
@@ -175,7 +175,7 @@ class BundleWriter:
                     file.write(encode_subtree(*place, ledger.node(*place)))
         left_out = {why: _ranges(part) for why, part in sorted(found.left_out.items())}
         presence = _presence(found, here)
-        continues = {entry.gap.log for _, entry in found.entries() if entry.HasField("gap")}
+        continues = {entry.gap.log for entry in found.entries.values() if entry.HasField("gap")}
         one = Written(
             ledger.log, found.size, len(found.stored), len(here), left_out, presence, continues
         )
@@ -235,14 +235,14 @@ def _presence(found: Disclosure, here: set[int]) -> dict[str, Counter[str]]:
     state: dict[int, str] = {}
     for why, part in found.left_out.items():
         state |= dict.fromkeys(part, f"left out: {why}")
-    for index, entry in found.entries():
+    for index, entry in found.entries.items():
         drop = entry.drop
         for one in drop.range:
             inside = indices[bisect_left(indices, one.first) : bisect_right(indices, one.last)]
             reason = f"removed: {word_for(REASONS, drop.reason)}"
             state |= dict.fromkeys([i for i in inside if i < index], reason)
     counts: dict[str, Counter[str]] = {}
-    for index, entry in found.entries():
+    for index, entry in found.entries.items():
         if entry.HasField("segment") and found.first <= index <= found.last:
             who = word_for(RECIPIENTS, found.recipients.get(entry.segment.session, 0))
             became = "here" if index in here else state.get(index, "missing")

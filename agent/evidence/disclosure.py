@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -55,6 +55,20 @@ class Ledger(Protocol):
         """Return (size, note, whether it is co-signed) of the checkpoints, by rising size."""
 
 
+class _Parsed(Mapping[int, ledger_pb2.Entry]):
+    def __init__(self, stored: dict[int, bytes]) -> None:
+        self._stored = stored
+
+    def __getitem__(self, index: int) -> ledger_pb2.Entry:
+        return ledger_pb2.Entry.FromString(self._stored[index])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(self._stored))
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+
 @dataclass(slots=True)
 class Disclosure:
     """What a bundle discloses of one log.
@@ -77,14 +91,10 @@ class Disclosure:
     left_out: dict[str, list[int]] = field(default_factory=dict)
     recipients: dict[bytes, int] = field(default_factory=dict)
 
-    def entry(self, index: int) -> ledger_pb2.Entry:
-        """Return a disclosed entry; parsed anew, because there may be many."""
-        return ledger_pb2.Entry.FromString(self.stored[index])
-
-    def entries(self) -> Iterator[tuple[int, ledger_pb2.Entry]]:
-        """Yield what is disclosed, by rising index."""
-        for index in sorted(self.stored):
-            yield index, self.entry(index)
+    @property
+    def entries(self) -> Mapping[int, ledger_pb2.Entry]:
+        """What is disclosed, by rising index; parsed at each look, because there may be many."""
+        return _Parsed(self.stored)
 
 
 def disclose(
@@ -159,7 +169,7 @@ def explain(ledger: Ledger, found: Disclosure, absent: list[int]) -> bool:
 
 def _explain(ledger: Ledger, found: Disclosure, size: int) -> None:
     """Disclose the drop and incident entries about what is disclosed and has a body."""
-    wanted = [i for i, entry in found.entries() if entry.WhichOneof("what") in BODY_KINDS]
+    wanted = [i for i, entry in found.entries.items() if entry.WhichOneof("what") in BODY_KINDS]
     for index, stored in ledger.entries(wanted[0] if wanted else size, size):
         entry = parse(ledger.log, index, stored)
         if any(_meets(one, wanted) for one in (*entry.drop.range, *entry.incident.held)):
@@ -220,7 +230,7 @@ class _Scan:
     def needs(self, found: Disclosure) -> None:
         """Disclose what the entries in `found` need."""
         needed, policies = {0, *self._gaps}, self._policies
-        for index, entry in found.entries():
+        for index, entry in found.entries.items():
             if entry.HasField("segment"):
                 session = self._sessions.get(entry.segment.session)
                 needed |= set() if session is None else {session}
@@ -231,7 +241,7 @@ class _Scan:
 
 
 def _choose_bodies(found: Disclosure, leave_out: LeaveOut) -> None:
-    for index, entry in found.entries():
+    for index, entry in found.entries.items():
         kind = entry.WhichOneof("what")
         if kind not in BODY_KINDS or not getattr(entry, str(kind)).body:
             continue

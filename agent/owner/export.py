@@ -167,7 +167,7 @@ class _Categories:
         body = self._ledger.body(index)
         if body is None:
             return ""
-        segment = found.entry(index).segment
+        segment = found.entries[index].segment
         policy = self._policies.get(parse_segment(body)[1].policy)
         recipients = found.recipients.get(segment.session, 0)
         consent = self._ledger.consent(index)
@@ -176,7 +176,7 @@ class _Categories:
 
     def _read_policies(self, found: Disclosure) -> dict[bytes, Policy | None]:
         read: dict[bytes, Policy | None] = {}
-        for index, entry in found.entries():
+        for index, entry in found.entries.items():
             if entry.HasField("policy") and (body := self._ledger.body(index)):
                 try:
                     read[sha256(body)[:8]] = read_policy(body)
