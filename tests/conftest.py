@@ -20,7 +20,7 @@ settings.load_profile("house")
 
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many run at once: these tests wait for processes as long as they compute."""
-    return min(4, 2 * (os.cpu_count() or 1))
+    return min(4, 1 + (os.cpu_count() or 1))
 
 
 @pytest.fixture(autouse=True)

@@ -100,6 +100,7 @@ def test_an_export_while_the_agent_runs_is_intact_and_opens(tmp_path: Path):
         assert "ALTERED" in made.inland("verify", str(other), "--card", card, code=1)
 
 
+@pytest.mark.slow
 @needs_mosquitto
 @pytest.mark.timeout(170)
 def test_without_the_agent_the_newest_entries_are_undecided(tmp_path: Path):

@@ -143,6 +143,7 @@ PURE = {
     "agent/vault/columns.py",
     "agent/vault/enrolled.py",
     "agent/vault/identity.py",
+    "agent/vault/intact.py",
     "agent/vault/packing.py",
     "agent/vault/planes.py",
     "agent/vault/receipts.py",

@@ -50,6 +50,7 @@ def table(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text("utf-8"), newline="")))
 
 
+@pytest.mark.slow
 @needs_mosquitto
 @pytest.mark.timeout(170)
 def test_a_hard_brake_from_the_bus_to_the_owner_s_page(tmp_path: Path):

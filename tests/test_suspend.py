@@ -162,6 +162,7 @@ def test_a_link_that_lives_is_kept(car: Car):
     check_awake(car, lambda: None)
 
 
+@pytest.mark.slow
 def test_a_broker_that_restarts_while_the_car_sleeps_is_met_at_once(car: Car):
     """What the broker said when it went is read when the car wakes."""
 

@@ -19,13 +19,11 @@ from contextlib import suppress
 from threading import Lock
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
-from agent.digest import sha256
 from agent.errors import SealError, SpoolCorruptError, SpoolFullError
-from agent.pb import delivery_pb2, hatch_pb2, ledger_pb2
+from agent.pb import delivery_pb2, hatch_pb2
 from agent.vault import checkpoint, tree
 from agent.vault.identity import Identity
+from agent.vault.intact import is_intact, is_leaf
 from agent.vault.log import set_meta
 from agent.vault.receipts import RefusedReceiptError, verify_receipt
 from agent.vault.shelves import BODILESS, TOPIC, WAITING, Shelf, confirmed_shelf
@@ -62,12 +60,6 @@ class Found:
         with self._lock:
             counts, self._refused = self._refused, {}
         return counts
-
-
-def body_hash(entry: ledger_pb2.Entry) -> bytes:
-    """Return the SHA-256 that an entry names for its body; empty if it names none."""
-    which = entry.WhichOneof("what")
-    return bytes(getattr(getattr(entry, which), "body", b"")) if which else b""
 
 
 class Outbound:
@@ -340,21 +332,6 @@ def _leads(old: str, new: str, proof: tuple[bytes, ...]) -> bool:
     except SealError:
         return False
     return tree.verify_consistency(first.size, last.size, first.root, last.root, proof)
-
-
-def is_leaf(stored: object, leaf: bytes) -> bool:
-    """Return whether an entry is the one in the tree; one of an older version cannot be told."""
-    return isinstance(stored, bytes) and (not leaf or tree.leaf_hash(stored) == leaf)
-
-
-def is_intact(stored: bytes, body: bytes) -> bool:
-    """Return whether a body is the one that its stored entry names."""
-    entry = ledger_pb2.Entry()
-    try:
-        entry.ParseFromString(stored)
-    except DecodeError:
-        return False
-    return sha256(body) == body_hash(entry)
 
 
 def _pack(shelf: Shelf, log: bytes, i: int, entry: bytes, body: bytes) -> hatch_pb2.Outgoing:

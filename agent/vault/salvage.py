@@ -28,7 +28,7 @@ from google.protobuf.message import DecodeError
 from agent.files import sync_folder
 from agent.pb import ledger_pb2
 from agent.vault import tree, unfinished
-from agent.vault.outbound import body_hash, is_intact, is_leaf
+from agent.vault.intact import body_hash, is_intact, is_leaf
 from agent.vault.schema import PAGE_BYTES
 from agent.vault.shelves import BY_LANE, WAITING, Shelf
 from agent.vault.spool import Spool

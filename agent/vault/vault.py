@@ -45,7 +45,6 @@ from agent.vault.status import VaultStatus, read_status
 from agent.vault.timekeeper import Timekeeper
 
 MIN_QUOTA_BYTES: Final = 2 * 1024 * 1024
-
 STARTED: Final = "started"  # PolicyInForce.why of a run that begins
 _log = logging.getLogger(__name__)
 
@@ -337,7 +336,7 @@ class Vault(Holding):
                 os.close(self._lock_file)
 
     def _write_last(self) -> None:
-        for is_last in (False, True):
+        for _ in (1, 2):
             try:
                 self._scribe.write_down(all_of_them=True)
                 self._scribe.sign()
@@ -345,9 +344,6 @@ class Vault(Holding):
                     set_meta(transaction, "clean", b"1")
                 break
             except SpoolFullError:
-                if is_last:
-                    _log.debug("the disk is full: the end of this run is not noted")
-                else:
-                    self._scribe.relieve()
+                self._scribe.relieve()  # the second time it helps nobody: the end is not noted
         if lost := self._scribe.unwritten():
             _log.error("%d rows were lost, and the disk has no room to note it", lost)

@@ -230,6 +230,7 @@ def bug_silent(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("agent.vault.timekeeper.stepped", lambda before, now: False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "plant", [bug_flush, bug_order, bug_window, bug_conditions, bug_stamps, bug_silent]
 )

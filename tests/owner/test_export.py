@@ -98,7 +98,7 @@ def witness(car: Car, region: Region):  # type: ignore[no-untyped-def]
     """As the running agent and a region do, at once."""
 
     def ask(_: SpoolLedger) -> Witness:
-        car.vault._sealer.sign()
+        car.vault._scribe.sign()
         if (upload := car.vault.checkpoint()) is not None:
             note = region.cosign(upload)
             assert car.vault.receipt(region.receipt([], cosigned=note))[1]

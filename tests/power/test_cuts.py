@@ -68,6 +68,7 @@ def test_a_cut_here_and_there_breaks_no_promise(recorded, group):
         look(name, found[name], count)
 
 
+@pytest.mark.slow
 def test_bugs_that_lose_what_was_acknowledged_are_found(recorded):
     for name, found in recorded(PLANTED).items():
         assert first_broken(found, workloads.find(name)[0].check, seed=1), f"{name} is not seen"

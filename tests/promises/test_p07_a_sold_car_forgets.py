@@ -144,6 +144,7 @@ def test_a_copy_from_before_opens_with_nothing_that_the_car_then_has(tmp_path: P
         assert "people 1" in checked
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_planted_key_that_the_car_keeps_is_found(tmp_path: Path):
     """A seed in a file of the car, and a private key in the middle of another: both are seen."""
@@ -182,6 +183,7 @@ def _tpm(tcti: str):
     return Tpm(tcti)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_running_agent_is_told_and_ends(tmp_path: Path):
     """It seals what is open, ends with 75, and the command completes the transfer."""
@@ -201,6 +203,7 @@ def test_a_running_agent_is_told_and_ends(tmp_path: Path):
         assert "transferred: ownership 1 ended and 2 began" in told
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_command_that_is_killed_is_completed_by_the_next_start(tmp_path: Path):
     """Kill -9 as soon as the intent is there: the agent goes on before anything else."""

@@ -20,7 +20,7 @@ from tests.uplink import test_mosquitto
 from tests.uplink.fakes import LOG, Capture, Station, make_uplink, running
 from tests.uplink.test_mosquitto import Mosquitto, eventually, station_at
 
-pytestmark = test_mosquitto.pytestmark
+pytestmark = [test_mosquitto.pytestmark, pytest.mark.slow]
 
 PATIENT = replace(Timing(), backoff_low_s=0.05, backoff_cap_s=0.5, resend_s=2.0)
 ROUGH = Weather(delay_s=0.05, stall=0.1, stall_s=0.5, cut=0.08)

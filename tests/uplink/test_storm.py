@@ -195,6 +195,7 @@ def bug_always_wake(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plant", "trouble"),
     [

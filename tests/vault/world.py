@@ -14,7 +14,7 @@ from agent.pb import delivery_pb2, ledger_pb2, moment_pb2, sealed_pb2
 from agent.vault import checkpoint, keys, opening, receipts, tree
 from agent.vault.identity import Identity
 from agent.vault.incidents import Hold
-from agent.vault.outbound import body_hash
+from agent.vault.intact import body_hash
 from agent.vault.segment import Draft
 from agent.vault.shelves import Shelf, Tally
 from agent.vault.vault import Vault
