@@ -224,6 +224,24 @@ def test_a_bundle_without_its_region_cannot_be_decided(made: Place, tmp_path: Pa
     assert "missing:" in result.stderr
 
 
+def test_one_lane_has_each_frame_once(made: Place, tmp_path: Path):
+    """What rule and recorder both keep is on both lanes; presence is told of all of them."""
+    counts = {}
+    for lane in ("routine", "recorder", ""):
+        more = ("--lane", lane) if lane else ()
+        result = run(made, "open", "-o", str(tmp_path / (lane or "all")), "--json", *more)
+        assert code(result) == 0, result.output
+        counts[lane] = json.loads(result.stdout.splitlines()[-1])
+    assert counts["routine"]["frames"] > 0
+    assert counts["recorder"]["frames"] > counts["routine"]["frames"]
+    for what in ("frames", "samples"):
+        assert counts[""][what] == sum(counts[lane][what] for lane in ("routine", "recorder"))
+    for lane in ("routine", "recorder"):
+        assert len(frames_in(tmp_path / lane / "frames.log")) == counts[lane]["frames"]
+        there = (tmp_path / lane / "presence.csv").read_text()
+        assert there == (tmp_path / "all" / "presence.csv").read_text()
+
+
 def test_another_key_opens_nothing_and_says_so(made: Place, tmp_path: Path):
     stranger = tmp_path / "stranger.key"
     keyfile.save(stranger, OwnerKey(b"8" * 32, "x"), PHRASE, np.random.bytes)
@@ -232,6 +250,7 @@ def test_another_key_opens_nothing_and_says_so(made: Place, tmp_path: Path):
     result = CliRunner().invoke(inland, words, standalone_mode=False)
     assert code(result) == 0
     assert "sealed to others" in result.stdout
+    assert "nothing in it is sealed to this key: it opens nothing here" in result.stdout
     assert not (tmp_path / "out" / "frames.log").exists()
     rows = table(tmp_path / "out" / "presence.csv")
     assert {row["state"] for row in rows} == {"sealed to others", "not recorded"}
