@@ -6,12 +6,14 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
 from agent.cli import demo_story
 from agent.cli.demo_people import Person
+from agent.cli.demo_stage import Stage
 from agent.cli.demo_story import Story, alter
 from agent.cli.demo_view import View
 from agent.evidence.verifier import verify
@@ -74,7 +76,7 @@ def test_planted_faults_are_named_by_the_story(tmp_path: Path, monkeypatch: pyte
         person.kid = read_public(person.home / "owner.pub").kid
 
     monkeypatch.setattr(Person, "make_key", same_key)
-    found = Story(tmp_path, 4.0, 7, View(quiet=True)).run("auto")
+    found = Story(tmp_path, 4.0, 7, View(quiet=True), Event()).run("auto")
     assert not found["ok"]
     why = found["why"].split("; ")
     assert any("in entry 1 is not found: exit code 0" in one for one in why)
@@ -82,6 +84,16 @@ def test_planted_faults_are_named_by_the_story(tmp_path: Path, monkeypatch: pyte
     assert "the next owner is not told that her key opens nothing of before" in why
     assert any(one.startswith("the former owner opens ") for one in why)
     assert found["next_owner"]["opened_of_before"] > 1000
+
+
+def test_interrupt_that_was_lost_is_seen_at_the_next_wait(tmp_path: Path):
+    """Python drops an exception of a destructor: then the signal has left only this behind."""
+    stop = Event()
+    stage = Stage(tmp_path, View(quiet=True), stop)
+    stage.pause(0)
+    stop.set()
+    with pytest.raises(KeyboardInterrupt):
+        stage.wait("nothing", lambda: False)
 
 
 def test_one_altered_bit_is_named_by_its_entry(tmp_path: Path):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -91,16 +92,22 @@ def command(
       inland demo --seconds 10 --json
       inland demo --story brake --keep story
     """
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    stop = _stop_on_signals()
 
     def run(folder: Path) -> bool:
         if story is not None:
             from agent.cli.demo_story import run_story
 
             return run_story(
-                folder, seconds, seed, broker=broker, as_json=as_json, kept=keep is not None
+                folder,
+                seconds,
+                seed,
+                broker=broker,
+                stop=stop,
+                as_json=as_json,
+                kept=keep is not None,
             )
-        result = Demo(folder, seconds, seed, broker=broker, quiet=as_json).run()
+        result = Demo(folder, seconds, seed, broker=broker, stop=stop, quiet=as_json).run()
         if as_json:
             print_json(result)
         else:
@@ -116,17 +123,32 @@ def command(
     sys.exit(0 if done else 1)
 
 
+def _stop_on_signals() -> threading.Event:
+    """Let SIGINT and SIGTERM interrupt, once: what is tidied up then is not interrupted again."""
+    stop = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        if not stop.is_set():
+            stop.set()
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    return stop
+
+
 class Demo:
     """One run in one folder."""
 
     def __init__(
-        self, folder: Path, seconds: float, seed: int, *, broker: Kind, quiet: bool
-    ) -> None:
+        self, folder: Path, seconds: float, seed: int, *, broker: Kind, stop: threading.Event,
+        quiet: bool,
+    ) -> None:  # fmt: skip
         self._folder, self._seconds, self._seed = folder, seconds, seed
         self._sent = folder / "sent.log"
         self._broker = broker
         self._view = View(quiet=quiet)
-        self._stage = Stage(folder, self._view)
+        self._stage = Stage(folder, self._view, stop)
 
     def run(self) -> dict[str, Any]:
         """Do all of it; return what was found.

@@ -67,6 +67,7 @@ class Stage:
     Args:
         folder: for everything.
         view: is told what is made.
+        stop: is set when the demo is to end; every wait looks at it.
 
     Attributes:
         region: the region's folder.
@@ -76,14 +77,14 @@ class Stage:
         processes: those that were started.
     """
 
-    def __init__(self, folder: Path, view: View) -> None:
+    def __init__(self, folder: Path, view: View, stop: threading.Event) -> None:
         self.folder, self.region, self.car = folder, folder / "region", folder / "car"
         self.config = self.car / "agent.toml"
         self.vehicle = ""
         self.processes = Processes(folder / "logs")
         self._view = view
         self._pty = folder / "can0"
-        self._pause = threading.Event()  # never set: a wait that a signal interrupts
+        self._stop = stop
 
     def make(self, policy: str, *, told: str) -> None:
         """Make the region, the car's bundle and the policy that is in force in it.
@@ -133,6 +134,7 @@ class Stage:
 
     def start_station(self) -> None:
         """Start the region's end."""
+        self.pause(0)
         self.processes.start("station", [*INLAND, "station", "serve", str(self.region)])
 
     def start_capture(self) -> None:
@@ -188,8 +190,9 @@ class Stage:
             self.pause(PAUSE_S)
 
     def pause(self, seconds: float) -> None:
-        """Wait; a signal ends it."""
-        self._pause.wait(seconds)
+        """Wait; a signal ends it, also one whose KeyboardInterrupt was lost in a destructor."""
+        if self._stop.wait(seconds):
+            raise KeyboardInterrupt
 
     def watch(self, seconds: float) -> dict[str, Any]:
         """Watch until the car has driven and everything is receipted; return the last status.

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any, Final, TypeVar
 
 from agent.cli.common import print_json
@@ -59,7 +60,7 @@ CAPTURE_TOLD: Final = 75  # how a running agent ends when the car is sold
 
 
 def run_story(
-    folder: Path, seconds: float, seed: int, *, broker: Kind, as_json: bool, kept: bool
+    folder: Path, seconds: float, seed: int, *, broker: Kind, stop: Event, as_json: bool, kept: bool
 ) -> bool:
     """Tell the story in a folder; return whether every step ended as it has to.
 
@@ -68,10 +69,11 @@ def run_story(
         seconds: that the owner drives.
         seed: source of the car's randomness.
         broker: which.
+        stop: is set when the demo is to end.
         as_json: print the numbers, for programs.
         kept: the folder stays when the demo is over.
     """
-    result = Story(folder, seconds, seed, View(quiet=as_json)).run(broker)
+    result = Story(folder, seconds, seed, View(quiet=as_json), stop).run(broker)
     if as_json:
         print_json(result)
     else:
@@ -96,11 +98,12 @@ class Story:
         seconds: that the owner drives.
         seed: source of the car's randomness.
         view: is told every step.
+        stop: is set when the demo is to end.
     """
 
-    def __init__(self, folder: Path, seconds: float, seed: int, view: View) -> None:
+    def __init__(self, folder: Path, seconds: float, seed: int, view: View, stop: Event) -> None:
         self._folder, self._seconds, self._seed, self._view = folder, seconds, seed, view
-        self._stage = Stage(folder, view)
+        self._stage = Stage(folder, view, stop)
         self._li = Person("Li Wei", folder / "li-wei", self._stage)
         self._mei = Person("Mei Zhang", folder / "mei-zhang", self._stage)
         self._result: dict[str, Any] = {"seconds": {}, "verdicts": {}}
@@ -134,6 +137,7 @@ class Story:
                 stage.wait("the agent", stage.status)
                 self._view.step("agent      capture waits for the car; uplink has the network\n")
                 for step in self.steps:
+                    stage.pause(0)
                     step()
             finally:
                 stage.processes.stop()
