@@ -242,6 +242,23 @@ def test_one_lane_has_each_frame_once(made: Place, tmp_path: Path):
         assert there == (tmp_path / "all" / "presence.csv").read_text()
 
 
+def test_presence_counts_a_frame_once_that_is_on_two_lanes(
+    opened: Path, made: Place, tmp_path: Path
+):
+    """The battery's frames have stamps of other precision on each; they come every 100 ms."""
+    counts = {}
+    for lane in ("routine", "recorder"):
+        result = run(made, "open", "-o", str(tmp_path / lane), "--lane", lane)
+        assert code(result) == 0, result.output
+        counts[lane] = int(
+            (frames_in(tmp_path / lane / "frames.log")["arbitration_id"] == 464).sum()
+        )
+    assert min(counts.values()) > 100
+    [row] = [one for one in table(opened / "presence.csv") if one["signal"] == "BatterySoc"]
+    assert int(row["samples"]) == max(counts.values())
+    assert float(row["rate_hz"]) == pytest.approx(10, rel=0.05)
+
+
 def test_another_key_opens_nothing_and_says_so(made: Place, tmp_path: Path):
     stranger = tmp_path / "stranger.key"
     keyfile.save(stranger, OwnerKey(b"8" * 32, "x"), PHRASE, np.random.bytes)
