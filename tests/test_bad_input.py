@@ -421,14 +421,15 @@ def test_interrupted_ends_in_order(made: Rig, tmp_path: Path, what: str, number:
     assert list(temporary.iterdir()) == []
 
 
-def test_demo_interrupted_half_way_leaves_nothing(tmp_path: Path):
+@pytest.mark.parametrize("more", [(), ("--story", "brake")], ids=["demo", "story"])
+def test_demo_interrupted_half_way_leaves_nothing(tmp_path: Path, more: tuple[str, ...]):
     mark, words = uuid.uuid4().hex, tmp_path / "words.txt"
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     environment = {**os.environ, MARK: mark, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
     with words.open("wb") as output:
         process = subprocess.Popen(
-            [*INLAND, "demo", "--seconds", "60"],
+            [*INLAND, "demo", "--seconds", "60", *more],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
         )  # fmt: skip
     try:

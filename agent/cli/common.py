@@ -7,13 +7,14 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from agent.config import DEFAULT_PATH
 from agent.errors import ConfigError
 
+LANES: Final = ("incident", "event", "routine", "recorder")  # as sealed_pb2.Lane counts them
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -32,7 +32,7 @@ COMMANDS: Final = {
     "service": "Start at every boot, as services of systemd.",
     "replay": "Play a recorded CAN log onto a bus.",
     "policy": "Check, compare, try, build, install and explain policies.",
-    "owner": "Keys of owner and drivers, who is enrolled, who drives.",
+    "owner": "Keys, who is enrolled and drives, the owner's copy of the data.",
     "transfer": "The car is sold: forget the owner before, and begin anew.",
     "consent": "Give, refuse, withdraw and list consents.",
     "ledger": "What was kept, sent and dropped, when and why.",
@@ -114,6 +114,9 @@ def main(sockets: dict[str, Socket] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         code = INTERRUPTED
+        # Python forgets here that an interrupt went through an exec(), as in a dataclass that was
+        # being made; else `python -m` would end by SIGINT after all.
+        exec("")  # noqa: S102 - nothing is run
     except _ReaderGoneError:  # as `| head` does
         _say_no_more()
         code = 0

@@ -44,11 +44,13 @@ class _Commands(click.Group):
 
 @click.command(cls=_Commands)
 def command() -> None:
-    """Keys of owner and drivers, who is enrolled, who drives.
+    """Keys, who is enrolled and who drives, and the owner's own copy of the data.
 
     \b
-    Example:
+    Examples, at home and in the car:
       inland owner keygen ~/inland
       inland owner enroll ~/inland/owner.pub
-      inland owner people
+      inland owner export -o /media/stick
+      inland owner open /media/stick/BUNDLE.inland --key ~/inland/owner.key
+      inland owner report /media/stick/BUNDLE.inland --key ~/inland/owner.key
     """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from agent.cli.common import json_option, print_json
+from agent.cli.common import LANES, json_option, print_json
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,11 +54,15 @@ def _options(function: F) -> F:
 @click.option("--frames", "formats", multiple=True, default=("candump",), show_default=True,
               type=click.Choice(["candump", "blf", "gvret", "none"]),
               help="How raw frames are written. Repeat for more.")  # fmt: skip
+@click.option("--lane", "lanes", multiple=True, type=click.Choice(LANES),
+              help="Write frames and signals of it alone: what a rule and the recorder both keep"
+              " is on two. Repeat for more.")  # fmt: skip
 @click.option("--decode", multiple=True, metavar="SIGNAL",
               help="Read it out of the raw frames, to decoded.csv. Repeat for more.")  # fmt: skip
 def open_(
-    *, output: Path | None, formats: tuple[str, ...], decode: tuple[str, ...], **options: Any
-) -> int:
+    *, output: Path | None, formats: tuple[str, ...], decode: tuple[str, ...],
+    lanes: tuple[str, ...], **options: Any,
+) -> int:  # fmt: skip
     """Open a BUNDLE with the owner's key: signals, raw frames, events, presence.
 
     It is verified first. Exit code 0: intact and complete. 1: something was altered. 3: something
@@ -68,10 +72,10 @@ def open_(
     \b
     Examples:
       inland owner open v-1f0c-20261122T080000Z.inland --key ~/inland/owner.key
-      inland owner open BUNDLE --frames blf --frames gvret --tz Asia/Shanghai
+      inland owner open BUNDLE --frames blf --lane routine --tz Asia/Shanghai
       inland owner open BUNDLE --dbc vehicle.dbc --decode DI_vehicleSpeed --decode DI_torque
     """
-    from agent.owner.at_home import story
+    from agent.owner.at_home import only, story
     from agent.owner.write_out import write_out
     from agent.owner.zone import zone_of
 
@@ -81,6 +85,8 @@ def open_(
     home, known = _home(options), _known(options["dbc_files"])
     told = story(home, made_ns=time.time_ns(), known=known)
     wanted = [one for name in decode for one in _named(told, name, "--decode")]
+    if lanes:
+        home = only(home, [LANES.index(lane) for lane in lanes])
     rows = home.opened.frame_count * sum(one != "none" for one in formats)
     with _bar("writing", rows + 2 * home.opened.sample_count) as advance:
         written = write_out(
@@ -252,6 +258,8 @@ def _report(home: Home, files: dict[str, Any], lines: list[str], *, as_json: boo
     said += f", {len(home.closed):,} sealed to others" if home.closed else ""
     for reason, count in opened.dropped.items():
         said += f", {count:,} removed ({reason})"
+    if home.closed and not opened.segments:
+        said += "\nnothing in it is sealed to this key: it opens nothing here"
     for line in (said, *lines):
         click.echo(line)
     problems = [f"altered: {one}" for one in home.checked["altered"]]

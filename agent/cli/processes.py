@@ -52,6 +52,15 @@ class Processes:
         """Return the exit code of a process, None while it runs."""
         return self._running[name].poll()
 
+    def wait(self, name: str) -> int:
+        """Return the exit code of a process that was told to end; kill it if it does not."""
+        process = self._running.pop(name)
+        try:
+            return process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
     def check(self) -> None:
         """Check that nothing has failed.
 

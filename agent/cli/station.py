@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from agent.cli import station_policy, station_zones
-from agent.cli.common import json_option, print_json
+from agent.cli.common import LANES, json_option, print_json
 from agent.errors import ConfigError, InlandError, StationError, UndecidedError
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from agent.station.disclose import Order
 
 FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-LANES: Final = ("incident", "event", "routine", "recorder")  # as sealed_pb2.Lane counts them
 MAX_PROBLEMS: Final = 50  # lines; --json has all
 
 

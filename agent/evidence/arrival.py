@@ -24,11 +24,13 @@ class Span(NamedTuple):
         stream: spans are comparable within one stream: one log, lane and boot of the computer.
         opened_ns: CLOCK_BOOTTIME when its first row came in.
         closed_ns: CLOCK_BOOTTIME when it was closed.
+        lane: sealed_pb2.Lane.
     """
 
     stream: Hashable
     opened_ns: int
     closed_ns: int
+    lane: int = 0
 
 
 def arrival_order(

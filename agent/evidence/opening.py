@@ -193,7 +193,7 @@ class _Opener:
             payload = decode_payload(plain)
             stream = (found.log, segment.lane, payload.boot_id)
             opened_ns, closed_ns = payload.opened.boottime_ns, payload.closed.boottime_ns
-            self._add(payload, Span(stream, opened_ns, closed_ns), where)
+            self._add(payload, Span(stream, opened_ns, closed_ns, segment.lane), where)
             self._note(found, payload, where)
         except SealError as error:
             self.opened.problems.append(Problem("altered", where, error.what))

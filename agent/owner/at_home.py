@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,6 +145,23 @@ def story(
         held, opened, begin_ns=home.request.from_ns, end_ns=home.request.to_ns, made_ns=made_ns,
         known=known, plot=plot,
     )  # fmt: skip
+
+
+def only(home: Home, lanes: Sequence[int]) -> Home:
+    """Return it with the frames and samples of some lanes alone.
+
+    What a rule and the recorder both keep lies on both of their lanes.
+
+    Args:
+        home: the bundle.
+        lanes: sealed_pb2.Lane numbers.
+    """
+    opened = replace(
+        home.opened,
+        frames=[one for one in home.opened.frames if one[0].lane in lanes],
+        samples=[one for one in home.opened.samples if one[0].lane in lanes],
+    )
+    return replace(home, opened=opened)
 
 
 def _cosigned(checked: dict[str, Any]) -> list[Cosigned]:

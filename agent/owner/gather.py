@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from agent.digest import sha256
 from agent.errors import PolicyError
 from agent.evidence.opening import Opened
-from agent.frames import SignalBatch, concatenate
+from agent.frames import FrameBatch, SignalBatch, concatenate
 from agent.owner.chronicle import Bodies, Chronicle, chronicle
 from agent.owner.presence_matrix import Known, Rows, presence
 from agent.owner.report import Cosigned, Story, Verdict
@@ -95,7 +95,10 @@ def rows_of(opened: Opened) -> Rows:
     samples: dict[bytes, list[SignalBatch]] = {}
     for _, dictionary, batch in opened.samples:
         samples.setdefault(dictionary, []).append(batch)
-    return Rows(samples, _noted(opened), Carriers(concatenate([f for _, f in opened.frames])))
+    lanes: dict[int, list[FrameBatch]] = {}
+    for span, batch in opened.frames:
+        lanes.setdefault(span.lane, []).append(batch)
+    return Rows(samples, _noted(opened), Carriers(*map(concatenate, lanes.values())))
 
 
 def _noted(opened: Opened) -> Mapping[bytes, Sequence[tuple[int, int]]]:

@@ -141,7 +141,7 @@ def presence(
             row.namings.append(naming)
     samples, noted = _stamps(policies.values(), opened)
     for key, row in rows.items():
-        row.seen = seen(samples[key], noted[key], opened.carriers.stamps(row.layout))
+        row.seen = seen(samples[key], noted[key], *opened.carriers.stamps(row.layout))
         _judge(row, told)
     return [*rows.values(), *_unnamed(rows, opened.carriers, known)]
 
@@ -172,7 +172,7 @@ def _stamps(policies: Iterable[Policy], opened: Rows) -> tuple[Stamps, Stamps]:
 def _unnamed(rows: Mapping[Key, Row], carriers: Carriers, known: Iterable[Known]) -> Iterator[Row]:
     for info, layout in known:
         if (info.message, info.name) not in rows:
-            there = seen(carriers.stamps(layout))
+            there = seen(*carriers.stamps(layout))
             yield Row(info, layout, PRESENT if there else NO_RULE, seen=there)
 
 

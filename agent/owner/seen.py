@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from agent.frames import ERROR, EXTENDED, REMOTE, FrameBatch, SignalBatch
+from agent.frames import ERROR, EXTENDED, FRAME, REMOTE, FrameBatch, SignalBatch
 from agent.policy.model import SignalLayout, last_bit
 from agent.policy.wants import ALWAYS, NOBODY, Sampler, Want
 
@@ -72,7 +72,28 @@ def by_signal(batches: Sequence[SignalBatch]) -> dict[int, list[Ints]]:
 
 
 class Carriers:
-    """Raw frames, sorted by their ids, to be asked which signals they carry.
+    """Raw frames, to be asked which signals they carry.
+
+    Args:
+        lanes: the frames of each lane, in any order. What a rule and the recorder both keep is on
+            two, and may have stamps of other precision there.
+    """
+
+    def __init__(self, *lanes: FrameBatch) -> None:
+        self._lanes = [_Lane(frames) for frames in lanes]
+
+    def stamps(self, layout: SignalLayout) -> list[list[Ints]]:
+        """Return the stamps of the frames that carry a signal, by lane."""
+        return [lane.stamps(layout) for lane in self._lanes]
+
+    def samples(self, layouts: Mapping[int, SignalLayout]) -> SignalBatch:
+        """Return the samples of some signals of all lanes, numbered as they are given."""
+        found = [lane.samples(layouts) for lane in self._lanes]
+        return np.concatenate(found) if found else decode(np.zeros(0, FRAME), layouts)
+
+
+class _Lane:
+    """The frames of one lane, sorted by their ids.
 
     Args:
         frames: in any order.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,22 @@ def test_failure_is_one_line_with_its_code(
     said = capsys.readouterr().err
     assert line in said
     assert len(said.splitlines()) == 1
+
+
+def test_an_interrupt_while_a_dataclass_is_made_ends_with_its_code(tmp_path: Path):
+    """`python -m`, as the units run it: CPython remembers the exec() and would die of SIGINT."""
+    (tmp_path / "interrupted.py").write_text(
+        "from agent.cli import main as cli\n"
+        "def fail(**_):\n"
+        "    exec('raise KeyboardInterrupt')\n"
+        "cli.inland.main = fail\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (cli.INTERRUPTED, "interrupted\n")
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,41 @@ def test_a_bundle_without_its_region_cannot_be_decided(made: Place, tmp_path: Pa
     assert "missing:" in result.stderr
 
 
+def test_one_lane_has_each_frame_once(made: Place, tmp_path: Path):
+    """What rule and recorder both keep is on both lanes; presence is told of all of them."""
+    counts = {}
+    for lane in ("routine", "recorder", ""):
+        more = ("--lane", lane) if lane else ()
+        result = run(made, "open", "-o", str(tmp_path / (lane or "all")), "--json", *more)
+        assert code(result) == 0, result.output
+        counts[lane] = json.loads(result.stdout.splitlines()[-1])
+    assert counts["routine"]["frames"] > 0
+    assert counts["recorder"]["frames"] > counts["routine"]["frames"]
+    for what in ("frames", "samples"):
+        assert counts[""][what] == sum(counts[lane][what] for lane in ("routine", "recorder"))
+    for lane in ("routine", "recorder"):
+        assert len(frames_in(tmp_path / lane / "frames.log")) == counts[lane]["frames"]
+        there = (tmp_path / lane / "presence.csv").read_text()
+        assert there == (tmp_path / "all" / "presence.csv").read_text()
+
+
+def test_presence_counts_a_frame_once_that_is_on_two_lanes(
+    opened: Path, made: Place, tmp_path: Path
+):
+    """The battery's frames have stamps of other precision on each; they come every 100 ms."""
+    counts = {}
+    for lane in ("routine", "recorder"):
+        result = run(made, "open", "-o", str(tmp_path / lane), "--lane", lane)
+        assert code(result) == 0, result.output
+        counts[lane] = int(
+            (frames_in(tmp_path / lane / "frames.log")["arbitration_id"] == 464).sum()
+        )
+    assert min(counts.values()) > 100
+    [row] = [one for one in table(opened / "presence.csv") if one["signal"] == "BatterySoc"]
+    assert int(row["samples"]) == max(counts.values())
+    assert float(row["rate_hz"]) == pytest.approx(10, rel=0.05)
+
+
 def test_another_key_opens_nothing_and_says_so(made: Place, tmp_path: Path):
     stranger = tmp_path / "stranger.key"
     keyfile.save(stranger, OwnerKey(b"8" * 32, "x"), PHRASE, np.random.bytes)
@@ -236,6 +271,7 @@ def test_another_key_opens_nothing_and_says_so(made: Place, tmp_path: Path):
     result = CliRunner().invoke(inland, words, standalone_mode=False)
     assert code(result) == 0
     assert "sealed to others" in result.stdout
+    assert "nothing in it is sealed to this key: it opens nothing here" in result.stdout
     assert not (tmp_path / "out" / "frames.log").exists()
     rows = table(tmp_path / "out" / "presence.csv")
     assert {row["state"] for row in rows} == {"sealed to others", "not recorded"}
