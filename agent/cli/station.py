@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from agent.cli import station_policy, station_zones
+from agent.cli import station_policy, station_request, station_zones
 from agent.cli.common import json_option, print_json
 from agent.errors import ConfigError, InlandError, StationError, UndecidedError
 
@@ -35,6 +35,7 @@ def command() -> None:
 
 command.add_command(station_policy.policy)
 command.add_command(station_zones.zones)
+command.add_command(station_request.request)
 
 
 @command.command()
