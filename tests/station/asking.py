@@ -30,8 +30,13 @@ DICTIONARY = policy_pb2.Dictionary(
 SETS = (sealed_pb2.REGION, sealed_pb2.OWNER, sealed_pb2.SHARED, sealed_pb2.BOTH, sealed_pb2.DRIVER)
 
 
+def begins_ns(index: int) -> int:
+    """When the first frame of a segment came: half a second before its entry was written."""
+    return START_NS + index * S - S // 2
+
+
 class PeopledCar(SealingCar):
-    """Entry i is written i seconds after START_NS; each segment has 20 frames of its second."""
+    """Entry i is written i seconds after START_NS; each segment has 20 frames, a ms apart."""
 
     def change(
         self, key: OwnerKey, what: OwnerChange.What, *, role: int = OwnerChange.OWNER_OF_CAR,
@@ -57,7 +62,7 @@ class PeopledCar(SealingCar):
         for who in recipients:
             self.begin_sealed(who)
             for _ in range(2):
-                start = START_NS + len(self.entries) * S
+                start = begins_ns(len(self.entries))
                 batch = np.zeros(20, self.frame_type())
                 batch["timestamp_ns"] = start + np.arange(20) * 10**6
                 batch["arbitration_id"], batch["length"] = 0x100, 2
