@@ -75,6 +75,7 @@ PURE = {
     "agent/owner/report_events.py",
     "agent/owner/report_html.py",
     "agent/owner/report_matrix.py",
+    "agent/owner/report_openings.py",
     "agent/owner/report_parts.py",
     "agent/owner/report_tables.py",
     "agent/owner/report_words.py",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from agent.errors import SealError, StationError
 from agent.evidence.bundle import Asked
 from agent.evidence.disclosure import Disclosure, disclose, parse
 from agent.evidence.leaving_out import OtherCategories, bounded
 from agent.evidence.owner_request import OwnerRequest
+from agent.evidence.source import OTHERS
 from agent.station.people import Stay, stays
 from agent.station.store import Store
 from agent.station.store_ledger import StoreLedger, ledgers
 from agent.vault.opening import parse_session
-
-OTHERS: Final = "sealed to others"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import json
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,8 @@ from agent.errors import StationError
 from agent.evidence import signed as signed_module
 from agent.evidence.disclosures import disclosures_of
 from agent.evidence.verifier import lines, verify
-from agent.owner.at_home import bring_home
+from agent.owner.at_home import bring_home, story
+from agent.owner.page import page_of
 from agent.pb import sealed_pb2
 from agent.pb.ledger_pb2 import OwnerChange
 from agent.station import theirs
@@ -63,6 +64,12 @@ def test_an_owner_gets_all_entries_and_what_is_sealed_to_them(
     assert home.opened.frame_count == 3 * 40  # owner, shared, driver; "both" needs the region too
     assert home.verdict == 0
     assert home.opened.dropped == {"left out: sealed to others": 2}
+    told = story(home, made_ns=START_NS)
+    shelves = told.told.shelves
+    assert (shelves["region", "routine"].closed, shelves["owner", "routine"].here) == (2, 2)
+    page = page_of(told, language="en", zone=dt.UTC)
+    assert f"the person with the key {ANNA.public.kid}; unopened" in page
+    assert "my accident" in page
 
 
 def test_what_was_asked_for_is_in_it_and_no_more(
@@ -127,7 +134,7 @@ def test_altered_disclosures_are_named(place: Place, car: PeopledCar, tmp_path: 
 def replayed(place: Place, tmp_path: Path) -> None:
     data = asking.signed(place, ANNA)
     asking.answered(place, tmp_path / "first", data)
-    later = NOW + timedelta(seconds=5)
+    later = NOW + dt.timedelta(seconds=5)
     assert "it was served before, as opening 0" in refusal(place, tmp_path, data, now=later)
 
 
