@@ -18,6 +18,8 @@ COMMANDS: Final = {
     "export": ("owner_export", "Write a bundle of what the car has kept, for a stick."),
     "open": ("owner_bundle", "Open a bundle with the owner's key."),
     "report": ("owner_bundle", "Make one HTML page of a bundle."),
+    "request": ("owner_request", "Sign a request for what the region has of the car."),
+    "ledger": ("owner_ledger", "Say who got what of the car, by the region's word."),
     "people": ("owner_people", "List who is enrolled, and who drives."),
     "drive": ("owner_people", "Say who drives."),
     "remove": ("owner_people", "Take somebody out."),

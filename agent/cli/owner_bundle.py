@@ -148,8 +148,8 @@ def _home(options: dict[str, Any]) -> Home:
     from agent.evidence.selection import BEGIN_NS, FOREVER_NS
     from agent.owner.at_home import bring_home
 
-    moments = (_moment(options["start"], "--from", BEGIN_NS),
-               _moment(options["end"], "--to", FOREVER_NS))  # fmt: skip
+    moments = (moment_of(options["start"], "--from", BEGIN_NS),
+               moment_of(options["end"], "--to", FOREVER_NS))  # fmt: skip
     card = _card(options["card"])
     privates = _privates(options["key_files"], options["passphrase_file"])
     with _bar("opening", 0) as advance:
@@ -165,11 +165,12 @@ def _privates(paths: tuple[Path, ...], passphrase_file: Path | None) -> list[byt
     for path in paths:
         if not path.exists():
             raise ConfigError("no such key", where=str(path), todo="name it with --key")
-    phrase = _passphrase(passphrase_file)
+    phrase = passphrase_of(passphrase_file)
     return [keyfile.load(path, phrase).private for path in paths]
 
 
-def _passphrase(path: Path | None) -> str:
+def passphrase_of(path: Path | None) -> str:
+    """Return the passphrase of keys: the first line of a file, or what is typed."""
     if path is not None:
         from agent.owner.public import read_plain
 
@@ -273,7 +274,8 @@ def _report(home: Home, files: dict[str, Any], lines: list[str], *, as_json: boo
     return code
 
 
-def _moment(text: str | None, option: str, default: int) -> int:
+def moment_of(text: str | None, option: str, default: int) -> int:
+    """Return ns since the Unix epoch of ISO 8601 or Unix seconds."""
     from agent.evidence.selection import moment_ns
 
     if text is None:

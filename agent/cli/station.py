@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from agent.cli import station_policy, station_zones
+from agent.cli import station_policy, station_request, station_zones
 from agent.cli.common import LANES, json_option, print_json
 from agent.errors import ConfigError, InlandError, StationError, UndecidedError
 
 if TYPE_CHECKING:
     from agent.evidence.opening import Opened
-    from agent.station.disclose import Order
 
 FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 MAX_PROBLEMS: Final = 50  # lines; --json has all
@@ -34,6 +33,8 @@ def command() -> None:
 
 command.add_command(station_policy.policy)
 command.add_command(station_zones.zones)
+for each in (station_request.request, station_request.order, station_request.order_key):
+    command.add_command(each)
 
 
 @command.command()
@@ -293,14 +294,13 @@ def open_(**options: Any) -> None:
             bar.length = count
 
         opened = disclose(load_region(options["folder"]), order, begin=begin, progress=bar.update)
-    _report(opened, order, as_json=options["as_json"])
+    report(opened, to_stderr="-" in (order.frames, order.signals), as_json=options["as_json"])
 
 
-def _report(opened: Opened, order: Order, *, as_json: bool) -> None:
+def report(opened: Opened, *, to_stderr: bool = False, as_json: bool) -> None:
     """Say what was opened; standard output only if no data goes there."""
     from agent.cli.station_view import counted
 
-    to_stderr = "-" in (order.frames, order.signals)
     summary: dict[str, Any] = {
         "segments": opened.segments,
         "frames": opened.frame_count,

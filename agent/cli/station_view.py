@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -33,6 +34,7 @@ def opening_line(entry: dict[str, Any]) -> str:
     """Return what `ls --openings` says of one entry."""
     line = f"{entry['i']}  {entry['at']}  {entry['who']}  {entry['vehicle']}"
     line += f"  {counted(entry['segments'], 'segment')}  {entry['from']} to {entry['to']}"
+    line += "".join(f"  {entry[key]}" for key in ("kind", "kid", "authority") if key in entry)
     return line + (f"  {entry['reason']}" if entry["reason"] else "")
 
 
@@ -66,3 +68,21 @@ def _iso(unix_ns: int) -> str:
 def counted(count: int, one: str, many: str = "") -> str:
     """Return "1 vehicle", "2 vehicles"."""
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def told_line(entry: Mapping[str, Any]) -> str:
+    """Return what an owner is told of an opening: when, who, what, why."""
+    who = {
+        "request": f"request of {entry.get('role')} {entry.get('kid')}, served by {entry['who']}",
+        "order": f"order of {entry.get('authority')}, {entry.get('officer')}, opened by"
+        f" {entry['who']}",
+    }.get(str(entry.get("kind")), f"opened by {entry['who']}")
+    span = " to ".join(_moment(str(entry[end])) for end in ("from", "to"))
+    count = entry.get("segments")
+    what = f"{count} sealed parts, unopened" if entry.get("kind") == "request" else f"{count} parts"
+    line = f"{entry['i']}  {entry['at']}  {who}: {span}, {what}"
+    return line + (f"  {entry['reason']}" if entry["reason"] else "")
+
+
+def _moment(said: str) -> str:
+    return _iso(int(said)) if said.isdecimal() and len(said) < 20 else said

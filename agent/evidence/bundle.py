@@ -14,7 +14,7 @@ import hashlib
 import json
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,8 +182,13 @@ class BundleWriter:
         self._written.append(one)
         return one
 
-    def place(self, about: About, asked: Asked) -> None:
+    def place(self, about: About, asked: Asked, *, more: Mapping[str, bytes] | None = None) -> None:
         """Write the other files, and give the bundle its name, durably.
+
+        Args:
+            about: whose it is.
+            asked: what for.
+            more: content of further files by name.
 
         Raises:
             OSError: the disk did not take it.
@@ -192,6 +197,8 @@ class BundleWriter:
         (self._draft / "keys.json").write_text(json.dumps(keys, indent=1) + "\n", "utf-8")
         (self._draft / "README.txt").write_text(README, "utf-8")
         (self._draft / "verify.py").write_bytes(verify_py())
+        for name, content in (more or {}).items():
+            (self._draft / name).write_bytes(content)
         told = _told(about, asked, self._written)
         told["files"] = {path.name: _file_hash(path) for path in sorted(self._draft.iterdir())}
         text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from agent.errors import ConfigError, SealError
 from agent.evidence.cover import hidden
 from agent.evidence.disclosure import parse
-from agent.evidence.selection import Problem, Request, window
+from agent.evidence.selection import AFTER_NS, Problem, Request, window
 from agent.evidence.source import DROP_REASONS, LOST_LOG, Segment, Stored
 from agent.evidence.wire import BAD, read, records
 from agent.pb import ledger_pb2
@@ -132,8 +132,14 @@ class BundleSource:
                     yield log.stored[index][0], bytes(log.bodies[index])
 
     def missing(self, request: Request) -> list[Problem]:
-        """Return what is not disclosed of the logs between entries of the asked time."""
+        """Return what is not disclosed of the logs between entries of the asked time.
+
+        A bundle of a part has entries of other times that explain it; between them nothing misses.
+        """
         low, high = window(request)
+        begins, ends = (self.told.get("asked", {}).get(name) for name in ("from_ns", "to_ns"))
+        low = max(low, begins) if isinstance(begins, int) else low
+        high = min(high, ends + AFTER_NS) if isinstance(ends, int) else high
         found = []
         for log in self.logs():
             if not log.hex().startswith(request.log.lower()):
@@ -154,6 +160,8 @@ def _told(data: Any) -> dict[str, Any]:
     told = json.loads(data[:])
     logs = told.get("logs", {}) if isinstance(told, dict) else None
     if not isinstance(logs, dict) or not all(isinstance(one, dict) for one in logs.values()):
+        raise ValueError("is not of this version")
+    if not isinstance(told.get("asked", {}), dict):
         raise ValueError("is not of this version")
     return dict(told)
 

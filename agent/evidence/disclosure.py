@@ -102,6 +102,7 @@ def disclose(
     from_ns: int | None,
     to_ns: int | None,
     *,
+    begin: int = 0,
     size: int | None = None,
     leave_out: LeaveOut = lambda *_: "",
     progress: Callable[[int], None] = lambda _: None,
@@ -114,6 +115,7 @@ def disclose(
         ledger: the log.
         from_ns: first moment asked for, ns since the Unix epoch; None: from the beginning.
         to_ns: last moment, inclusive; None: to the end.
+        begin: what is before this entry is not of the time, whatever the clock said.
         size: entries to look at; None: all.
         leave_out: which segments' bodies stay out.
         progress: called with the number of entries that were read.
@@ -122,7 +124,7 @@ def disclose(
         ConfigError: more entries than are held in memory; the time has to be shorter.
         SpoolError: it cannot be read.
     """
-    scan = _Scan(from_ns, to_ns)
+    scan = _Scan(from_ns, to_ns, begin)
     size = ledger.size() if size is None else min(size, ledger.size())
     for count, (index, stored) in enumerate(ledger.entries(0, size)):
         scan.take(index, parse(ledger.log, index, stored), stored)
@@ -196,7 +198,8 @@ def _meets(one: ledger_pb2.Range, indices: list[int]) -> bool:
 class _Scan:
     """What one pass over a log gathers: its extent in time, and entries that others need."""
 
-    def __init__(self, from_ns: int | None, to_ns: int | None) -> None:
+    def __init__(self, from_ns: int | None, to_ns: int | None, begin: int) -> None:
+        self._begin = begin
         self._low = -1 if from_ns is None else from_ns
         self._high = 1 << 64 if to_ns is None else to_ns + AFTER_NS
         self.first: int | None = None
@@ -211,11 +214,11 @@ class _Scan:
     def take(self, index: int, entry: ledger_pb2.Entry, stored: bytes) -> None:
         self.entries += 1
         at_ns = entry.at.unix_ns
-        if self._low <= at_ns <= self._high:
+        if index < self._begin or at_ns < self._low:
+            self.before = index
+        elif at_ns <= self._high:
             self.first = index if self.first is None else self.first
             self.last = index
-        elif at_ns < self._low:
-            self.before = index
         kind = entry.WhichOneof("what")
         if kind in ("session", "policy", "genesis", "gap"):
             self._needed[index] = stored

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DROP_REASONS: Final = {value: name.lower() for name, value in ledger_pb2.Drop.Reason.items()}
 LOST_LOG: Final = "gap"  # beside them: the log itself was lost, and what is here was salvaged
+OTHERS: Final = "sealed to others"  # why a region leaves a body out of a person's bundle
 
 
 class Stored(NamedTuple):

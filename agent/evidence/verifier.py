@@ -7,6 +7,7 @@ The standard library alone, Python 3.9 or later; proto/FORMAT.md says what is ch
   be counted again is, and what was left out is said.
 - The car signs with a key that lies in the car. What the region has co-signed, the car cannot
   change any more; an entry that no co-signature covers is undecided, however the car has signed it.
+- disclosures.json, of a bundle from the region, is the region's word on who got what.
 - keys.json says whose co-signatures count. Compare the fingerprints with those that the region
   publishes, or give its card: `--card region.toml`.
 """
@@ -60,12 +61,15 @@ def verify(folder: Path, card: str = "") -> dict[str, Any]:
             )
     if not names:
         say("missing", str(folder), "no log is in it")
+    path = folder / "disclosures.json"
+    openings = attempt(say, path.name, _openings, path) if path.exists() else None
     if told and not any(found.values()) and told["presence"] != presence:
         say("altered", "bundle.json", "its counts are not those of the entries")
     verdict = 1 if found["altered"] else 3 if found["missing"] else 0
     counts = {name: dict(presence[name]) for name in sorted(presence)}
     about = [log.told() for log in logs]
-    return {"verdict": verdict, **found, "logs": about, "presence": counts, "card": bool(card)}
+    return {"verdict": verdict, **found, "logs": about, "presence": counts, "card": bool(card),
+            "openings": openings}  # fmt: skip
 
 
 def _text(path: Path) -> str:
@@ -83,6 +87,10 @@ def _told(path: Path) -> Any:
     if not isinstance(told["presence"], dict):
         raise TypeError("counts nothing")
     return told
+
+
+def _openings(path: Path) -> int:
+    return len(json.loads(_text(path))["openings"])
 
 
 def _compare(path: Path, digest: str) -> None:
@@ -105,6 +113,8 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
             yield f"    key SHA-256 {one['key']}"
     for name, states in result["presence"].items():
         yield f"{name}: " + ", ".join(f"{count} {state}" for state, count in states.items())
+    if result["openings"] is not None:
+        yield f"openings by the region: {result['openings']}, by its own word; nothing proves them"
     if not result["card"]:
         yield "the region's key stands in the bundle itself: compare its SHA-256, or give --card"
     yield {0: "intact", 1: "ALTERED", 3: "cannot be decided"}[result["verdict"]]

@@ -19,6 +19,7 @@ import numpy as np
 from agent.errors import SealError
 from agent.evidence.arrival import arrival_order
 from agent.evidence.bundle_source import BundleSource
+from agent.evidence.disclosures import disclosures_of
 from agent.evidence.opening import Opened, open_segments
 from agent.evidence.selection import Found, Request, find
 from agent.evidence.verifier import lines, verify
@@ -140,6 +141,7 @@ def story(
         policies=[body for _, body in source.policies()],
         verdict=Verdict(STATES[home.checked["verdict"]], tuple(lines(home.checked))),
         cosigned=_cosigned(home.checked), epochs=_epochs(source),
+        openings=_openings(source.folder),
     )  # fmt: skip
     return gather(
         held, opened, begin_ns=home.request.from_ns, end_ns=home.request.to_ns, made_ns=made_ns,
@@ -162,6 +164,13 @@ def only(home: Home, lanes: Sequence[int]) -> Home:
         samples=[one for one in home.opened.samples if one[0].lane in lanes],
     )
     return replace(home, opened=opened)
+
+
+def _openings(folder: Path) -> Sequence[Mapping[str, Any]] | None:
+    with contextlib.suppress(SealError):  # the verifier names it
+        found = disclosures_of(folder)
+        return None if found is None else found.openings
+    return None
 
 
 def _cosigned(checked: dict[str, Any]) -> list[Cosigned]:

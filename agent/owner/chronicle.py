@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from agent.evidence.source import OTHERS
 from agent.owner.stretches import Stretch, Stretches, joined
 from agent.pb import ledger_pb2, sealed_pb2
 
@@ -61,7 +62,7 @@ class Shelf:
         segments: that were sealed.
         sealed_bytes: of them.
         here: whose body is here.
-        closed: of these, sealed to others.
+        closed: sealed to others; of these, or left out for that reason.
         removed: whose body the car has dropped, by its reason.
         left_out: whose body was left out on purpose: nobody asked for it.
         absent: whose body is not here, and nothing says why.
@@ -291,6 +292,8 @@ class _Reader:
         reason = dropped or self._bodies.why(log, index)
         if reason is None:
             shelf.absent += 1
+        elif reason == f"{LEFT_OUT}: {OTHERS}":
+            shelf.closed += 1
         elif reason.startswith(LEFT_OUT):
             shelf.left_out += 1
         else:

@@ -14,21 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from agent.digest import sha256
-from agent.errors import PolicyError, SpoolError, SpoolFullError
+from agent.errors import SpoolError, SpoolFullError
 from agent.evidence import verifier
 from agent.evidence.bundle import About, Asked, BundleWriter
-from agent.evidence.disclosure import Disclosure, disclose, parse
-from agent.evidence.selection import AFTER_NS
-from agent.owner.categories import check, possible
+from agent.evidence.categories import check
+from agent.evidence.disclosure import disclose, parse
+from agent.evidence.leaving_out import OtherCategories, bounded
 from agent.owner.spool_ledger import Acting, SpoolLedger, open_ledgers
 from agent.owner.witness import Witness
-from agent.policy.compiled import read_policy
-from agent.policy.model import Policy
 from agent.region import RegionCard
-from agent.vault.opening import parse_segment
 
-LEFT_OUT: Final = "of other categories"
 SUFFIX: Final = ".inland"
 
 AskWitness = Callable[[SpoolLedger], Witness]
@@ -116,7 +111,8 @@ def export(
             (ledger, disclose(
                 ledger, asked.from_ns, asked.to_ns,
                 size=witness.size if ledger is ledgers[-1] else None,
-                leave_out=_Categories(ledger, asked.categories), progress=told.read,
+                leave_out=OtherCategories(ledger, asked.categories, ledger.consent),
+                progress=told.read,
             ))
             for ledger in ledgers
         ]  # fmt: skip
@@ -143,46 +139,10 @@ def _about(order: Order) -> About:
 
 
 def _bounded(asked: Asked, live: SpoolLedger) -> Asked:
-    """Return what is asked for; a time that is not over yet goes to the end of the log."""
     newest = 0
     for index, stored in live.entries(max(0, live.size() - 1), live.size()):
         newest = parse(live.log, index, stored).at.unix_ns
-    if asked.to_ns is None or newest > asked.to_ns + AFTER_NS:
-        return asked
-    return Asked(asked.from_ns, None, asked.categories, asked.lanes)
-
-
-class _Categories:
-    """Leaves out what cannot be of the categories that were asked for."""
-
-    def __init__(self, ledger: SpoolLedger, categories: tuple[str, ...]) -> None:
-        self._ledger, self._wanted = ledger, frozenset(categories)
-        self._policies: dict[bytes, Policy | None] | None = None
-
-    def __call__(self, found: Disclosure, index: int) -> str:
-        if not self._wanted:
-            return ""
-        if self._policies is None:
-            self._policies = self._read_policies(found)
-        body = self._ledger.body(index)
-        if body is None:
-            return ""
-        segment = found.entries[index].segment
-        policy = self._policies.get(parse_segment(body)[1].policy)
-        recipients = found.recipients.get(segment.session, 0)
-        consent = self._ledger.consent(index)
-        kinds = possible(policy, recipients, segment.lane, consent)
-        return LEFT_OUT if kinds and kinds.isdisjoint(self._wanted) else ""
-
-    def _read_policies(self, found: Disclosure) -> dict[bytes, Policy | None]:
-        read: dict[bytes, Policy | None] = {}
-        for index, entry in found.entries.items():
-            if entry.HasField("policy") and (body := self._ledger.body(index)):
-                try:
-                    read[sha256(body)[:8]] = read_policy(body)
-                except PolicyError:  # of another version: its rules are not known
-                    read[sha256(body)[:8]] = None
-        return read
+    return bounded(asked, newest)
 
 
 def _stamp(made: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from agent.digest import sha256
 from agent.errors import PolicyError
@@ -31,6 +32,7 @@ class Held:
         verdict: of the verifier.
         cosigned: checkpoints that the region has co-signed.
         epochs: ownerships that the rows are of.
+        openings: who got what at the region, by its word; None: it did not say.
     """
 
     entries: Iterable[tuple[bytes, ledger_pb2.Entry]]
@@ -39,6 +41,7 @@ class Held:
     verdict: Verdict
     cosigned: Sequence[Cosigned]
     epochs: Sequence[int]
+    openings: Sequence[Mapping[str, Any]] | None = None
 
 
 def gather(
@@ -73,7 +76,7 @@ def gather(
         signals=Signals(policies, rows, known),
         frames=opened.frame_count, samples=opened.sample_count,
         problems=opened.problems, cosigned=held.cosigned, epochs=held.epochs,
-        made_ns=made_ns, plot=plot,
+        made_ns=made_ns, plot=plot, openings=held.openings,
     )  # fmt: skip
 
 

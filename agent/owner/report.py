@@ -63,6 +63,7 @@ class Story:
         epochs: ownerships that the rows are of.
         made_ns: when the page was made.
         plot: names of the signals to draw; empty: the well-known ones.
+        openings: who got what at the region, by its word; None: the bundle does not say.
     """
 
     told: Chronicle
@@ -78,6 +79,7 @@ class Story:
     epochs: Sequence[int]
     made_ns: int
     plot: Sequence[str] = ()
+    openings: Sequence[Mapping[str, Any]] | None = None
 
 
 SECTIONS: Final = (

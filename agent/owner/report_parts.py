@@ -10,6 +10,7 @@ from agent.owner.presence_matrix import PRESENT
 from agent.owner.report_charts import Bar, Mark, timeline
 from agent.owner.report_events import stamp_ns
 from agent.owner.report_html import Html, Page, join, size, tag
+from agent.owner.report_openings import openings
 from agent.owner.report_tables import removed, table
 from agent.owner.report_words import (
     BUSES,
@@ -173,7 +174,7 @@ def sent(story: Story, page: Page) -> Html:
         for one in story.cosigned
     ]  # fmt: skip
     notes = notes or [tag("p", page.text("not_cosigned"))]
-    return join((table(page, heads, rows), *notes, _people(story, page)))
+    return join((table(page, heads, rows), *notes, openings(story, page), _people(story, page)))
 
 
 def _people(story: Story, page: Page) -> Html:

@@ -1,6 +1,8 @@
 """Who is enrolled now: looked at twice a second by the sealer.
 
 - The file is the truth. Looking at it costs one stat() as long as it is the same file.
+- An entry of an enrollment names the key that the person signs with: so the region knows whose
+  request it is, though it never saw the car's code.
 - What the ledger says is made to agree with it: the difference to what was entered last is entered,
   however it came about. After a crash the last entries may come again.
 - A file that cannot be read is nobody.
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from agent.digest import sha256
 from agent.errors import InlandError
 from agent.owner.presence import Presence
 from agent.owner.register import OWNER, Register, of_epoch
@@ -64,7 +67,7 @@ class OwnerSlot:
             if str(error) != self._complained:
                 self._complained = str(error)
                 log.error("people: %s", error)
-        people = {one.id: one.role == OWNER for one in found.people}
+        people = {one.id: (one.role == OWNER, sha256(one.key.sign).hex()) for one in found.people}
         entries = _difference(self._told, (people, found.driving))
         self._told = people, found.driving
         self._due = json.dumps([people, found.driving]).encode()
@@ -77,7 +80,8 @@ class OwnerSlot:
             self._entered = self._due
 
 
-_Told = tuple[dict[str, bool], str]  # whether owner, by id; who drives
+_People = dict[str, tuple[bool, str]]  # by id: whether owner; SHA-256 of the key that signs
+_Told = tuple[_People, str]  # and who drives
 
 
 def _difference(before: _Told, after: _Told) -> tuple[OwnerChange, ...]:
@@ -91,16 +95,24 @@ def _difference(before: _Told, after: _Told) -> tuple[OwnerChange, ...]:
     return tuple(found)
 
 
-def _entry(what: OwnerChange.What, id_: str, people: dict[str, bool]) -> OwnerChange:
-    return OwnerChange(kid=bytes.fromhex(id_), role=_ROLES[people[id_]], what=what)
+def _entry(what: OwnerChange.What, id_: str, people: _People) -> OwnerChange:
+    is_owner, sign = people[id_]
+    found = OwnerChange(kid=bytes.fromhex(id_), role=_ROLES[is_owner], what=what)
+    if what == OwnerChange.ENROLLED:
+        found.sign = bytes.fromhex(sign)
+    return found
 
 
 def _parse(data: bytes) -> _Told:
-    """Return what this code remembered; it stands in the spool, which is checked as a whole."""
+    """Return what this code remembered; it stands in the spool, which is checked as a whole.
+
+    What an older version remembered knows no key that signs: who is enrolled is entered again.
+    """
     if not data:
         return {}, ""
     people, driving = json.loads(data)
-    return dict(people), str(driving)
+    known = {id_: (one, "") if isinstance(one, bool) else tuple(one) for id_, one in people.items()}
+    return known, str(driving)
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

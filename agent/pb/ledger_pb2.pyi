@@ -260,7 +260,7 @@ class ConsentChange(_message.Message):
     def __init__(self, category: _Optional[str] = ..., state: _Optional[_Union[ConsentChange.State, str]] = ..., until_unix_ns: _Optional[int] = ..., terms: _Optional[bytes] = ..., each_drive: _Optional[bool] = ...) -> None: ...
 
 class OwnerChange(_message.Message):
-    __slots__ = ("kid", "role", "what")
+    __slots__ = ("kid", "role", "what", "sign")
     class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         ROLE_UNSPECIFIED: _ClassVar[OwnerChange.Role]
@@ -284,10 +284,12 @@ class OwnerChange(_message.Message):
     KID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     WHAT_FIELD_NUMBER: _ClassVar[int]
+    SIGN_FIELD_NUMBER: _ClassVar[int]
     kid: bytes
     role: OwnerChange.Role
     what: OwnerChange.What
-    def __init__(self, kid: _Optional[bytes] = ..., role: _Optional[_Union[OwnerChange.Role, str]] = ..., what: _Optional[_Union[OwnerChange.What, str]] = ...) -> None: ...
+    sign: bytes
+    def __init__(self, kid: _Optional[bytes] = ..., role: _Optional[_Union[OwnerChange.Role, str]] = ..., what: _Optional[_Union[OwnerChange.What, str]] = ..., sign: _Optional[bytes] = ...) -> None: ...
 
 class Transfer(_message.Message):
     __slots__ = ("from_epoch", "to_epoch", "custody", "erased")

@@ -10,8 +10,8 @@ import contextlib
 import os
 import pwd
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.errors import ConfigError
@@ -37,6 +37,7 @@ class Order:
         who: user of the operating system.
         reason: in their words.
         at: now, ISO 8601.
+        more: what the ledger of openings says beside that, e.g. whose order it is.
     """
 
     request: Request
@@ -45,6 +46,7 @@ class Order:
     who: str
     reason: str
     at: str
+    more: Mapping[str, object] = field(default_factory=dict)
 
 
 def os_user() -> str:
@@ -142,4 +144,5 @@ def _entry(order: Order, logs: list[str], segments: int) -> dict[str, object]:
         "frames": order.frames is not None,
         "signals": order.signals is not None,
         "reason": order.reason,
+        **order.more,
     }

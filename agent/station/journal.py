@@ -41,13 +41,21 @@ class Journal:
     def append(self, what: dict[str, Any]) -> int:
         """Add an entry, durable on return; return its index.
 
+        Args:
+            what: it says; an `id`, if there is one, is of a signed request or order: once.
+
         Raises:
             StationError: the ledger so far has been altered: nothing is opened until that is
-                cleared up.
+                cleared up. Or the id was used before.
         """
         with self.store.transaction() as connection:
             entries, grown = self._checked()
             index = len(entries)
+            used = [one["i"] for one in entries if "id" in what and one.get("id") == what["id"]]
+            if used:
+                raise StationError(
+                    f"it was served before, as opening {used[0]}", todo="sign another one"
+                )
             entry = json.dumps(
                 {"i": index, **what}, sort_keys=True, separators=(",", ":"), ensure_ascii=True
             ).encode("ascii")

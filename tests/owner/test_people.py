@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from agent.capture.force import Force
+from agent.digest import sha256
 from agent.owner import register
+from agent.owner.slot import OwnerSlot
 from agent.pb import ledger_pb2
 from agent.vault import seal
 from agent.vault.scribe import Scribe
@@ -208,3 +210,27 @@ def test_a_register_of_another_epoch_is_nobody(car: PeopledCar):
     car.stand(2)
     assert sets_with_rows(car, privates(ANNA)) == set()
     assert isinstance(car.vault, Vault)
+
+
+def test_an_enrollment_names_the_key_that_the_person_signs_with(car: PeopledCar):
+    """The region never sees the car's code: this is what it knows people's requests by."""
+    enroll(car.people, ANNA)
+    car.stand(1)
+    remove(car.people, ANNA)
+    car.stand(1)
+    names = {one.what: one.sign for one in car.told("owner")}
+    assert names.pop(ledger_pb2.OwnerChange.ENROLLED) == sha256(ANNA.public.sign)
+    assert set(names.values()) == {b""}
+
+
+def test_what_an_older_version_remembered_is_entered_again_with_the_key(tmp_path: Path):
+    path, kept = tmp_path / register.FILE, []
+    enroll(path, ANNA)
+    old = b'[{"%s": true}, "%s"]' % ((ANNA.public.kid.encode(),) * 2)
+    for remembered in (old, None):
+        slot = OwnerSlot(path, 1, None, remembered=remembered or kept[-1], remember=kept.append)
+        step = slot.look()
+        assert step is not None
+        signs = [one.sign for one in step.entries if one.what == ledger_pb2.OwnerChange.ENROLLED]
+        assert signs == ([sha256(ANNA.public.sign)] if remembered else [])
+        slot.entered()

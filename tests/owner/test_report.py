@@ -235,3 +235,36 @@ def test_the_curves_are_those_of_the_car(drive: Ledger, story: Story):
     pressures = 200 - np.array(heights) * 2  # the axis ends at 200 bar
     assert pressures.max() == pytest.approx(160, abs=0.2)
     assert pressures.min() == pytest.approx(0, abs=0.2)
+
+
+OPENINGS = (
+    {"i": 0, "at": "2026-11-28T09:00:00Z", "who": "li", "from": "begin", "to": "end",
+     "reason": EVIL},
+    {"i": 3, "at": "2026-11-28T09:00:00+00:00", "who": "li", "kind": "order", "reason": "2026/117",
+     "authority": "Police", "officer": "Wang Min", "from": "1795000000000000000",
+     "to": "1795000060000000000"},
+    {"i": 4, "at": EVIL, "who": "li", "kind": "request", "kid": "0" * 16, "reason": "mine",
+     "from": "9" * 30, "to": "end"},
+)  # fmt: skip
+
+
+def test_who_opened_it_at_the_region_is_said_as_the_regions_word(story: Story):
+    """Of a bundle from the region; a car's does not say, and then nothing is claimed."""
+    assert "Who opened it" not in Parsed(page(story)).text
+    assert "The region says: nobody." in Parsed(page(replace(story, openings=()))).text
+    text = page(replace(story, openings=OPENINGS))
+    said = Parsed(text).text
+    assert EVIL not in text
+    assert EVIL in said
+    for part in (
+        "Police (Wang Min), by order",
+        "2026/117",
+        "the region itself, li",
+        "unopened",
+        "the beginning to the end",
+        "2026-11-28 17:00:00 +08:00",
+        "2026-11-18 19:06:40 +08:00",
+        "This is the region's word",
+    ):
+        assert part in said
+    assert "Police（Wang Min），依据命令" in page(replace(story, openings=OPENINGS), "zh")

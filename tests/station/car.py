@@ -130,6 +130,7 @@ class SealingCar(Car):
 
     recipient: bytes = b""
     owner: bytes | None = None
+    driver: bytes | None = None
     policy: bytes = b""
     live: Session | None = None
 
@@ -154,7 +155,9 @@ class SealingCar(Car):
             aead=1, region=self.region, vehicle=self.vehicle, log=self.log,
             index=len(self.entries), session=self.session, epoch=1, recipients=recipients,
         )  # fmt: skip
-        wraps = seal.wraps_for(recipients, region_key=self.recipient, owner_key=self.owner)
+        wraps = seal.wraps_for(
+            recipients, region_key=self.recipient, owner_key=self.owner, driver_key=self.driver
+        )
         assert wraps is not None
         body = seal.seal_session(header, secret, wraps)
         return self.add(

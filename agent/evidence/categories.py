@@ -1,9 +1,9 @@
 """Which sealed segments can hold data of a category, as far as it shows from outside. Pure.
 
-What is in a segment is sealed, and the car has no key. It knows for whom it is sealed, its lane,
-the consent it is kept under and the policy that decided: so it knows which rules can have filled
-it. A segment is left out if all of these are of other categories; one that rules of several
-categories share goes along whole.
+What is in a segment is sealed. Who has no key knows for whom it is sealed, its lane and the policy
+that decided, and the car the consent it is kept under: so they know which rules can have filled it.
+A segment is left out if all of these are of other categories; one that rules of several categories
+share goes along whole.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ def check(categories: tuple[str, ...]) -> None:
             raise ConfigError(f"no category '{one}'", where="--category", todo=f"there are {known}")
 
 
-def possible(policy: Policy | None, recipients: int, lane: int, consent: str) -> frozenset[str]:
+def possible(
+    policy: Policy | None, recipients: int, lane: int, consent: str | None
+) -> frozenset[str]:
     """Return the categories that a segment can hold data of; empty: it cannot be told.
 
     Args:
         policy: that decided; None: it cannot be read.
         recipients: sealed_pb2.Recipients of its session.
         lane: sealed_pb2.Lane.
-        consent: category of the consent that it is kept under, "" if none.
+        consent: category of the consent that it is kept under, "" if none; None: not known here.
     """
     if lane == sealed_pb2.RECORDER:
         return frozenset({EVENT_RECORD.name})
@@ -47,7 +49,8 @@ def possible(policy: Policy | None, recipients: int, lane: int, consent: str) ->
     found = {
         rule.category
         for rule in policy.rules
-        if (rule.recipients, rule.lane, rule_set_of(rule).consent) == (recipients, lane, consent)
+        if (rule.recipients, rule.lane) == (recipients, lane)
+        and consent in (None, rule_set_of(rule).consent)
     }
     if lane in (sealed_pb2.INCIDENT, sealed_pb2.EVENT) and policy.events:
         found.add(EVENT_RECORD.name)

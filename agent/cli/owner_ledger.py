@@ -1,0 +1,43 @@
+"""`inland owner ledger`: who got what of the car, as the region's bundle says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from agent.cli.common import json_option, print_json, printable
+from agent.errors import UndecidedError
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@json_option
+def ledger(*, bundle: Path, as_json: bool) -> None:
+    """Say who opened or was given something of the car, from a BUNDLE that the region answered.
+
+    It is the region's word: its ledger of openings, signed by itself. What an order bars it from
+    telling is not in it before that date. Nothing here needs a key.
+
+    \b
+    Example:
+      inland owner ledger v-1f0c-20261122T080000Z.inland
+    """
+    from agent.cli.station_view import counted, told_line
+    from agent.evidence.disclosures import disclosures_of
+
+    found = disclosures_of(bundle)
+    if found is None:
+        raise UndecidedError(
+            "it does not say who got what", where=str(bundle),
+            todo="a bundle from the region does: `inland owner request`",
+        )  # fmt: skip
+    if as_json:
+        print_json({"vehicle": found.vehicle, "origin": found.origin,
+                    "openings": list(found.openings), "checkpoint": found.checkpoint})  # fmt: skip
+        return
+    for one in found.openings:
+        click.echo(printable(told_line(one)))
+    click.echo(
+        f"{counted(len(found.openings), 'opening')} of {found.vehicle}, by the region's word"
+    )

@@ -1,0 +1,84 @@
+"""`inland owner request`: at home, what the region is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from agent.errors import ConfigError
+
+WEEKS_S = 28 * 86_400  # how long a request is good for if nothing else is said
+
+
+@click.command()
+@click.option("--region", required=True, help="Region that is asked, e.g. cn.")
+@click.option("--vehicle", required=True, help="Pseudonym of the car, as its bundles say it.")
+@click.option("--from", "start", metavar="TIME", help="ISO 8601 (UTC) or Unix seconds.")
+@click.option("--to", "end", metavar="TIME", help="Inclusive; without it: to the newest entry.")
+@click.option(
+    "--category", "categories", multiple=True, metavar="NAME",
+    help="Leave out what can only be of other categories. May be given several times.",
+)  # fmt: skip
+@click.option("--purpose", required=True, help="What for; it goes into the region's ledger.")
+@click.option("--expires", metavar="TIME", help="Not to be served later.  [default: in 28 days]")
+@click.option(
+    "--key", "key_file", type=click.Path(path_type=Path, dir_okay=False), default="owner.key",
+    show_default=True, help="The private key of whoever asks.",
+)  # fmt: skip
+@click.option(
+    "--passphrase-file", type=click.Path(path_type=Path, dir_okay=False),
+    help="Its first line opens the key, in place of asking.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True,
+    help="New file.",
+)  # fmt: skip
+def request(
+    *, region: str, vehicle: str, start: str | None, end: str | None, categories: tuple[str, ...],
+    purpose: str, expires: str | None, key_file: Path, passphrase_file: Path | None, output: Path,
+) -> None:  # fmt: skip
+    """Sign a request for what the region has of your car: one bundle, sealed as it was recorded.
+
+    The region answers with what is sealed to your key, and every ledger entry of the time in which
+    you were enrolled. Send it the file; it is good once, and opens nothing.
+
+    \b
+    Examples:
+      inland owner request --region cn --vehicle v-1f0c --purpose 'my accident' -o ask.json
+      inland owner request --region cn --vehicle v-1f0c --from 2026-11-22T08:00:00
+          --to 2026-11-22T09:00:00 --purpose insurance --expires 2026-12-24 -o ask.json
+    """
+    import os
+    import time
+
+    from agent.cli.owner_bundle import passphrase_of
+    from agent.evidence.owner_request import ID_BYTES, OwnerRequest, write
+    from agent.files import write_new
+    from agent.owner import keyfile
+    from agent.region import URI_PREFIX
+
+    if not key_file.exists():
+        raise ConfigError("no such key", where=str(key_file), todo="name it with --key")
+    key = keyfile.load(key_file, passphrase_of(passphrase_file))
+    until_ns = _moment(expires, "--expires")
+    until_s = int(time.time()) + WEEKS_S if until_ns is None else until_ns // 10**9
+    public = key.public
+    asked = OwnerRequest(
+        os.urandom(ID_BYTES).hex(), URI_PREFIX + region.removeprefix(URI_PREFIX), vehicle,
+        _moment(start, "--from"), _moment(end, "--to"), categories, purpose, until_s, public.kid,
+        public.sign,
+    )  # fmt: skip
+    try:
+        write_new(output, write(asked, key.signing))
+    except ValueError as error:
+        raise ConfigError(f"no request can say that: {error}", where="request") from None
+    except OSError as error:
+        raise ConfigError(f"cannot be written: {error.strerror}", where=str(output)) from None
+    click.echo(f"{output}: for the region; it answers with `inland station request`")
+
+
+def _moment(text: str | None, option: str) -> int | None:
+    from agent.cli.owner_bundle import moment_of
+
+    return None if text is None else moment_of(text, option, 0)

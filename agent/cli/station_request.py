@@ -1,0 +1,192 @@
+"""`inland station request`, `order`, `order-key`: what others have signed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from agent.cli.common import json_option, print_json
+from agent.errors import ConfigError
+
+FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+FILE = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+
+
+def read_signed(path: Path) -> bytes:
+    """Return a signed file as it is.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    from agent.evidence.signed import MAX_BYTES
+    from agent.files import read_plain
+
+    try:
+        return read_plain(path, MAX_BYTES)
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
+
+
+@click.command()
+@FOLDER
+@FILE
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, file_okay=False, exists=True), default=".",
+    help="The folder in which the bundle is made.  [default: here]",
+)  # fmt: skip
+@json_option
+def request(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
+    """Answer the request in FILE with a bundle. Nothing is opened; it is recorded first.
+
+    The signer has to be, or to have been at the time asked for, a person that the car enrolled. A
+    request is served once, until it expires; the answer has what is sealed to that person.
+
+    \b
+    Example:
+      inland station request cn ask.json -o answers
+    """
+    import contextlib
+    import datetime as dt
+
+    from agent.cli.station_view import counted
+    from agent.station.answer import answer
+    from agent.station.authority import load_region
+    from agent.station.disclose import os_user
+    from agent.station.store import Store
+
+    region, data = load_region(folder), read_signed(file)
+    with contextlib.closing(Store(region.path / "station.db")) as store:
+        done = answer(region, store, data, out, who=os_user(), now=dt.datetime.now(dt.UTC))
+    if as_json:
+        print_json({
+            "bundle": str(done.folder), "vehicle": done.request.vehicle, "kid": done.request.kid,
+            "role": done.role, "bodies": done.bodies, "opening": done.opening,
+            "verdict": done.result["verdict"],
+        })  # fmt: skip
+        return
+    click.echo(str(done.folder))
+    click.echo(f"for the {done.role} {done.request.kid}: {counted(done.bodies, 'sealed part')}")
+    for line in done.result["altered"] + done.result["missing"]:
+        click.echo(f"  {line}", err=True)
+
+
+@click.command()
+@FOLDER
+@FILE
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True,
+    help="New folder for what is opened.",
+)  # fmt: skip
+@json_option
+def order(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
+    """Serve the authority's order in FILE: open exactly its window, which is recorded first.
+
+    The order has to be signed by an authority whose key is trusted (`order-key add`), for this
+    region, and not expired; it is served once. The owner is told of it, at once or from the day on
+    that it names. Exit codes as `open`.
+
+    \b
+    Example:
+      inland station order cn order.json -o case-17
+    """
+    import datetime as dt
+
+    from agent.cli.station import report
+    from agent.station.authority import load_region
+    from agent.station.disclose import os_user
+    from agent.station.serve_order import serve
+
+    region, data = load_region(folder), read_signed(file)
+    with click.progressbar(
+        length=0, label="opening", file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
+
+        def begin(count: int) -> None:
+            bar.length = count
+
+        served = serve(
+            region, data, out.absolute(), who=os_user(), now=dt.datetime.now(dt.UTC), begin=begin,
+            progress=bar.update,
+        )  # fmt: skip
+    if not as_json:
+        click.echo(f"{out}: order {served.order.reference} of {served.order.authority}")
+    report(served.opened, as_json=as_json)
+
+
+@click.group(name="order-key")
+def order_key() -> None:
+    """Authorities that may order an opening.
+
+    \b
+    Example:
+      inland station order-key add cn 'Police of Zhengzhou' MCowBQ...
+    """
+
+
+@order_key.command()
+@FOLDER
+@click.argument("name")
+@click.argument("pubkey")
+def add(*, folder: Path, name: str, pubkey: str) -> None:
+    """Trust the authority NAME, whose Ed25519 public key is PUBKEY (base64, 32 bytes).
+
+    Take the key from the authority itself, and compare the kid that is shown with it.
+
+    \b
+    Example:
+      inland station order-key add cn 'City police' 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
+    """
+    from agent.evidence.signed import words
+    from agent.station import order_keys
+    from agent.station.authority import load_region
+    from agent.vault.keys import kid
+
+    try:
+        key, said = order_keys.public_key(pubkey), words(name, "NAME")
+    except ValueError as error:
+        raise ConfigError(str(error), where="inland station order-key add") from None
+    order_keys.add(load_region(folder).path, said, key)
+    click.echo(f"{said}: orders that are signed with {kid(key).hex()} are served")
+
+
+@order_key.command()
+@FOLDER
+@click.argument("name")
+def remove(*, folder: Path, name: str) -> None:
+    """Serve no more orders of the authority NAME.
+
+    \b
+    Example:
+      inland station order-key remove cn 'Police of Zhengzhou'
+    """
+    from agent.station import order_keys
+    from agent.station.authority import load_region
+
+    order_keys.remove(load_region(folder).path, name)
+    click.echo(f"{name}: no order is served any more")
+
+
+@order_key.command(name="ls")
+@FOLDER
+@json_option
+def list_(*, folder: Path, as_json: bool) -> None:
+    """List the authorities whose orders are served.
+
+    \b
+    Example:
+      inland station order-key ls cn
+    """
+    from agent.station import order_keys
+    from agent.station.authority import load_region
+    from agent.vault.keys import kid
+
+    known = order_keys.trusted(load_region(folder).path)
+    if as_json:
+        print_json({name: kid(key).hex() for name, key in known.items()})
+        return
+    for name, key in known.items():
+        click.echo(f"{kid(key).hex()}  {name}")
+    if not known:
+        click.echo("none: no order is served")

@@ -1,0 +1,123 @@
+"""An authority's order, served: entered first, then exactly its window is opened, into one folder.
+
+What is opened is what the region's key opens. Segments are chosen by the window, and rows, events
+and triggers outside of it are cut: an order is never answered with more than it names.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from typing import Final
+
+from agent.errors import ConfigError
+from agent.evidence import signed
+from agent.evidence.opening import Opened
+from agent.evidence.proof import LANES
+from agent.evidence.selection import Request
+from agent.files import cannot_write, place_folder, write_new
+from agent.station.authority import RegionFolder
+from agent.station.disclose import Order, disclose
+from agent.station.order import AuthorityOrder, read, refused
+from agent.station.order_keys import trusted
+from agent.station.telling import TELL_FROM
+
+FRAMES: Final = "frames.log"
+SIGNALS: Final = "signals.csv"
+ORDER: Final = "order.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What an order got.
+
+    Attributes:
+        order: the authority's.
+        opened: what was opened of its window.
+    """
+
+    order: AuthorityOrder
+    opened: Opened
+
+
+def serve(
+    region: RegionFolder,
+    data: bytes,
+    folder: Path,
+    *,
+    who: str,
+    now: dt.datetime,
+    begin: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Served:
+    """Serve an order.
+
+    Args:
+        region: with its recipient key.
+        data: the order's file.
+        folder: to be made: rows, events, and the order itself.
+        who: user of the operating system that serves it.
+        now: the region's clock.
+        begin: called with the number of segments before the first.
+        progress: called with 1 after each.
+
+    Raises:
+        StationError: it is refused; or the ledger of openings was altered.
+        ConfigError: the folder cannot stand there, no such vehicle, or more rows than fit.
+        DiskError: the disk has no room for it.
+    """
+    order, kid = checked(region, data, int(now.timestamp()))
+    if folder.exists():
+        raise ConfigError("is there already", where=str(folder), todo="name another with -o")
+    draft = folder.with_name(f".{folder.name}.part")
+    try:
+        rmtree(draft, ignore_errors=True)  # of an attempt that was cut short
+        draft.mkdir(mode=0o700)
+        write_new(draft / ORDER, data)
+        wanted = _opening(order, kid, draft, who, now)
+        opened = disclose(region, wanted, begin=begin, progress=progress)
+        place_folder(draft, folder)
+    except OSError as error:
+        raise cannot_write(error, folder) from None
+    finally:
+        rmtree(draft, ignore_errors=True)
+    return Served(order, opened)
+
+
+def checked(region: RegionFolder, data: bytes, now_s: int) -> tuple[AuthorityOrder, str]:
+    """Return an order that this region has to serve, and the kid of its key.
+
+    Raises:
+        StationError: it is refused.
+        ConfigError: the keys of authorities cannot be read.
+    """
+    known = trusted(region.path)
+    try:
+        order, kid = read(data, known)
+    except ValueError as error:
+        raise refused(str(error)) from None
+    if order.region != region.card.region:
+        raise refused(f"it is for {order.region}, this is {region.card.region}")
+    if signed.expired(order.expires_s, now_s):
+        raise refused("it has expired", todo="the authority has to sign another one")
+    return order, kid
+
+
+def window_of(order: AuthorityOrder) -> Request:
+    """Return what is opened: the window of the order, and nothing else."""
+    lanes = tuple(LANES.index(lane) for lane in order.lanes)
+    return Request(order.vehicle, from_ns=order.from_ns, to_ns=order.to_ns, lanes=lanes)
+
+
+def _opening(order: AuthorityOrder, kid: str, draft: Path, who: str, now: dt.datetime) -> Order:
+    return Order(
+        window_of(order), str(draft / FRAMES), str(draft / SIGNALS), who=who,
+        reason=order.reference, at=now.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        more={
+            "kind": "order", "id": order.id, "authority": order.authority,
+            "officer": order.officer, "order_key": kid, TELL_FROM: order.tell_from_s,
+        },
+    )  # fmt: skip

@@ -1,0 +1,118 @@
+"""What is asked of a region, as it is typed: request, answer, order, and who got what."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from agent.cli.main import inland
+from agent.errors import ConfigError, StationError, UndecidedError
+from agent.owner import keyfile
+from agent.pb import sealed_pb2
+from tests.station import asking, test_order
+from tests.station.asking import ANNA
+from tests.station.conftest import Place, place, template
+
+__all__ = ["place", "template"]  # fixtures
+PHRASE = "four words of nothing"
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(
+        inland, list(map(str, words)), catch_exceptions=False, standalone_mode=False
+    )
+
+
+@pytest.fixture
+def ask(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The words of a request of Anna's, whose car is known to the region."""
+    monkeypatch.setattr(keyfile, "_N", 2**10)
+    (tmp_path / "phrase").write_text(PHRASE)
+    keyfile.save(tmp_path / "owner.key", ANNA, PHRASE, bytes)
+    car = asking.new_car(place)
+    car.enroll(ANNA)
+    car.drive(sealed_pb2.SHARED, sealed_pb2.REGION)
+    asking.deliver(place, car)
+    return ["owner", "request", "--region", "cn", "--vehicle", place.car.vehicle, "--key",
+            tmp_path / "owner.key", "--passphrase-file", tmp_path / "phrase", "--purpose", "mine",
+            "-o", tmp_path / "ask.json"]  # fmt: skip
+
+
+def test_a_request_is_signed_at_home_and_answered_once(
+    place: Place, ask: list[object], tmp_path: Path
+) -> None:
+    region, file = place.region.path, tmp_path / "ask.json"
+    assert "answers with `inland station request`" in run(*ask).output
+    assert file.stat().st_mode & 0o777 == 0o600
+    told = json.loads(run("station", "request", region, file, "-o", tmp_path, "--json").output)
+    assert (told["role"], told["bodies"], told["verdict"], told["opening"]) == ("owner", 2, 0, 0)
+    assert "intact" in run("verify", told["bundle"]).output
+    said = run("owner", "ledger", told["bundle"]).output
+    assert f"request of owner {ANNA.public.kid}, served by" in said
+    assert "2 sealed parts, unopened  mine" in said
+    known = json.loads(run("owner", "ledger", told["bundle"], "--json").output)
+    assert known["openings"][0]["reason"] == "mine"
+    assert f"request  {ANNA.public.kid}" in run("station", "ls", region, "--openings").output
+    with pytest.raises(StationError, match="it was served before"):
+        run("station", "request", region, file, "-o", tmp_path / "cn")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        run(*ask)  # a file that is there is not replaced
+
+
+def test_what_no_request_can_say_is_one_line(ask: list[object], tmp_path: Path) -> None:
+    for more, why in [
+        (("--category", "weather"), "no category 'weather'"),
+        (("--purpose", "two\nlines"), "purpose: not 1 to 200"),
+        (("--from", "2026-11-22", "--to", "2026-11-21"), "its time ends before it begins"),
+        (("--expires", "soon"), "'soon' is no moment"),
+        (("--key", tmp_path / "none"), "no such key"),
+    ]:
+        with pytest.raises(ConfigError, match=why):
+            run(*ask, *more)
+    assert not (tmp_path / "ask.json").exists()
+
+
+def test_an_order_is_served_for_an_authority_that_was_added(
+    place: Place, ask: list[object], tmp_path: Path
+) -> None:
+    region, file, case = place.region.path, tmp_path / "order.json", tmp_path / "case"
+    later = int(time.time()) + 60
+    file.write_bytes(test_order.signed(place, from_ns=0, to_ns=1 << 62, expires_s=later))
+    with pytest.raises(StationError, match="no key is trusted"):
+        run("station", "order", region, file, "-o", case)
+    assert "none: no order is served" in run("station", "order-key", "ls", region).output
+    public = base64.b64encode(test_order.POLICE.public_key().public_bytes_raw()).decode()
+    added = run("station", "order-key", "add", region, test_order.NAME, public).output
+    kid = added.split()[-3]
+    assert f"{kid}  {test_order.NAME}" in run("station", "order-key", "ls", region).output
+    with pytest.raises(ConfigError, match="base64"):
+        run("station", "order-key", "add", region, "Other", "no key")
+    served = run("station", "order", region, file, "-o", case)
+    assert "order 2026/117 of Police of Zhengzhou" in served.output
+    assert "4 segments: 80 frames" in served.output
+    assert len((case / "frames.log").read_text().splitlines()) == 80
+    run(*ask)
+    told = json.loads(
+        run("station", "request", region, tmp_path / "ask.json", "-o", tmp_path, "--json").output
+    )
+    said = run("owner", "ledger", told["bundle"]).output
+    assert "order of Police of Zhengzhou, Wang Min, opened by" in said
+    assert "4 parts  2026/117" in said
+    run("station", "order-key", "remove", region, test_order.NAME)
+    assert "none" in run("station", "order-key", "ls", region).output
+
+
+def test_a_bundle_of_a_car_does_not_say_who_got_what(tmp_path: Path) -> None:
+    (tmp_path / "x.inland").mkdir()
+    with pytest.raises(UndecidedError, match="does not say who got what"):
+        run("owner", "ledger", tmp_path / "x.inland")
+
+
+def test_a_request_that_cannot_be_read_is_one_line(place: Place, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        run("station", "request", place.region.path, tmp_path / "none.json")
