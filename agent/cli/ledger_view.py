@@ -129,7 +129,7 @@ def _owner(what: ledger_pb2.OwnerChange) -> str:
         ledger_pb2.OwnerChange.DRIVES: f"{who} {what.kid.hex()} drives",
         ledger_pb2.OwnerChange.NOBODY_DRIVES: "nobody who is enrolled drives",
     }
-    return said.get(what.what, "people changed, in a way of a newer version")
+    return said.get(what.what, "people changed in a way that a later version can name")
 
 
 def _kept(what: ledger_pb2.Kept) -> str:

@@ -61,5 +61,16 @@ def stays(ledger: StoreLedger, kid: bytes) -> list[Stay]:
     return [*done, now] if now is not None else done
 
 
+def entered_again(ledger: StoreLedger, stay: Stay) -> bool:
+    """Return whether a log begins with a stay: all that it says of people before is who else is.
+
+    A car whose log was lost enters everybody again, one behind the other, in the next log.
+    """
+    before = [one for one in ledger.of_kinds("owner", "transfer") if one[0] <= stay.first]
+    together = [index for index, _ in before] == [*range(before[0][0], stay.first + 1)]
+    changes = [parse(ledger.log, *one).owner.what for one in before]
+    return together and set(changes) == {OwnerChange.ENROLLED}
+
+
 def _ended(stay: Stay, index: int, at_ns: int) -> Stay:
     return Stay(stay.role, stay.sign, stay.first, stay.from_ns, index, at_ns)

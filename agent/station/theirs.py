@@ -10,7 +10,7 @@ from agent.evidence.disclosure import Disclosure, disclose, parse
 from agent.evidence.leaving_out import OtherCategories, bounded
 from agent.evidence.owner_request import OwnerRequest
 from agent.evidence.source import OTHERS
-from agent.station.people import Stay, stays
+from agent.station.people import Stay, entered_again, stays
 from agent.station.store import Store
 from agent.station.store_ledger import StoreLedger, ledgers
 from agent.vault.opening import parse_session
@@ -53,7 +53,7 @@ def parts_of(store: Store, request: OwnerRequest) -> list[Part]:
         known += every
         for stay in [one for one in mine if meets(one, request)][-1:]:
             part = ledger if stay.last is None else ledger.until(stay.last + 1)
-            carried = goes_on and stay is every[0]  # entered again, since its log was lost
+            carried = goes_on and entered_again(ledger, stay)
             found.append(Part(part, 0 if carried else stay.first, stay))
         goes_on = bool(mine) and mine[-1].last is None
     if not found:

@@ -107,6 +107,8 @@ class Log:
         origin = f"{last(self.what.get(0, {}), 2, b'').decode()}/{self.log.hex()}"
         self.seen = 0
         for note in text.split("\x1e\n") if text and self.log else []:
+            lines = note.partition("\n\n")[2].splitlines()
+            check(all(line.count(" ") == 2 for line in lines), "3")  # no key's name has a space
             own = head(note, origin, last(self.what[0], 4, b""), OWN)
             check(own.origin == origin, "3")
             if own.size > self.size:

@@ -19,10 +19,11 @@ from agent.errors import ConfigError, SpoolError, SpoolFullError, UndecidedError
 from agent.evidence import bundle as bundle_module
 from agent.evidence.bundle import Asked
 from agent.evidence.bundle_source import BundleSource
+from agent.evidence.leaving_out import LEFT_OUT
 from agent.evidence.opening import REGIONS, open_segments
 from agent.evidence.selection import AFTER_NS, Request, find
 from agent.evidence.verifier import verify
-from agent.owner.export import LEFT_OUT, Order, Progress, export
+from agent.owner.export import Order, Progress, export
 from agent.owner.spool_ledger import SpoolLedger, open_ledgers
 from agent.owner.witness import Witness
 from agent.pb import ledger_pb2, sealed_pb2

@@ -11,6 +11,7 @@ import pytest
 
 from agent.errors import StationError
 from agent.evidence import signed as signed_module
+from agent.evidence.bundle_source import BundleSource
 from agent.evidence.disclosures import disclosures_of
 from agent.evidence.verifier import lines, verify
 from agent.owner.at_home import bring_home, story
@@ -287,3 +288,27 @@ def test_a_car_of_another_owner_tells_nothing(
     data = asking.signed(place, ANNA, vehicle="v-2222222222")
     (tmp_path / "out").mkdir()
     assert "nobody with the key" in refusal(place, tmp_path, data)
+
+
+@pytest.mark.parametrize("who", ["together", "alone", "another before"])
+def test_who_is_entered_again_in_the_log_after_a_lost_one_has_all_of_it(
+    place: Place, car: PeopledCar, tmp_path: Path, who: str
+) -> None:
+    """But if the new log says that somebody else was there first, it is theirs until then."""
+    asking.deliver(place, car)
+    after = asking.new_car(place)
+    for _ in range(5):
+        after.loss()
+    if who != "alone":
+        after.enroll(BELA)
+    if who == "another before":
+        after.drive(sealed_pb2.OWNER)
+        after.sold()
+    first = after.enroll(ANNA)
+    asking.deliver(place, after)
+    done = asking.answered(place, tmp_path, asking.signed(place, ANNA))
+    source = BundleSource(done.folder)
+    got = {log: set(source.entries(log)) for log in source.logs()}
+    assert got[car.log] == {0, *range(2, len(car.entries))}
+    mine = first - 1 if who == "another before" else 2  # 2, or the sale: the neighbour before
+    assert got[after.log] - {0, 2} == set(range(mine, first + 1)) - {2}
