@@ -20,13 +20,17 @@ settings.load_profile("house")
 
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many run at once: these tests wait for processes as long as they compute."""
-    return min(4, 1 + (os.cpu_count() or 1))
+    return min(4, 2 * (os.cpu_count() or 1))
+
+
+AT_START = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
 
 @pytest.fixture(autouse=True)
 def signals_as_they_were() -> Iterator[None]:
     """A command that a test runs in this process takes Ctrl-C for itself: not from the next one."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in AT_START.items():
+        signal.signal(number, handler)
     yield
-    for number, handler in before.items():
+    for number, handler in AT_START.items():
         signal.signal(number, handler)

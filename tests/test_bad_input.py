@@ -381,7 +381,9 @@ def running_with(mark: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("what", ["capture", "run", "uplink", "station", "demo", "sim"])
 def test_interrupted_ends_in_order(made: Rig, tmp_path: Path, what: str, number: int):
     made.bus(name="can0", interface="virtual", channel="x")

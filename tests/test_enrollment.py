@@ -164,6 +164,7 @@ def test_three_wrong_codes_and_nobody_there_are_one_line_each(tmp_path: Path):
         assert "is `inland capture` running?" in said
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_the_example_policy_keeps_what_is_the_owners_once_there_is_one(tmp_path: Path):
     """The EU example as it stands in the package, on the simulated car: with nobody, with Anna."""

@@ -148,6 +148,7 @@ def car(tmp_path: Path) -> Iterator[Car]:
         found.hatch.close()
 
 
+@pytest.mark.slow
 def test_a_link_that_was_forgotten_while_the_car_slept_is_made_anew_at_once(car: Car):
     """Nobody tells: a router on the way has let go of it. Waiting would take 28 s."""
     check_awake(car, car.network.forget)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -80,7 +80,8 @@ def check(drives: Drives, seed: int, steps: list[Step]) -> None:
     assert_stamps(frames, steps, found)
     assert found.changes == quiet.changes
     assert_samples(frames, steps, found)
-    tiny = [at for at, by in steps if MS < abs(by) <= WAIT_NS]
+    # A setting that is shorter than frames wait may be seen in full only with the next one.
+    tiny = [at for at, _ in dropwhile(lambda step: not MS < abs(step[1]) <= WAIT_NS, steps)]
     number = {int.from_bytes(data[-2:], "little"): at for at, bus, _, data in frames if not bus}
 
     def told(outcome: Outcome) -> list[tuple[object, ...]]:
