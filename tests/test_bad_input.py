@@ -244,6 +244,7 @@ def test_strict_log_stops_with_one_line_and_keeps_what_came_before(tmp_path: Pat
         assert opened == lines[: len(opened) - 10] + more
 
 
+@pytest.mark.slow
 @needs_mosquitto
 def test_dbc_in_gbk(tmp_path: Path):
     with rig(tmp_path) as made:
@@ -423,6 +424,7 @@ def test_interrupted_ends_in_order(made: Rig, tmp_path: Path, what: str, number:
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--story", "brake")], ids=["demo", "story"])
 def test_demo_interrupted_half_way_leaves_nothing(tmp_path: Path, more: tuple[str, ...]):
     mark, words = uuid.uuid4().hex, tmp_path / "words.txt"

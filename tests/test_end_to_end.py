@@ -154,6 +154,7 @@ def found_in(made: Rig, markers: list[bytes], *known: Path) -> list[str]:
     return [str(p) for p in files if any(needle in p.read_bytes() for needle in needles)]
 
 
+@pytest.mark.slow
 @needs_mosquitto
 @pytest.mark.timeout(170)
 def test_second_agent_on_the_same_state_is_refused(tmp_path: Path):

@@ -108,6 +108,7 @@ def test_after_a_night_the_link_is_made_anew_without_asking(
     check_wake(pki, capture, station, clock, seconds=8 * 3600, is_dead=False, again=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", ["asleep", "back-off", "monotonic"])
 def test_the_check_finds_planted_bugs(
     pki: Pki, capture: Capture, station: Station, clock: Clock, bug: str, monkeypatch
