@@ -41,7 +41,11 @@ def test_story_of_an_owner_who_brakes_and_sells_the_car(tmp_path: Path):
     assert frames["sent"] == frames["kept"] == frames["opened"] > 1000
     assert found["samples_opened"] > 100
     assert found["incidents"] == 1
-    verdicts = {"export": 0, "verify": 0, "open": 0, "report": 0, "altered": 1}
+    verdicts = {"export": 0, "verify": 0, "open": 0, "report": 0, "altered": 1, "order": 0,
+                "answer": 0}  # fmt: skip
+    assert found["verdicts"].pop("forged_order") > 0
+    assert 0 < frames["ordered"] < frames["opened"]
+    assert found["told_of_orders"] == 1
     assert found["verdicts"] == verdicts
     assert max(found["seconds"][what] for what in ("export", "open", "verify")) < BUDGET_S
     assert found["next_owner"]["opened_of_before"] == 0

@@ -133,6 +133,23 @@ class Person:
         done = self._at_home("report", bundle, page, "--json")
         return done.code, done.json
 
+    def request(self, vehicle: str, purpose: str) -> Path:
+        """Ask the region for what it has of a car; return the bundle that it answers with."""
+        ask, answers = self.home / "ask.json", self.home / "answers"
+        answers.mkdir()
+        run(
+            "owner", "request", "--region", "cn", "--vehicle", vehicle, "--purpose", purpose,
+            "--key", str(self.home / "owner.key"), "--passphrase-file", str(self._phrase),
+            "-o", str(ask),
+        )  # fmt: skip
+        region = str(self._stage.region)
+        done = run("station", "request", region, str(ask), "-o", str(answers), "--json")
+        return Path(done.json["bundle"])
+
+    def ledger(self, bundle: Path) -> dict[str, Any]:
+        """Read who got what of the car, from a bundle that the region answered with."""
+        return run("owner", "ledger", str(bundle), "--json").json
+
     def _at_home(self, what: str, bundle: Path, output: Path, *more: str) -> Done:
         return run(
             "owner", what, str(bundle), "--key", str(self.home / "owner.key"),

@@ -47,6 +47,35 @@ PAUSE_S: Final = 0.05
 VIEW_S: Final = 0.5  # between two lines of the live view
 ARRIVE_S: Final = 60.0  # for what the car has sent to be receipted
 SETTLED_S: Final = 4.7  # no segment stays open so long, and nothing waits: all has arrived
+# What is for the region and the owner, either opens; and what is for the owner alone.
+OWNER_RULES: Final = """
+[[collect]]
+id = "all-frames"
+category = "vehicle.state"
+purpose = "owner_access"
+basis = "law:PIPL Art. 45"
+necessity = "the owner has a copy of every frame"
+frames = ["can0:*"]
+keep = "1d"
+recipients = "shared"
+timestamp_resolution = "100us"
+order = true
+flush = "4s"
+
+[[collect]]
+id = "driving"
+category = "vehicle.state"
+purpose = "owner_access"
+basis = "law:PIPL Art. 45"
+necessity = "the owner sees how the car was driven"
+signals = [
+  "VehicleSpeed", "BrakePedal", "BrakePressure", "SteeringAngle", "AcceleratorPedal",
+]
+every = "100ms"
+keep = "1d"
+recipients = "owner"
+"""
+SHARED: Final = ('id = "battery-frames"', "[recorder]", 'id = "hard-brake"')
 
 
 def fleet() -> str:
@@ -59,6 +88,15 @@ def fleet() -> str:
     if FLEET_HOLD not in text:
         raise InlandError("has another hold than the demo knows", where=str(EXAMPLE))
     return text.replace(FLEET_HOLD, DEMO_HOLD)
+
+
+def fleet_and_owner() -> str:
+    """Return the fleet's policy, with frames, recorder and brake that the owner opens as well."""
+    text = fleet()
+    for begins in SHARED:
+        before, name, after = text.partition(begins)
+        text = before + name + after.replace('recipients = "region"', 'recipients = "shared"', 1)
+    return text + OWNER_RULES
 
 
 class Stage:

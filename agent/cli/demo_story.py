@@ -17,8 +17,17 @@ from threading import Event
 from typing import Any, Final, TypeVar
 
 from agent.cli.common import print_json
+from agent.cli.demo_order import (
+    NAME,
+    REFERENCE,
+    Authority,
+    forge,
+    middle_of,
+    openings_of,
+    stamps_of,
+)
 from agent.cli.demo_people import Person, run
-from agent.cli.demo_stage import Stage, fleet
+from agent.cli.demo_stage import Stage, fleet_and_owner
 from agent.cli.demo_story_view import told
 from agent.cli.demo_view import View
 from agent.evidence.bundle import varint
@@ -26,35 +35,6 @@ from agent.evidence.wire import read, records
 from agent.station.broker import Kind, start_broker
 
 T = TypeVar("T")
-# What is for the region and the owner, either opens; and what is for the owner alone.
-OWNER_RULES: Final = """
-[[collect]]
-id = "all-frames"
-category = "vehicle.state"
-purpose = "owner_access"
-basis = "law:PIPL Art. 45"
-necessity = "the owner has a copy of every frame"
-frames = ["can0:*"]
-keep = "1d"
-recipients = "shared"
-timestamp_resolution = "100us"
-order = true
-flush = "4s"
-
-[[collect]]
-id = "driving"
-category = "vehicle.state"
-purpose = "owner_access"
-basis = "law:PIPL Art. 45"
-necessity = "the owner sees how the car was driven"
-signals = [
-  "VehicleSpeed", "BrakePedal", "BrakePressure", "SteeringAngle", "AcceleratorPedal",
-]
-every = "100ms"
-keep = "1d"
-recipients = "owner"
-"""
-SHARED: Final = ('id = "battery-frames"', "[recorder]", 'id = "hard-brake"')
 NEXT_DRIVE_S: Final = 4.0  # of the next owner
 CAPTURE_TOLD: Final = 75  # how a running agent ends when the car is sold
 
@@ -81,15 +61,6 @@ def run_story(
     return bool(result["ok"])
 
 
-def policy() -> str:
-    """Return the fleet's policy, with frames, recorder and brake that the owner opens as well."""
-    text = fleet()
-    for begins in SHARED:
-        before, name, after = text.partition(begins)
-        text = before + name + after.replace('recipients = "region"', 'recipients = "shared"', 1)
-    return text + OWNER_RULES
-
-
 class Story:
     """One run in one folder.
 
@@ -114,8 +85,7 @@ class Story:
         """What happens, in order."""
         return (
             self._enroll, self._drive, self._export, self._verify, self._open, self._report,
-            self._refuse_altered,
-            # An authority's order is served here, while the car is still Li Wei's.
+            self._refuse_altered, self._order, self._told,
             self._sell, self._enroll_next, self._drive_next, self._next_opens, self._former_opens,
         )  # fmt: skip
 
@@ -127,7 +97,7 @@ class Story:
         """
         began_s = time.monotonic()
         stage = self._stage
-        stage.make(policy(), told="cn-fleet, and every frame of can0 for region and owner")
+        stage.make(fleet_and_owner(), told="cn-fleet, and every frame of can0 for region and owner")
         with start_broker(stage.region, kind=broker) as started:
             self._view.step(f"broker     {started.describe()}")
             try:
@@ -218,7 +188,37 @@ class Story:
         self._result["altered_entry"] = index
         if code != 1 or not named:
             self._fail(f"one altered bit in entry {index} is not found: exit code {code}")
-        self._say("altered", f"one bit of a copy: refused, {named[0] if named else 'NOT named'}\n")
+        self._say("altered", f"one bit of a copy: refused, {named[0] if named else 'NOT named'}")
+
+    def _order(self) -> None:
+        """The region opens the window of an authority's order, and not a frame more."""
+        authority = Authority(self._folder, self._stage.region)
+        authority.be_trusted()
+        frames = stamps_of(self._li.home / "opened" / "frames.log")
+        from_ns, to_ns = middle_of(frames)
+        order = authority.order(self._stage.vehicle, from_ns, to_ns)
+        refused, _ = authority.served(forge(order), forged=True)
+        code, log = authority.served(order)
+        wanted = [frame for at, frame in frames if from_ns <= at <= to_ns]
+        found = _frames(log) if log.exists() else []
+        self._result["verdicts"] |= {"order": code, "forged_order": refused}
+        self._result["frames"]["ordered"] = len(found)
+        if code or found != wanted or not wanted:
+            self._fail(f"{len(wanted)} frames were ordered, {len(found)} opened: exit code {code}")
+        if not refused:
+            self._fail("a forged order was served")
+        self._say("order", f"of an authority: its window, {len(found):,} frames; forged: refused")
+
+    def _told(self) -> None:
+        """The owner asks the region, which answers unopened, and says who got what."""
+        bundle = self._li.request(self._stage.vehicle, "who got what of my car")
+        code, _ = self._verdict(bundle, self._stage.region / "region.toml")
+        told = [one for one in openings_of(self._li, bundle) if one.get("reason") == REFERENCE]
+        self._result["verdicts"]["answer"] = code
+        self._result["told_of_orders"] = len(told)
+        if len(told) != 1:
+            self._fail(f"the owner is told of {len(told)} orders, where one was served")
+        self._say("told", f"the region's answer names {NAME}, {REFERENCE}\n")
 
     # ---------------------------------------------------------------------- the sale, and after it
 

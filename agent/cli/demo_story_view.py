@@ -24,6 +24,7 @@ def told(result: dict[str, Any], *, kept: bool) -> None:
         f"verify, {took['open']:.1f} s to open, {took['report']:.1f} s to make the page"
     )
     click.echo(f"  an altered bit        {'found':>9} in entry {result['altered_entry']}")
+    click.echo(f"  an order opened       {frames['ordered']:>9,} frames, those of its window")
     click.echo(f"  erased at the sale    {result['erased']['contents']:>9,} contents")
     click.echo(f"  the next owner opens  {after['opened_of_before']:>9,} rows of before the sale")
     click.echo(f"  the former one opens  {former['opened_of_after']:>9,} rows of after it")
