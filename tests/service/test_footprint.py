@@ -39,6 +39,7 @@ print(" ".join(names))
 # TUF is for `inland policy install`, a process of its own that ends: 20 MiB and a large parser.
 TUF = {"tuf", "securesystemslib", "urllib3", "requests", "agent.policy.update"}
 NOT_IN_CAPTURE = TUF | {
+    "_hashlib",  # a second OpenSSL beside that of `cryptography`: 4 MiB, by way of hmac too
     "ssl", "paho", "can", "cantools", "sqlite_utils", "asyncio", "agent.uplink", "agent.station",
     "agent.evidence", "agent.owner.keyfile", "agent.owner.sheet",
 }  # fmt: skip

@@ -112,8 +112,10 @@ def first(
         began = time.monotonic()
         made.start("capture", "uplink")
         met = wait_status(
-            made, lambda s: (s["policy_update"] or {}).get("outcome") == "installed", 120,
-            "the policy in 1970",
+            made,
+            lambda s: (s["policy_update"] or {}).get("outcome") == "installed"
+            and s["policy"]["version"] == 1,
+            120, "the policy in 1970",
         )  # fmt: skip
         met["seconds"] = time.monotonic() - began
         met["year"] = made.guest.sh("date +%Y").strip()

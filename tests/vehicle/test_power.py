@@ -30,12 +30,9 @@ CUTTING = (
 BEGINNINGS = ("spool", "spool/spool.db-wal", "ballast")  # what is there when it is founded
 # Capture with a spool that hands its commits to the kernel and believes it.
 NOT_SYNCED = """\
-from agent.vault.spool import Spool
+from agent.vault import spool
 
-def pragma(self, name, value, *, writes=True, pragma=Spool._pragma):
-    pragma(self, name, 0 if name == "synchronous" else value, writes=writes)
-
-Spool._pragma = pragma
+spool.FULL = spool.NORMAL = 0
 """
 
 
