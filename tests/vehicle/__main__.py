@@ -28,11 +28,9 @@ def main() -> int:
     payload(image())
     print(f"image and payload: {time.monotonic() - began:.1f} s")
     workers = ["-n", str(min(2, len(os.sched_getaffinity(0)))), "--dist", "loadfile"]
-    # The tests of a module are what happens to one computer, in order: a boot for each takes too long.
-    in_order = ["-p", "no:randomly"]
-    return int(
-        pytest.main([*workers, *in_order, "-m", "vehicle", *(sys.argv[1:] or ["tests/vehicle"])])
-    )
+    # The tests of a module are what happens to one computer, in order.
+    options = [*workers, "-p", "no:randomly", "-m", "vehicle"]
+    return int(pytest.main([*options, *(sys.argv[1:] or ["tests/vehicle"])]))
 
 
 if __name__ == "__main__":
