@@ -84,6 +84,7 @@ def restarts(made: Car) -> str:
     return made.guest.sh("systemctl show -P NRestarts inland-capture").strip()
 
 
+@SLOW
 def test_a_full_disk_keeps_the_incident_and_says_what_it_drops(stand: Car):
     """Days without a network, and somebody fills the disk; then there is room again."""
     made = begin(stand, BLACK_BOX, installed=True)
@@ -162,6 +163,7 @@ def test_capture_starts_on_a_full_disk(stand: Car):
     assert unexplained(lacking, dropped_at(made), flush_s=QUICK_S) <= log["losses"]
 
 
+@SLOW
 @pytest.mark.parametrize("while_", [pytest.param("stopped", marks=SLOW), "running"])
 def test_bodies_that_rot_are_said_and_never_sent(stand: Car, while_: str):
     """A bit of three segments flips on the disk while they wait; all others arrive."""
