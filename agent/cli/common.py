@@ -16,6 +16,7 @@ from agent.errors import ConfigError
 
 LANES: Final = ("incident", "event", "routine", "recorder")  # as sealed_pb2.Lane counts them
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def config_option(function: F) -> F:
@@ -57,6 +58,24 @@ def log_to_stderr(*, verbose: bool) -> None:
         level=logging.INFO if verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",
     )
+
+
+def moment_of(text: str | None, option: str, default: T) -> int | T:
+    """Return ns since the Unix epoch of ISO 8601 or Unix seconds; the default for nothing.
+
+    Raises:
+        ConfigError: it is no moment.
+    """
+    from agent.evidence.selection import moment_ns
+
+    if text is None:
+        return default
+    try:
+        return moment_ns(text)
+    except ValueError:
+        raise ConfigError(
+            f"'{text}' is no moment", where=option, todo="write 2026-11-22T08:00:00 or Unix seconds"
+        ) from None
 
 
 def parse_maps(texts: Iterable[str], what: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from agent.cli.common import LANES, json_option, print_json
+from agent.cli.common import LANES, json_option, moment_of, print_json
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -272,17 +272,3 @@ def _report(home: Home, files: dict[str, Any], lines: list[str], *, as_json: boo
         click.echo(f"and {len(problems) - MAX_PROBLEMS} more: --json has all", err=True)
     click.echo(f"the bundle: {STATES[code]}")
     return code
-
-
-def moment_of(text: str | None, option: str, default: int) -> int:
-    """Return ns since the Unix epoch of ISO 8601 or Unix seconds."""
-    from agent.evidence.selection import moment_ns
-
-    if text is None:
-        return default
-    try:
-        return moment_ns(text)
-    except ValueError:
-        raise ConfigError(
-            f"'{text}' is no moment", where=option, todo="write 2026-11-22T08:00:00 or Unix seconds"
-        ) from None

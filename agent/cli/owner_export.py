@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import config_option, json_option, print_json
+from agent.cli.common import config_option, json_option, moment_of, print_json
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def export(
     from agent.service.acting import acting_as
 
     config = load_config(config_path)
-    asked = Asked(_moment(start, "--from"), _moment(end, "--to"), categories)
+    asked = Asked(moment_of(start, "--from", None), moment_of(end, "--to", None), categories)
     if asked.from_ns is not None and asked.to_ns is not None and asked.to_ns < asked.from_ns:
         raise ConfigError("ends before it begins", where="--to")
     made = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -145,17 +145,3 @@ def _report(done: Exported, *, as_json: bool) -> None:
             f"  {done.witness.why}: `inland verify` cannot decide on entries that the region has"
             " not seen; export again when it has", err=True,
         )  # fmt: skip
-
-
-def _moment(text: str | None, option: str) -> int | None:
-    """Return ns since the Unix epoch of ISO 8601 or Unix seconds."""
-    from agent.evidence.selection import moment_ns
-
-    if text is None:
-        return None
-    try:
-        return moment_ns(text)
-    except ValueError:
-        raise ConfigError(
-            f"'{text}' is no moment", where=option, todo="write 2026-11-22T08:00:00 or Unix seconds"
-        ) from None

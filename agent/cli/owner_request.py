@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from agent.cli.common import moment_of
 from agent.errors import ConfigError
 
 WEEKS_S = 28 * 86_400  # how long a request is good for if nothing else is said
@@ -61,13 +62,13 @@ def request(
     if not key_file.exists():
         raise ConfigError("no such key", where=str(key_file), todo="name it with --key")
     key = keyfile.load(key_file, passphrase_of(passphrase_file))
-    until_ns = _moment(expires, "--expires")
+    until_ns = moment_of(expires, "--expires", None)
     until_s = int(time.time()) + WEEKS_S if until_ns is None else until_ns // 10**9
     public = key.public
     asked = OwnerRequest(
         os.urandom(ID_BYTES).hex(), URI_PREFIX + region.removeprefix(URI_PREFIX), vehicle,
-        _moment(start, "--from"), _moment(end, "--to"), categories, purpose, until_s, public.kid,
-        public.sign,
+        moment_of(start, "--from", None), moment_of(end, "--to", None), categories, purpose,
+        until_s, public.kid, public.sign,
     )  # fmt: skip
     try:
         write_new(output, write(asked, key.signing))
@@ -76,9 +77,3 @@ def request(
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror}", where=str(output)) from None
     click.echo(f"{output}: for the region; it answers with `inland station request`")
-
-
-def _moment(text: str | None, option: str) -> int | None:
-    from agent.cli.owner_bundle import moment_of
-
-    return None if text is None else moment_of(text, option, 0)

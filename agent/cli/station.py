@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from agent.cli import station_policy, station_request, station_zones
-from agent.cli.common import LANES, json_option, print_json
+from agent.cli.common import LANES, json_option, moment_of, print_json
 from agent.errors import ConfigError, InlandError, StationError, UndecidedError
 
 if TYPE_CHECKING:
@@ -279,7 +279,8 @@ def open_(**options: Any) -> None:
         raise ConfigError("frames and signals cannot both go to standard output", where="--signals")
     request = Request(
         options["vehicle"], options["log_id"],
-        _moment(options["start"], "--from", BEGIN_NS), _moment(options["end"], "--to", FOREVER_NS),
+        moment_of(options["start"], "--from", BEGIN_NS),
+        moment_of(options["end"], "--to", FOREVER_NS),
         tuple(LANES.index(lane) for lane in options["lanes"]),
     )  # fmt: skip
     order = Order(
@@ -329,17 +330,3 @@ def report(opened: Opened, *, to_stderr: bool = False, as_json: bool) -> None:
     if opened.problems:
         what = counted(len(opened.problems), "part has", "parts have")
         raise UndecidedError(f"{what} not come", todo="what is here was written")
-
-
-def _moment(text: str | None, option: str, default: int) -> int:
-    """Return ns since the Unix epoch of ISO 8601 or Unix seconds."""
-    from agent.evidence.selection import moment_ns
-
-    if text is None:
-        return default
-    try:
-        return moment_ns(text)
-    except ValueError:
-        raise ConfigError(
-            f"'{text}' is no moment", where=option, todo="write 2026-11-22T08:00:00 or Unix seconds"
-        ) from None

@@ -144,7 +144,7 @@ def _samples(
         choices = dict(signal.choices)
         texts = [_fields(signal, choices, raw) for raw in raws.tolist()]
         tails[rows] = np.array(texts, object)[place]
-    names = [_quoted(name) for name in channels]
+    names = [quoted(name) for name in channels]
     lines = [
         f"{time}Z,{_seconds(micro)},{tail},{names[channel]}\n"
         for time, micro, tail, channel in zip(
@@ -166,9 +166,7 @@ def _seconds(micros: int) -> str:
 
 def _fields(signal: policy_pb2.Signal, choices: dict[int, str], raw: int) -> str:
     value = physical(signal, raw)
-    return ",".join(
-        (_quoted(signal.name), value, _quoted(signal.unit), _quoted(choices.get(raw, "")))
-    )
+    return ",".join((quoted(signal.name), value, quoted(signal.unit), quoted(choices.get(raw, ""))))
 
 
 def physical(signal: policy_pb2.Signal, raw: int) -> str:
@@ -191,7 +189,7 @@ def physical(signal: policy_pb2.Signal, raw: int) -> str:
     return f"{whole * factor + offset:.15g}"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return a CSV field, quoted where it has to be."""
     if not any(mark in text for mark in ',"\r\n'):
         return text

@@ -21,6 +21,7 @@ from typing import Final
 
 from agent import shared_file
 from agent.errors import ConfigError
+from agent.files import read_plain
 from agent.owner.tpm import Tpm
 from agent.strict_json import fields, once, text, whole
 
@@ -123,8 +124,7 @@ def read(path: Path) -> Epoch | None:
         ConfigError: it cannot be read, or is damaged.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES)
+        data = read_plain(path, MAX_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from agent import shared_file
 from agent.errors import ConfigError, InlandError, OwnerError
-from agent.files import sync_folder
+from agent.files import read_plain, sync_folder
 from agent.owner.public import PublicKey
 from agent.strict_json import fields, listed, once, text, whole
 from agent.vault.enrolled import Enrolled
@@ -140,8 +140,7 @@ def read(path: Path) -> Register:
         ConfigError: it cannot be read, or is damaged.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_plain(path, MAX_BYTES)
     except FileNotFoundError:
         return Register()
     except OSError as error:

@@ -10,9 +10,7 @@
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
-import io
 import json
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -20,7 +18,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from agent.evidence.text import physical
+from agent.evidence.text import physical, quoted
 from agent.frames import SignalBatch
 from agent.pb import policy_pb2
 
@@ -48,7 +46,7 @@ def csv_rows(
         channels: names by channel number.
         zone: of the local time.
     """
-    names = [_quoted(name) for name in channels]
+    names = [quoted(name) for name in channels]
     for part in _chunks(samples):
         tails = _tails(part, dictionary, _csv_tail)
         yield "".join(
@@ -136,8 +134,8 @@ def _tails(samples: SignalBatch, dictionary: policy_pb2.Dictionary, tail: _Tail)
 
 
 def _csv_tail(signal: policy_pb2.Signal) -> Callable[[str, str], str]:
-    name, unit = _quoted(signal.name), _quoted(signal.unit)
-    return lambda value, label: f"{name},{value},{unit},{_quoted(label) if label else ''}"
+    name, unit = quoted(signal.name), quoted(signal.unit)
+    return lambda value, label: f"{name},{value},{unit},{quoted(label) if label else ''}"
 
 
 def _json_tail(signal: policy_pb2.Signal) -> Callable[[str, str], str]:
@@ -158,12 +156,3 @@ def _seconds(micros: Ints) -> Iterator[str]:
         (micros < 0).tolist(), seconds.tolist(), rest.tolist(), strict=True
     ):
         yield f"{'-' if negative else ''}{whole}.{part:06d}"
-
-
-def _quoted(text: str) -> str:
-    """Return a CSV field, quoted where it has to be."""
-    if not any(mark in text for mark in ',"\r\n'):
-        return text
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow([text])
-    return line.getvalue()

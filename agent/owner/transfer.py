@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 
 from agent import shared_file
 from agent.errors import ConfigError, InlandError
-from agent.files import make_folder, replace_file, sync_folder
+from agent.files import make_folder, read_plain, replace_file, sync_folder
 from agent.owner import certificate, custody, hold, presence, register
 from agent.owner.custody import Epoch
 from agent.owner.slot import KEY as PEOPLE
@@ -97,7 +97,7 @@ def pending(state: Path) -> Intent | None:
     """
     path = state / FILE
     try:
-        data = path.read_bytes()[:MAX_BYTES]
+        data = read_plain(path, MAX_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -15,6 +15,7 @@ from tests.vehicle import image as images
 from tests.vehicle import needs
 from tests.vehicle import payload as payloads
 from tests.vehicle.guest import Guest
+from tests.vehicle.outcome import Table
 
 HERE = Path(__file__).parent
 
@@ -25,6 +26,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.vehicle)
             item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[Table]:
+    """What a module's tests measured, printed when they are over."""
+    made = Table()
+    yield made
+    made.show()
 
 
 @pytest.fixture(scope="session")

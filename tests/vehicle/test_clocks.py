@@ -92,13 +92,6 @@ CLOCKS = {  # what the clock is set to; Linux takes no moment before its own boo
 
 
 @pytest.fixture(scope="module")
-def table() -> Iterator[Table]:
-    made = Table()
-    yield made
-    made.show()
-
-
-@pytest.fixture(scope="module")
 def first(
     tmp_path_factory: pytest.TempPathFactory, image: Path, payload: Path, table: Table
 ) -> Iterator[tuple[Car, dict]]:

@@ -45,13 +45,6 @@ process.vault.close()
 
 
 @pytest.fixture(scope="module")
-def table() -> Iterator[Table]:
-    made = Table()
-    yield made
-    made.show()
-
-
-@pytest.fixture(scope="module")
 def driven(
     tmp_path_factory: pytest.TempPathFactory, image: Path, payload: Path, table: Table
 ) -> Iterator[tuple[Car, Packets]]:
