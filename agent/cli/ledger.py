@@ -56,19 +56,13 @@ def command(
 
 
 def _show_last(reader: LedgerReader, count: int, *, as_json: bool) -> None:
-    from agent.cli.ledger_view import line, words
-    from agent.pb.moment_pb2 import ClockQuality
-    from agent.service.ledger import moment
+    from agent.cli.ledger_view import line, said
 
     for entry in reader.entries(max(0, reader.size() - count)):
-        if not as_json:
+        if as_json:
+            print_json(said(entry))
+        else:
             click.echo(line(entry))
-            continue
-        print_json({
-            "entry": entry.index, "at": moment(entry.at.unix_ns),
-            "clock": ClockQuality.Name(entry.at.quality).removeprefix("CLOCK_").lower(),
-            "what": entry.WhichOneof("what"), "words": words(entry),
-        })  # fmt: skip
 
 
 def _show_year(reader: LedgerReader, year: int, *, as_json: bool) -> None:

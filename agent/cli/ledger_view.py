@@ -34,6 +34,16 @@ def line(entry: ledger_pb2.Entry) -> str:
     return f"{entry.index:>8}  {when}{f' ({clock})' if clock else ''}  {words(entry)}"
 
 
+def said(entry: ledger_pb2.Entry) -> dict[str, Any]:
+    """Return the same for programs."""
+    clock = moment_pb2.ClockQuality.Name(entry.at.quality)
+    return {
+        "entry": entry.index, "at": moment(entry.at.unix_ns),
+        "clock": clock.removeprefix("CLOCK_").lower(), "what": entry.WhichOneof("what"),
+        "words": words(entry),
+    }  # fmt: skip
+
+
 def words(entry: ledger_pb2.Entry) -> str:
     """Return what an entry says."""
     kind = entry.WhichOneof("what")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from agent.cli import station_policy, station_request, station_zones
+from agent.cli import station_policy, station_request, station_search, station_zones
 from agent.cli.common import LANES, json_option, moment_of, print_json
 from agent.errors import ConfigError, InlandError, StationError, UndecidedError
 
@@ -33,6 +33,7 @@ def command() -> None:
 
 command.add_command(station_policy.policy)
 command.add_command(station_zones.zones)
+command.add_command(station_search.search)
 for each in (station_request.request, station_request.order, station_request.order_key):
     command.add_command(each)
 

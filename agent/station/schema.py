@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sqlite_utils import Database
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 Columns = dict[str, Any]
 TABLES: Final[tuple[tuple[str, Columns, str | tuple[str, ...]], ...]] = (
@@ -82,4 +82,5 @@ def migrate(connection: sqlite3.Connection) -> None:
         vehicles.add_column("policy_group", str, not_null_default="default")
     database.table("logs").create_index(["vehicle", "log_id"], unique=True, if_not_exists=True)
     database.table("entries").create_index(["log", "session"], if_not_exists=True)
+    database.table("entries").create_index(["at_ns"], if_not_exists=True)  # since version 3
     connection.execute(f"PRAGMA user_version = {VERSION}")

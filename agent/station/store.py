@@ -25,7 +25,7 @@ from typing import Final
 from agent.errors import SpoolError
 from agent.station.examine import MAX_INDEX, Arrival, Vehicle
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 BUSY_S: Final = 30.0  # `enroll` and `open` write beside a running `serve`
 MAX_REFUSALS: Final = 10_000  # rows; beyond that they are counted under one name
 OTHERS: Final = "(others)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def deliver(folder: Path, car: SealingCar, *indices: int) -> None:
 
 
 def test_every_command_has_an_example() -> None:
-    for name in ("init", "enroll", "renew", "serve", "ls", "open"):
+    for name in ("init", "enroll", "renew", "serve", "ls", "search", "open"):
         assert f"inland station {name}" in run(name, "--help").output
 
 
@@ -81,6 +82,60 @@ def test_renew_says_until_when(folder: Path) -> None:
 def test_ls_of_a_new_region(folder: Path) -> None:
     assert "nothing received" in run("ls", folder).output
     assert "no openings" in run("ls", folder, "--openings").output
+
+
+def found(folder: Path, *words: object) -> list[dict[str, Any]]:
+    return [
+        json.loads(line) for line in run("search", folder, *words, "--json").stdout.splitlines()
+    ]
+
+
+def test_search_finds_what_is_asked_and_opens_nothing(folder: Path, car: SealingCar) -> None:
+    car.loss(), car.drop(3, 3)
+    deliver(folder, car, 0, 1, 2, 3, 4, 5)
+    assert [hit["entry"] for hit in found(folder)] == [0, 1, 2, 3, 4, 5]
+    assert [hit["what"] for hit in found(folder, "--kind", "loss", "--kind", "drop")] == [
+        "loss", "drop",
+    ]  # fmt: skip
+    assert [hit["entry"] for hit in found(folder, "--lane", "routine")] == [2, 3]
+    second = f"{START_NS // 10**9 + 2}"
+    assert [hit["entry"] for hit in found(folder, "--from", second, "--to", second)] == [2]
+    log = car.log.hex()
+    assert len(found(folder, "--vehicle", car.vehicle, "--log", log[:5].upper())) == 6
+    [segment] = found(folder, "--kind", "segment", "--to", second)
+    assert segment["log"] == log
+    assert segment["body_bytes"] == len(car.bodies[2])
+    assert "3 frames or samples of can0 lost" in run("search", folder, "--kind", "loss").output
+    assert "no openings" in run("ls", folder, "--openings").output
+
+
+def test_search_says_that_there_is_more_and_what_the_car_let_go(
+    folder: Path, car: SealingCar
+) -> None:
+    car.drop(3, 3)
+    car.bodies[3] = b""
+    deliver(folder, car, 0, 1, 2, 4, 3)
+    result = run("search", folder, "--limit", 2)
+    assert len(result.stdout.splitlines()) == 2
+    assert "and more: narrow it, or raise --limit 2" in result.stderr
+    exact = run("search", folder, "--limit", 5)
+    assert not exact.stderr
+    assert "the car let it go (quota)" in exact.stdout.splitlines()[3]
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--vehicle", "v-nobody"], ConfigError), (["--log", "xyz"], ConfigError),
+        (["--log", "%"], ConfigError), (["--kind", "segments"], ConfigError),
+        (["--to", "2020-01-01"], StationError), (["--log", "0" * 32], StationError),
+    ],
+)  # fmt: skip
+def test_search_of_what_is_not_there(
+    folder: Path, car: SealingCar, words: list[str], error: type[InlandError]
+) -> None:
+    deliver(folder, car, 0, 1, 2, 3)
+    run("search", folder, *words, fails=error)
 
 
 def test_open_writes_frames_and_is_listed(folder: Path, car: SealingCar) -> None:
