@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -21,6 +22,7 @@ from agent.pb.ledger_pb2 import Loss
 READ_TIMEOUT_S: Final = 0.25  # how long a silent bus keeps a reader from seeing `stop`
 FIRST_RETRY_S: Final = 0.2
 LAST_RETRY_S: Final = 1.0  # an interface that appears late in a boot is heard within a second
+STEADY_S: Final = 10.0  # up for so long: the next time that it goes is a new story
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class Reader:
         queue: where batches go.
         patient: wait for room in the queue instead of losing frames (a recorded log).
         notice: told when the bus comes or goes.
+        clock_s: monotonic.
     """
 
     def __init__(
@@ -54,12 +57,14 @@ class Reader:
         *,
         patient: bool,
         notice: Notice,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.ended = False
         self.received = 0  # frames handed to the queue, for the status
         self._number, self._open, self._queue = number, open_bus, queue
-        self._patient, self._notice = patient, notice
+        self._patient, self._notice, self._clock_s = patient, notice, clock_s
+        self._opened_s = clock_s()
         self._bus: BatchBus | None = None
         self._held: Arrival | None = None  # a patient reader's batch that still waits for room
         self._retry_s = FIRST_RETRY_S
@@ -143,7 +148,7 @@ class Reader:
         self._bus = self._open()
         with self._lock:
             self._filters_new = True
-        self._retry_s = FIRST_RETRY_S
+        self._opened_s = self._clock_s()
         return self._bus
 
     def _apply_filters(self, bus: BatchBus) -> None:
@@ -165,6 +170,8 @@ class Reader:
         if self._bus is not None:
             self.close()
             self._say("down")
+            if self._clock_s() - self._opened_s >= STEADY_S:  # else it only comes and goes
+                self._retry_s = FIRST_RETRY_S
         elif self.state == "closed":
             self._say("missing")
         wait_s, self._retry_s = self._retry_s, min(LAST_RETRY_S, self._retry_s * 2)

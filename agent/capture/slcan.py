@@ -220,7 +220,7 @@ class DescriptorSource:
         pieces: list[bytes] = []
         for _ in range(_READS):
             try:
-                piece = os.read(self._fileno, _READ_BYTES)
+                piece = os.read(self._fileno, _READ_BYTES) or self._read_again()
             except BlockingIOError:
                 break
             except OSError:
@@ -228,13 +228,23 @@ class DescriptorSource:
                     break  # the next call meets the same error, after these bytes are used
                 raise
             if not piece:
-                if pieces:
-                    break
-                raise OSError("the line was hung up")
+                break
             pieces.append(piece)
             if len(piece) < _FULL_READ:
                 break
         return b"".join(pieces)
+
+    def _read_again(self) -> bytes:
+        """Tell silence from the end: pyserial sets VMIN to 0, so that both read as no bytes.
+
+        Raises:
+            OSError: the line says that there is something to read, and there is nothing.
+        """
+        if not self._readable.poll(0):
+            return b""
+        if piece := os.read(self._fileno, _READ_BYTES):
+            return piece
+        raise OSError("the line was hung up")
 
 
 class PortSource:

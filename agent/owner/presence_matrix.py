@@ -270,10 +270,13 @@ def _reasons(row: Row, keeping: Sequence[Naming], told: Chronicle) -> list[tuple
         (ASLEEP, without(asked, told.awake)),
         (BUS_DOWN, common(asked, down)),
     ]
-    reasons = [(name, total_ns(spans)) for name, spans in found if total_ns(spans) >= LEAST_NS]
+    lasted = [(name, total_ns(spans)) for name, spans in found]
+    reasons = [one for one in lasted if one[1] >= LEAST_NS]
     possible = without(common(common(asked, free), told.awake), down)
-    if row.state != NOT_RECORDED or not possible:
+    if row.state != NOT_RECORDED:
         return reasons
+    if not possible:
+        return reasons or [max(lasted, key=lambda one: one[1])]  # of a time as short as that
     if all(one.recipients != "region" for one in keeping) and _nobody(told):
         return [*reasons, (NO_RECIPIENT, total_ns(possible))]
     waits = all(one.on_event for one in keeping)

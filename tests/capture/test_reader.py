@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -43,7 +43,10 @@ class ScriptedBus:
         self.closed = True
 
 
-def reader_of(buses: list[object], *, capacity: int = 100, patient: bool = False):
+def reader_of(
+    buses: list[object], *, capacity: int = 100, patient: bool = False,
+    clock_s: Callable[[], float] = lambda: 0.0,
+):  # fmt: skip
     queue = FrameQueue(capacity)
     notices: list[tuple[str, str]] = []
     supply: Iterator[object] = iter(buses)
@@ -57,7 +60,8 @@ def reader_of(buses: list[object], *, capacity: int = 100, patient: bool = False
     def notice(channel: str, state: str) -> None:
         notices.append((channel, state))
 
-    return Reader(0, "can0", open_bus, queue, patient=patient, notice=notice), queue, notices
+    reader = Reader(0, "can0", open_bus, queue, patient=patient, notice=notice, clock_s=clock_s)
+    return reader, queue, notices
 
 
 def test_lost_interface_is_noticed_reopened_and_counted():
@@ -73,6 +77,33 @@ def test_lost_interface_is_noticed_reopened_and_counted():
     assert reader.losses() == [("can0", 3, Loss.KERNEL)]
     assert waits[1] > 0
     assert waits[2] > waits[1]  # back-off grows
+
+
+def test_an_interface_that_only_comes_and_goes_is_opened_less_and_less_often():
+    """Each coming and going is an entry: an adapter with a loose plug must not fill the ledger."""
+    now = [0.0]
+    buses = [ScriptedBus([1, BusError("gone")]) for _ in range(5)]
+    reader, _, notices = reader_of(buses, clock_s=lambda: now[0])
+    reader.open_now()
+    waits = []
+    for _ in range(5):
+        assert reader.step() == 0.0
+        waits.append(reader.step())
+    assert waits == [0.2, 0.4, 0.8, 1.0, 1.0]
+    assert len(notices) == 9
+
+
+def test_an_interface_that_was_up_for_long_is_opened_again_soon():
+    now = [0.0]
+    buses = [ScriptedBus([1, BusError("gone")]) for _ in range(3)]
+    reader, _, _ = reader_of(buses, clock_s=lambda: now[0])
+    reader.open_now()
+    waits = []
+    for up_s in (1.0, 9.0, 10.0):
+        reader.step()
+        now[0] += up_s
+        waits.append(reader.step())
+    assert waits == [0.2, 0.4, 0.2]
 
 
 def test_interface_that_is_down_stays_open_and_is_told_once():

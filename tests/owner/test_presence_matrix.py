@@ -195,6 +195,15 @@ def test_no_consent():
     assert dict(row.reasons) == {"no consent": 40 * S, "nothing came": 20 * S}
 
 
+def test_a_reason_is_given_however_short_the_time_is():
+    """What is shorter than a second is told of only if nothing else explains."""
+    one = consenting()
+    book = Book()
+    book.decide(one, 0)
+    row = rows_of(book, one, end_s=0.5)["Latitude"]
+    assert (row.state, row.reasons) == ("not recorded", [("no consent", S // 2)])
+
+
 @pytest.mark.parametrize("state", [L.ConsentChange.WITHDRAWN, L.ConsentChange.RESET])
 def test_a_consent_ends_with_any_other_change(state: int):
     one = consenting()
