@@ -56,15 +56,24 @@ def present(state: Path, tpm: Tpm | None) -> Epoch:
         TpmError: the TPM does not answer.
         OSError: the file cannot be written.
     """
-    path = state / FILE
-    found = read(path)
+    found = look(state, tpm)
     if found is None or (found.custody == BY_FILE and tpm is not None):
         found = Epoch(found.number if found else 1)
         if tpm is not None:
             found = Epoch(found.number, BY_TPM, tpm.found())
-        _write(path, found)
-        return found
-    if found.custody == BY_FILE:
+        _write(state / FILE, found)
+    return found
+
+
+def look(state: Path, tpm: Tpm | None) -> Epoch | None:
+    """Return the ownership that a state folder has, held against its TPM; nothing is written.
+
+    Raises:
+        ConfigError, TpmError: as `present` does.
+    """
+    path = state / FILE
+    found = read(path)
+    if found is None or found.custody == BY_FILE:
         return found
     if tpm is None:
         raise ConfigError("the TPM that keeps the ownership of this car is not configured",
