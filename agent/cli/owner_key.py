@@ -167,9 +167,9 @@ def _passphrase(path: Path | None) -> str:
 
 
 def _text(path: Path) -> str:
-    from agent.owner.public import read_plain
+    from agent.files import read_small
 
-    data = sys.stdin.buffer.read(MAX_TEXT + 1) if str(path) == "-" else read_plain(path, MAX_TEXT)
+    data = sys.stdin.buffer.read(MAX_TEXT + 1) if str(path) == "-" else read_small(path, MAX_TEXT)
     try:
         return data[:MAX_TEXT].decode()
     except UnicodeDecodeError:

@@ -21,12 +21,9 @@ def read_signed(path: Path) -> bytes:
         ConfigError: it cannot be read.
     """
     from agent.evidence.signed import MAX_BYTES
-    from agent.files import read_plain
+    from agent.files import read_small
 
-    try:
-        return read_plain(path, MAX_BYTES)
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    return read_small(path, MAX_BYTES)
 
 
 @click.command()
