@@ -246,16 +246,48 @@ def read_private_file(path: Path, what: str) -> bytes:
     """
     closed_to = _OTHERS_BY_ACL if path.parent == credentials_folder() else _OTHERS
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            mode = stat.S_IMODE(status.st_mode)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_KEY_FILE_BYTES:
-                raise ConfigError(f"{what} is not a small plain file", where=str(path))
-            if mode & closed_to:
-                raise ConfigError(
-                    f"{what} can be read by others (mode {mode:04o})", where=str(path),
-                    todo=f"chmod 600 {path}",
-                )  # fmt: skip
-            return file.read(MAX_KEY_FILE_BYTES)
+        with open_plain(path) as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            data = file.read(MAX_KEY_FILE_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read {what}: {error.strerror}", where=str(path)) from None
+    if mode & closed_to:
+        raise ConfigError(f"{what} can be read by others (mode {mode:04o})", where=str(path),
+                          todo=f"chmod 600 {path}")  # fmt: skip
+    return _small(data, path, MAX_KEY_FILE_BYTES)
+
+
+def read_small(path: Path, most: int) -> bytes:
+    """Return a small plain file that somebody named.
+
+    Raises:
+        ConfigError: missing, unreadable, not a plain file, or of more than `most` bytes.
+    """
+    try:
+        return _small(read_plain(path, most), path, most)
+    except OSError as error:
+        raise _unreadable(error, path) from None
+
+
+def read_if_there(path: Path, most: int) -> bytes | None:
+    """Return a small file of our own, as `read_plain` does; None if there is none.
+
+    Raises:
+        ConfigError: it cannot be read, or is not a plain file.
+    """
+    try:
+        return read_plain(path, most)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(error, path) from None
+
+
+def _small(data: bytes, path: Path, most: int) -> bytes:
+    if len(data) > most:
+        raise ConfigError(f"more than {most} bytes", where=str(path))
+    return data
+
+
+def _unreadable(error: OSError, path: Path) -> ConfigError:
+    return ConfigError(f"cannot be read: {error.strerror}", where=str(path))

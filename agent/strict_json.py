@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 MAX_NUMBER: Final = 2**63 - 1
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; for `object_pairs_hook`. Raises ValueError."""
+def parse_json(data: bytes) -> Any:
+    """Return the value of a JSON text in which no object has a key twice. Raises ValueError."""
+    try:
+        return json.loads(data, object_pairs_hook=_once)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key stands there twice")

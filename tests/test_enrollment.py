@@ -123,8 +123,10 @@ def test_frames_after_an_enrolment_open_with_the_owners_key(tmp_path: Path):
             wait_for(lambda: made.status()["people"] == people, 5, "the owner in the status")
             sealed = made.status()["segments"]
             wait_for(lambda: made.status()["segments"] > sealed + 3, 20, "segments")
-            code, said = enroll(made, BELA, "--driver")
+            code, said = enroll(made, BELA, "--driver", "--json")
             assert code == 0, said
+            told = json.loads(said[said.index("{") :])  # what is asked stands on standard error
+            assert told == {"id": bela, "role": "driver", "name": BELA.public.name}
             made.inland("owner", "drive", bela[:6], *command)
             people = {"enrolled": 2, "driving": bela}
             wait_for(lambda: made.status()["people"] == people, 5, "the driver in the status")

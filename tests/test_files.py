@@ -12,10 +12,13 @@ import pytest
 from agent import files
 from agent.errors import ConfigError
 from agent.files import (
+    MAX_KEY_FILE_BYTES,
     make_folder,
     place_folder,
+    read_if_there,
     read_plain,
     read_private_file,
+    read_small,
     read_text,
     replace_file,
     why_unreadable,
@@ -138,8 +141,24 @@ def test_reading_waits_for_nobody_and_has_an_end(tmp_path: Path):
                 read(other, 10)
         with pytest.raises(IsADirectoryError):
             read(tmp_path, 10)
-    with pytest.raises(ConfigError, match="small plain file"):
+    with pytest.raises(ConfigError, match="cannot read a key: not a plain file"):
         read_private_file(pipe, "a key")
+    for wanted in (read_small, read_if_there):
+        with pytest.raises(ConfigError, match=f"{pipe}: cannot be read: not a plain file"):
+            wanted(pipe, 10)
+        assert wanted(file, 2048) == b"x" * 2048
+    with pytest.raises(ConfigError, match=f"{file}: more than 2047 bytes"):
+        read_small(file, 2047)
+    assert read_if_there(tmp_path / "none", 10) is None
+    with pytest.raises(ConfigError, match="none: cannot be read: No such file"):
+        read_small(tmp_path / "none", 10)
+    file.chmod(0o600)
+    with file.open("ab") as more:
+        more.truncate(MAX_KEY_FILE_BYTES + 1)
+    with pytest.raises(ConfigError, match="more than 16384 bytes"):
+        read_private_file(file, "a key")
+    with file.open("ab") as more:
+        more.truncate(2048)
     assert len(read_plain(file, 10)) == 11
     assert read_text(file, 2048) == "x" * 2048
     with pytest.raises(OSError, match="larger than 1 KiB") as caught:

@@ -174,14 +174,14 @@ def merge(arrivals: list[Arrival], steady: Steady | None = None) -> FrameBatch:
         arrivals: of one step.
         steady: knows when the clock was set; None: nobody looks.
     """
-    sources = {arrival.source for arrival in arrivals}
-    batches = [
-        concatenate([arrival.batch for arrival in arrivals if arrival.source == source])
-        for source in sorted(sources)
-    ]
+    told = steady or Steady()
+    batches = []
+    for source in sorted({arrival.source for arrival in arrivals}):
+        mine = concatenate([arrival.batch for arrival in arrivals if arrival.source == source])
+        told.follow(source, mine["timestamp_ns"])
+        batches.append(mine)
     if len(batches) <= 1:
         return concatenate(batches)
-    told = steady or Steady()
     stamps = [told.stamps(batch["timestamp_ns"]) for batch in batches]
     place = np.concatenate([np.maximum.accumulate(one) for one in stamps])
     return concatenate(batches)[np.argsort(place, kind="stable")]

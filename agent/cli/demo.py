@@ -22,6 +22,8 @@ from agent.cli.common import json_option, print_json
 from agent.cli.demo_compare import compare
 from agent.cli.demo_stage import Stage, fleet
 from agent.cli.demo_view import View, summary
+from agent.errors import ConfigError
+from agent.files import cannot_write
 from agent.station.broker import Kind, start_broker
 
 # The first shares its segments with the fleet's battery frames: what both want is kept once.
@@ -92,6 +94,8 @@ def command(
       inland demo --seconds 10 --json
       inland demo --story brake --keep story
     """
+    if keep is not None:
+        _make(keep)
     stop = _stop_on_signals()
 
     def run(folder: Path) -> bool:
@@ -115,12 +119,20 @@ def command(
         return bool(result["ok"])
 
     if keep is not None:
-        keep.mkdir(parents=True)
         done = run(keep.absolute())
     else:
         with tempfile.TemporaryDirectory(prefix="inland-demo-") as folder:
             done = run(Path(folder))
     sys.exit(0 if done else 1)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise ConfigError("is there already", where=str(folder), todo="--keep a new one") from None
+    except OSError as error:
+        raise cannot_write(error, folder, todo="name another folder with --keep") from None
 
 
 def _stop_on_signals() -> threading.Event:

@@ -30,6 +30,7 @@ IN_MEMORY: Final = ("tmpfs", "ramfs")
 IFF_UP: Final = 1  # linux/if.h
 CANFD_MTU: Final = 72  # linux/can.h
 MAX_CERTIFICATE_BYTES: Final = 64 * 1024
+TPM_DEVICE: Final = Path("/dev/tpmrm0")
 NS_PER_DAY: Final = 86_400 * 10**9
 
 
@@ -91,6 +92,7 @@ def examine(config_path: Path, *, offline: bool) -> Iterator[Finding]:
     except InlandError as error:
         yield Finding("region", "fail", str(error))
     yield _guarded("keys", lambda: _keys(config))
+    yield _guarded("custody", lambda: _custody(config))
     yield _guarded("disk", lambda: _disk(config))
     yield _guarded("run", lambda: _run(config))
     yield _clock()
@@ -153,16 +155,23 @@ def _service(config_path: Path) -> Iterator[Finding]:
 
 
 def _keys(config: Config) -> Finding:
+    import ssl
+
     from cryptography import x509
 
-    from agent.files import read_plain, read_private_file
+    from agent.files import read_plain
+    from agent.policy.zone_key import load_zones_key
+    from agent.uplink.tls import load_identity
     from agent.vault.keys import load_ledger_key
 
     vehicle = config.vehicle
     if vehicle.ledger_key.path is not None:
         load_ledger_key(vehicle.ledger_key.file())
+    if vehicle.zones_key is not None and vehicle.zones_key.path is not None:
+        load_zones_key(vehicle.zones_key.file())
     if vehicle.key.path is not None:
-        read_private_file(vehicle.key.file(), "the vehicle's key")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        load_identity(context, vehicle.certificate, vehicle.key.file())
     try:
         certificate = x509.load_pem_x509_certificate(
             read_plain(config.vehicle.certificate, MAX_CERTIFICATE_BYTES)
@@ -179,6 +188,25 @@ def _keys(config: Config) -> Finding:
         return Finding("keys", "fail", f"the certificate expired {-left_d} days ago; enroll again")
     verdict = "ok" if left_d > 30 else "warn"
     return Finding("keys", verdict, f"{config.vehicle.id}, certificate good for {left_d} days")
+
+
+def _custody(config: Config) -> Finding:
+    """Say what numbers the ownerships of this car, and what that is worth."""
+    from agent.owner import custody
+    from agent.service.ownership import tpm
+
+    keeper = tpm(config)
+    found = custody.look(config.state, keeper) or custody.Epoch()
+    if keeper is not None:
+        by = "the TPM" if found.custody == custody.BY_TPM else "the TPM from the next start on"
+        keeper.is_defined()  # whether it answers
+        text = f"ownership {found.number}, by {by}: an older copy of the disk is refused"
+        return Finding("custody", "ok", text)
+    text = f"ownership {found.number}, by a file: an older copy of the disk is not noticed"
+    if not TPM_DEVICE.exists():
+        return Finding("custody", "ok", text)
+    todo = f'write tpm = "device:{TPM_DEVICE}" in [vehicle]'
+    return Finding("custody", "warn", f"{text}, and this computer has a TPM; {todo}")
 
 
 def _disk(config: Config) -> Finding:

@@ -172,10 +172,10 @@ def _privates(paths: tuple[Path, ...], passphrase_file: Path | None) -> list[byt
 def passphrase_of(path: Path | None) -> str:
     """Return the passphrase of keys: the first line of a file, or what is typed."""
     if path is not None:
-        from agent.owner.public import read_plain
+        from agent.files import read_small
 
         try:
-            return read_plain(path, 4096).decode().splitlines()[0]
+            return read_small(path, 4096).decode().splitlines()[0]
         except (UnicodeDecodeError, IndexError):
             raise ConfigError("holds no passphrase", where=str(path)) from None
     if not sys.stdin.isatty():

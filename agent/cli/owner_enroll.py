@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import config_option
+from agent.cli.common import config_option, json_option, print_json
 from agent.errors import OwnerError
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @click.argument("public", type=click.Path(path_type=Path), metavar="OWNER.PUB")
 @click.option("--driver", is_flag=True, help="A driver beside the owner.")
 @config_option
-def enroll(public: Path, *, driver: bool, config_path: Path) -> None:
+@json_option
+def enroll(public: Path, *, driver: bool, config_path: Path, as_json: bool) -> None:
     """Enroll the holder of OWNER.PUB, with a code that the car shows.
 
     What is for the owner, or for whoever drives, is kept from then on and opens with that key.
@@ -42,19 +43,22 @@ def enroll(public: Path, *, driver: bool, config_path: Path) -> None:
         asked = Enroll(recipient=key.recipient, sign=key.sign, name=key.name,
                        role=DRIVER if driver else OWNER)  # fmt: skip
         shown = _sure(hatch.presence(Presence(enroll=asked)))
-        click.echo(f"the car shows a code of six digits, for {shown.seconds} s")
-        role = "driver" if driver else "owner"
-        click.echo(f"enrolled: {role} {_typed(hatch)}")
+        click.echo(f"the car shows a code of six digits, for {shown.seconds} s", err=as_json)
+        id_ = _typed(hatch, err=as_json)
     finally:
         hatch.close()
+    if as_json:
+        print_json({"id": id_, "role": asked.role, "name": key.name})
+    else:
+        click.echo(f"enrolled: {asked.role} {id_}")
 
 
-def _typed(hatch: HatchClient) -> str:
+def _typed(hatch: HatchClient, *, err: bool) -> str:
     """Ask for the code until it is right or the car ends it; return the new id."""
     from agent.pb.hatch_pb2 import Presence
 
     while True:
-        code = click.prompt("code", default="", show_default=False)
+        code = click.prompt("code", default="", show_default=False, err=err)
         answer = hatch.presence(Presence(code="".join(code.split())))
         if not (answer.refused and answer.seconds):
             return _sure(answer).id

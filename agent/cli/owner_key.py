@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from agent.cli.common import json_option, print_json
 from agent.errors import ConfigError, OwnerError
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ def _options(function: F) -> F:
 @_options
 @click.option("--sheet", "sheets", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
               help="Write the sheet to FILE.txt or FILE.html instead of showing it.")  # fmt: skip
+@json_option
 def keygen(
-    folder: Path, *, name: str, passphrase_file: Path | None, sheets: tuple[Path, ...]
-) -> None:
+    folder: Path, *, name: str, passphrase_file: Path | None, sheets: tuple[Path, ...],
+    as_json: bool,
+) -> None:  # fmt: skip
     """Make a key in FOLDER: owner.key under a passphrase, and owner.pub for the car.
 
     The recovery sheet is shown once. Print it, or copy it by hand: it is the key.
@@ -46,7 +49,7 @@ def keygen(
     \b
     Examples:
       inland owner keygen ~/inland --name "Li Wei"
-      inland owner keygen ~/inland --sheet /media/usb/sheet.html
+      inland owner keygen ~/inland --sheet /media/usb/sheet.html --json
     """
     from agent.owner import sheet
     from agent.owner.keyfile import SEED_BYTES, OwnerKey
@@ -55,11 +58,19 @@ def keygen(
     for path in sheets:
         if path.suffix not in (".txt", ".html"):
             raise ConfigError("a sheet is FILE.txt or FILE.html", where=str(path))
+    if as_json and not sheets:  # what programs read is kept in logs, and the sheet is the key
+        raise ConfigError("--json shows no sheet", where="inland owner keygen",
+                          todo="say --sheet FILE.txt or FILE.html")  # fmt: skip
     key = OwnerKey(os.urandom(SEED_BYTES), name)
     _save(folder, key, _passphrase(passphrase_file))
     for path in sheets:
         make = sheet.as_page if path.suffix == ".html" else sheet.as_text
         _write(path, make(key.seed, name=name, kid=key.public.kid))
+    if as_json:
+        print_json(_told(folder, key) | {"sheets": [str(path.absolute()) for path in sheets]})
+        return
+    _say(folder, key)
+    for path in sheets:
         click.echo(f"{path}: the recovery sheet; print it, then delete the file")
     if not sheets:
         click.echo("\n" + sheet.as_text(key.seed, name=name, kid=key.public.kid))
@@ -69,9 +80,11 @@ def keygen(
 @_options
 @click.option("--sheet", "sheet_file", type=click.Path(path_type=Path, dir_okay=False),
               help="Read the typed sheet from a file; - is standard input.")  # fmt: skip
+@json_option
 def recover(
-    folder: Path, *, name: str, passphrase_file: Path | None, sheet_file: Path | None
-) -> None:
+    folder: Path, *, name: str, passphrase_file: Path | None, sheet_file: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Make the key again in FOLDER from its recovery sheet.
 
     \b
@@ -92,6 +105,10 @@ def recover(
                           todo="say --sheet FILE, or --sheet - for standard input")  # fmt: skip
     key = OwnerKey(seed, name)
     _save(folder, key, _passphrase(passphrase_file))
+    if as_json:
+        print_json(_told(folder, key))
+        return
+    _say(folder, key)
     click.echo("compare the key's name with the one on the sheet")
 
 
@@ -128,13 +145,25 @@ def _check_free(folder: Path) -> None:
 
 
 def _save(folder: Path, key: OwnerKey, passphrase: str) -> None:
-    from agent.files import make_folder
+    from agent.files import cannot_write, make_folder
     from agent.owner import keyfile
 
     _check_free(folder)
-    make_folder(folder)
-    keyfile.save(folder / KEY, key, passphrase, os.urandom)
+    try:
+        make_folder(folder)
+        keyfile.save(folder / KEY, key, passphrase, os.urandom)
+    except OSError as error:
+        raise cannot_write(error, folder, todo="choose another folder") from None
     _write(folder / PUBLIC, key.public.text(), mode=0o644)
+
+
+def _told(folder: Path, key: OwnerKey) -> dict[str, Any]:
+    place = folder.absolute()
+    return {"id": key.public.kid, "name": key.public.name, "key": str(place / KEY),
+            "public": str(place / PUBLIC)}  # fmt: skip
+
+
+def _say(folder: Path, key: OwnerKey) -> None:
     click.echo(f"{folder / KEY}: the private key, under the passphrase; keep it at home")
     click.echo(f"{folder / PUBLIC}: for `inland owner enroll` in the car")
     click.echo(f"the key is called {key.public.kid}")
@@ -167,9 +196,9 @@ def _passphrase(path: Path | None) -> str:
 
 
 def _text(path: Path) -> str:
-    from agent.owner.public import read_plain
+    from agent.files import read_small
 
-    data = sys.stdin.buffer.read(MAX_TEXT + 1) if str(path) == "-" else read_plain(path, MAX_TEXT)
+    data = sys.stdin.buffer.read(MAX_TEXT + 1) if str(path) == "-" else read_small(path, MAX_TEXT)
     try:
         return data[:MAX_TEXT].decode()
     except UnicodeDecodeError:

@@ -49,7 +49,8 @@ def people(*, config_path: Path, as_json: bool) -> None:
 @click.argument("person", required=False, metavar="ID")
 @click.option("--nobody", is_flag=True, help="Nobody who is enrolled.")
 @config_option
-def drive(person: str | None, *, nobody: bool, config_path: Path) -> None:
+@json_option
+def drive(person: str | None, *, nobody: bool, config_path: Path, as_json: bool) -> None:
     """Say who drives: what is for the driver opens with that person's key, and no other.
 
     ID is what `inland owner people` lists, or how it begins.
@@ -68,13 +69,17 @@ def drive(person: str | None, *, nobody: bool, config_path: Path) -> None:
     with edit(path, epoch=number(path.parent)) as held:
         id_ = held.register.find(person).id if person is not None else ""
         held.register = held.register.drive(id_)
-    click.echo(f"{id_ or 'nobody who is enrolled'} drives")
+    if as_json:
+        print_json({"driving": id_})
+    else:
+        click.echo(f"{id_ or 'nobody who is enrolled'} drives")
 
 
 @click.command()
 @click.argument("person", metavar="ID")
 @config_option
-def remove(person: str, *, config_path: Path) -> None:
+@json_option
+def remove(person: str, *, config_path: Path, as_json: bool) -> None:
     """Take somebody out: nothing is sealed to that key from then on.
 
     What was sealed to it stays as it is, and opens with it.
@@ -90,7 +95,10 @@ def remove(person: str, *, config_path: Path) -> None:
     with edit(path, epoch=number(path.parent)) as held:
         gone = held.register.find(person)
         held.register = held.register.remove(gone.id)
-    click.echo(f"removed: {gone.role} {gone.id}")
+    if as_json:
+        print_json({"id": gone.id, "role": gone.role, "name": gone.key.name})
+    else:
+        click.echo(f"removed: {gone.role} {gone.id}")
 
 
 def _file(config_path: Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import moment_of
+from agent.cli.common import json_option, moment_of, print_json
 from agent.errors import ConfigError
 
 WEEKS_S = 28 * 86_400  # how long a request is good for if nothing else is said
@@ -35,9 +35,11 @@ WEEKS_S = 28 * 86_400  # how long a request is good for if nothing else is said
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True,
     help="New file.",
 )  # fmt: skip
+@json_option
 def request(
     *, region: str, vehicle: str, start: str | None, end: str | None, categories: tuple[str, ...],
     purpose: str, expires: str | None, key_file: Path, passphrase_file: Path | None, output: Path,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Sign a request for what the region has of your car: one bundle, sealed as it was recorded.
 
@@ -76,4 +78,9 @@ def request(
         raise ConfigError(f"no request can say that: {error}", where="request") from None
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror}", where=str(output)) from None
+    if as_json:
+        print_json({"request": str(output.absolute()), "id": asked.id, "kid": asked.kid,
+                    "region": asked.region, "vehicle": asked.vehicle,
+                    "expires_s": asked.expires_s})  # fmt: skip
+        return
     click.echo(f"{output}: for the region; it answers with `inland station request`")

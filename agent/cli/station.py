@@ -299,11 +299,14 @@ def open_(**options: Any) -> None:
     report(opened, to_stderr="-" in (order.frames, order.signals), as_json=options["as_json"])
 
 
-def report(opened: Opened, *, to_stderr: bool = False, as_json: bool) -> None:
-    """Say what was opened; standard output only if no data goes there."""
+def report(
+    opened: Opened, *, about: dict[str, str] | None = None, to_stderr: bool = False, as_json: bool
+) -> None:
+    """Say what was opened, and `about` what; standard output only if no data goes there."""
     from agent.cli.station_view import counted
 
     summary: dict[str, Any] = {
+        **(about or {}),
         "segments": opened.segments,
         "frames": opened.frame_count,
         "samples": opened.sample_count,

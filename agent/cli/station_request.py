@@ -21,12 +21,9 @@ def read_signed(path: Path) -> bytes:
         ConfigError: it cannot be read.
     """
     from agent.evidence.signed import MAX_BYTES
-    from agent.files import read_plain
+    from agent.files import read_small
 
-    try:
-        return read_plain(path, MAX_BYTES)
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    return read_small(path, MAX_BYTES)
 
 
 @click.command()
@@ -110,9 +107,12 @@ def order(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
             region, data, out.absolute(), who=os_user(), now=dt.datetime.now(dt.UTC), begin=begin,
             progress=bar.update,
         )  # fmt: skip
+    order = served.order
     if not as_json:
-        click.echo(f"{out}: order {served.order.reference} of {served.order.authority}")
-    report(served.opened, as_json=as_json)
+        click.echo(f"{out}: order {order.reference} of {order.authority}")
+    about = {"folder": str(out.absolute()), "id": order.id, "vehicle": order.vehicle,
+             "authority": order.authority, "reference": order.reference}  # fmt: skip
+    report(served.opened, about=about, as_json=as_json)
 
 
 @click.group(name="order-key")
@@ -129,7 +129,8 @@ def order_key() -> None:
 @FOLDER
 @click.argument("name")
 @click.argument("pubkey")
-def add(*, folder: Path, name: str, pubkey: str) -> None:
+@json_option
+def add(*, folder: Path, name: str, pubkey: str, as_json: bool) -> None:
     """Trust the authority NAME, whose Ed25519 public key is PUBKEY (base64, 32 bytes).
 
     Take the key from the authority itself, and compare the kid that is shown with it.
@@ -148,13 +149,17 @@ def add(*, folder: Path, name: str, pubkey: str) -> None:
     except ValueError as error:
         raise ConfigError(str(error), where="inland station order-key add") from None
     order_keys.add(load_region(folder).path, said, key)
+    if as_json:
+        print_json({"name": said, "kid": kid(key).hex()})
+        return
     click.echo(f"{said}: orders that are signed with {kid(key).hex()} are served")
 
 
 @order_key.command()
 @FOLDER
 @click.argument("name")
-def remove(*, folder: Path, name: str) -> None:
+@json_option
+def remove(*, folder: Path, name: str, as_json: bool) -> None:
     """Serve no more orders of the authority NAME.
 
     \b
@@ -165,7 +170,10 @@ def remove(*, folder: Path, name: str) -> None:
     from agent.station.authority import load_region
 
     order_keys.remove(load_region(folder).path, name)
-    click.echo(f"{name}: no order is served any more")
+    if as_json:
+        print_json({"name": name})
+    else:
+        click.echo(f"{name}: no order is served any more")
 
 
 @order_key.command(name="ls")
@@ -184,7 +192,9 @@ def list_(*, folder: Path, as_json: bool) -> None:
 
     known = order_keys.trusted(load_region(folder).path)
     if as_json:
-        print_json({name: kid(key).hex() for name, key in known.items()})
+        print_json({"authorities": [
+            {"name": name, "kid": kid(key).hex()} for name, key in known.items()
+        ]})  # fmt: skip
         return
     for name, key in known.items():
         click.echo(f"{kid(key).hex()}  {name}")

@@ -272,12 +272,12 @@ def _hold(config: Config, card: RegionCard, order: Path) -> None:
 
 
 def _check(path: Path, *, as_json: bool) -> None:
+    from agent.files import read_small
     from agent.owner import certificate
-    from agent.owner.public import read_plain
     from agent.service.ledger import moment
 
     try:
-        found = certificate.check(read_plain(path, certificate.MAX_BYTES))
+        found = certificate.check(read_small(path, certificate.MAX_BYTES))
     except OwnerError as error:
         raise OwnerError(error.what, where=str(path), todo=error.todo) from None
     if as_json:

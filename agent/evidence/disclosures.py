@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from agent.errors import ConfigError, SealError
-from agent.files import read_plain
-from agent.strict_json import fields, listed, once, text
+from agent.errors import SealError
+from agent.files import read_if_there
+from agent.strict_json import fields, listed, parse_json, text
 
 FILE: Final = "disclosures.json"
 FORMAT: Final = "inland disclosures 1"
@@ -55,23 +55,19 @@ def disclosures_of(folder: Path) -> Disclosures | None:
         SealError: it is not of this version.
     """
     path = folder / FILE
-    try:
-        data = read_plain(path, MAX_BYTES)
-    except FileNotFoundError:
+    data = read_if_there(path, MAX_BYTES)
+    if data is None:
         return None
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
     try:
-        found = json.loads(data, object_pairs_hook=once)
+        found = parse_json(data)
         form, vehicle, origin, openings, note = fields(
             found, "format", "vehicle", "origin", "openings", "checkpoint"
         )
         if text(form) != FORMAT:
             raise ValueError(f"its format is {form[:40]!r}")
         return Disclosures(text(vehicle), text(origin), _entries(openings), text(note))
-    except (ValueError, RecursionError) as error:
-        what = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise SealError(f"cannot be read: {what}", where=str(path)) from None
+    except ValueError as error:
+        raise SealError(f"cannot be read: {error}", where=str(path)) from None
 
 
 def _entries(value: object) -> list[Mapping[str, Any]]:

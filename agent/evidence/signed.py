@@ -16,7 +16,7 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from agent.strict_json import fields, once, text, whole
+from agent.strict_json import fields, parse_json, text, whole
 
 MAX_BYTES: Final = 16 * 1024
 MAX_WORDS: Final = 200  # characters of what people write
@@ -43,10 +43,7 @@ def read(data: bytes, form: str, names: tuple[str, ...]) -> dict[str, Any]:
     """
     if len(data) > MAX_BYTES:
         raise ValueError(f"has more than {MAX_BYTES} bytes")
-    try:
-        found = json.loads(data, object_pairs_hook=once)
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
+    found = parse_json(data)
     said = fields(found, "format", *names, _SIGNATURE)[0]
     if text(said) != form:
         raise ValueError(f"its format is {said[:40]!r}, not {form!r}")

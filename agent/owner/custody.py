@@ -21,9 +21,9 @@ from typing import Final
 
 from agent import shared_file
 from agent.errors import ConfigError
-from agent.files import read_plain
+from agent.files import read_if_there
 from agent.owner.tpm import Tpm
-from agent.strict_json import fields, once, text, whole
+from agent.strict_json import fields, parse_json, text, whole
 
 FILE: Final = "epoch.json"
 FORMAT: Final = 1
@@ -56,15 +56,24 @@ def present(state: Path, tpm: Tpm | None) -> Epoch:
         TpmError: the TPM does not answer.
         OSError: the file cannot be written.
     """
-    path = state / FILE
-    found = read(path)
+    found = look(state, tpm)
     if found is None or (found.custody == BY_FILE and tpm is not None):
         found = Epoch(found.number if found else 1)
         if tpm is not None:
             found = Epoch(found.number, BY_TPM, tpm.found())
-        _write(path, found)
-        return found
-    if found.custody == BY_FILE:
+        _write(state / FILE, found)
+    return found
+
+
+def look(state: Path, tpm: Tpm | None) -> Epoch | None:
+    """Return the ownership that a state folder has, held against its TPM; nothing is written.
+
+    Raises:
+        ConfigError, TpmError: as `present` does.
+    """
+    path = state / FILE
+    found = read(path)
+    if found is None or found.custody == BY_FILE:
         return found
     if tpm is None:
         raise ConfigError("the TPM that keeps the ownership of this car is not configured",
@@ -123,21 +132,16 @@ def read(path: Path) -> Epoch | None:
     Raises:
         ConfigError: it cannot be read, or is damaged.
     """
-    try:
-        data = read_plain(path, MAX_BYTES)
-    except FileNotFoundError:
+    data = read_if_there(path, MAX_BYTES)
+    if data is None:
         return None
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
     try:
-        values = fields(
-            json.loads(data, object_pairs_hook=once), "format", "epoch", "custody", "counter"
-        )
+        values = fields(parse_json(data), "format", "epoch", "custody", "counter")
         form, epoch, custody, counter = values
         known = text(custody) in (BY_FILE, BY_TPM) and bool(whole(counter)) == (custody == BY_TPM)
         if whole(form) != FORMAT or not whole(epoch) or not known:
             raise ValueError("values that cannot be")
-    except (ValueError, RecursionError):
+    except ValueError:
         raise ConfigError(
             "the number of the ownership is damaged", where=str(path),
             todo="put the file back, or begin with an empty state folder",

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from agent.errors import ConfigError, OwnerError
 from agent.files import read_private_file, sync_folder, write_new
 from agent.owner.public import PublicKey
-from agent.strict_json import fields, once, text
+from agent.strict_json import fields, parse_json, text
 from agent.vault import keys
 from agent.vault.session import hkdf
 
@@ -112,9 +112,8 @@ def load(path: Path, passphrase: str) -> OwnerKey:
     data = read_private_file(path, "the owner's key")
     try:
         head, salt, sealed = _parse(data)
-    except (ValueError, RecursionError) as error:
-        what = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise ConfigError(f"not an owner's key: {what}", where=str(path)) from None
+    except ValueError as error:
+        raise ConfigError(f"not an owner's key: {error}", where=str(path)) from None
     try:
         seed = AESGCM(_derive(passphrase, salt)).decrypt(_NONCE, sealed, _aad(head))
     except InvalidTag:
@@ -126,7 +125,7 @@ def load(path: Path, passphrase: str) -> OwnerKey:
 
 
 def _parse(data: bytes) -> tuple[dict[str, object], bytes, bytes]:
-    found = json.loads(data, object_pairs_hook=once)
+    found = parse_json(data)
     form, kid, name, salt, n, r, p, sealed = fields(
         found, "format", "kid", "name", "salt", "n", "r", "p", "sealed"
     )

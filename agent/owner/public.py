@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +17,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent.errors import ConfigError, InlandError
-from agent.strict_json import fields, once, text
+from agent.files import read_small
+from agent.strict_json import fields, parse_json, text
 from agent.vault import keys
 
 FORMAT: Final = "inland owner public key 1"
@@ -78,16 +77,14 @@ def read_public(path: Path) -> PublicKey:
     Raises:
         ConfigError: it cannot be read, or is none.
     """
-    data = read_plain(path, MAX_BYTES)
+    data = read_small(path, MAX_BYTES)
     try:
-        found = json.loads(data, object_pairs_hook=once)
+        found = parse_json(data)
         form, recipient, sign, name = fields(found, "format", "recipient", "sign", "name")
         if text(form) != FORMAT:
             raise ValueError(f"its format is {text(form)[:40]!r}")
         return PublicKey(_bytes(recipient), _bytes(sign), text(name))
-    except RecursionError:
-        what = "is nested too deeply"
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         what = str(error)
     except InlandError as error:
         what = error.what
@@ -95,22 +92,6 @@ def read_public(path: Path) -> PublicKey:
         f"not an owner's public key: {what}", where=str(path),
         todo="take the owner.pub that `inland owner keygen` has written",
     )  # fmt: skip
-
-
-def read_plain(path: Path, most: int) -> bytes:
-    """Return the bytes of a small plain file; nothing else is waited for.
-
-    Raises:
-        ConfigError: it is none, or cannot be read.
-    """
-    try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > most:
-                raise ConfigError("not a small plain file", where=str(path))
-            return file.read(most)
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
 
 
 def _bytes(value: object) -> bytes:

@@ -22,7 +22,7 @@ from agent import shared_file
 from agent.errors import ConfigError, InlandError, OwnerError
 from agent.files import read_plain, sync_folder
 from agent.owner.public import PublicKey
-from agent.strict_json import fields, listed, once, text, whole
+from agent.strict_json import fields, listed, parse_json, text, whole
 from agent.vault.enrolled import Enrolled
 
 FILE: Final = "owners.json"
@@ -148,14 +148,9 @@ def read(path: Path) -> Register:
     if len(data) > MAX_BYTES:
         raise _damaged(path, f"has more than {MAX_BYTES} bytes")
     try:
-        return _register(json.loads(data, object_pairs_hook=once))
-    except RecursionError:
-        what = "is nested too deeply"
-    except InlandError as error:
-        what = str(error)
-    except ValueError as error:
-        what = str(error)
-    raise _damaged(path, f"is damaged: {what}")
+        return _register(parse_json(data))
+    except (ValueError, InlandError) as error:
+        raise _damaged(path, f"is damaged: {error}") from None
 
 
 def of_epoch(path: Path, epoch: int) -> Register:

@@ -32,12 +32,19 @@ class Tpm:
 
     def found(self) -> int:
         """Return the counter's value, making it if need be; raises TpmError, ConfigError."""
-        if not self._is_defined():
+        if not self.is_defined():
             self._run("tpm2_nvdefine", "-C", "o", "-s", "8", "-a", _ATTRIBUTES, INDEX)
         try:
             return self.read()
         except TpmError:  # defined and never raised: that is no value yet
             return self.increment()
+
+    def is_defined(self) -> bool:
+        """Return whether the TPM answers and has the counter; raises TpmError, ConfigError."""
+        listed = self._run("tpm2_getcap", "handles-nv-index").decode("ascii", "replace")
+        return int(INDEX, 16) in {
+            int(word, 16) for word in listed.split() if word.lower().startswith("0x")
+        }
 
     def read(self) -> int:
         """Return the counter's value; raises TpmError, ConfigError."""
@@ -50,12 +57,6 @@ class Tpm:
         """Raise the counter by one and return its value; raises TpmError, ConfigError."""
         self._run("tpm2_nvincrement", "-C", INDEX, INDEX)
         return self.read()
-
-    def _is_defined(self) -> bool:
-        listed = self._run("tpm2_getcap", "handles-nv-index").decode("ascii", "replace")
-        return int(INDEX, 16) in {
-            int(word, 16) for word in listed.split() if word.lower().startswith("0x")
-        }
 
     def _run(self, tool: str, *words: str) -> bytes:
         try:

@@ -25,14 +25,14 @@ from typing import Any, Final, Protocol
 
 from agent import shared_file
 from agent.errors import ConfigError, InlandError
-from agent.files import make_folder, read_plain, replace_file, sync_folder
+from agent.files import make_folder, read_if_there, replace_file, sync_folder
 from agent.owner import certificate, custody, hold, presence, register
 from agent.owner.custody import Epoch
 from agent.owner.slot import KEY as PEOPLE
 from agent.owner.tpm import Tpm
 from agent.pb import ledger_pb2, moment_pb2, sealed_pb2
 from agent.policy import consent_file
-from agent.strict_json import fields, listed, once, text, whole
+from agent.strict_json import fields, listed, parse_json, text, whole
 from agent.vault import salvage
 from agent.vault.identity import Identity
 from agent.vault.parting import Survey
@@ -96,15 +96,12 @@ def pending(state: Path) -> Intent | None:
         ConfigError: the intent is damaged.
     """
     path = state / FILE
-    try:
-        data = read_plain(path, MAX_BYTES)
-    except FileNotFoundError:
+    data = read_if_there(path, MAX_BYTES)
+    if data is None:
         return None
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
     try:
         form, number, kept, counter, erased, forgotten = fields(
-            json.loads(data, object_pairs_hook=once),
+            parse_json(data),
             "format", "epoch", "custody", "counter", "erased", "forgotten",
         )  # fmt: skip
         if whole(form) != FORMAT:
@@ -115,7 +112,7 @@ def pending(state: Path) -> Intent | None:
                 intent, erased=tuple(map(_erased, listed(erased))),
                 forgotten={text(key): whole(forgotten[key]) for key in forgotten},
             )  # fmt: skip
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         raise ConfigError(
             "a transfer was begun, and what was written of it is damaged", where=str(path),
             todo="put the file back; nothing is started without it",

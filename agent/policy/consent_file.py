@@ -24,7 +24,7 @@ from agent.files import read_plain, sync_folder
 from agent.policy.consent import DAY_NS, MAX_DAYS, Book, Change, Grant, State
 from agent.policy.quantities import frame_selector
 from agent.policy.terms import Clause, SignalTerm, Terms
-from agent.strict_json import fields, flag, listed, once, text, whole
+from agent.strict_json import fields, flag, listed, parse_json, text, whole
 
 FILE: Final = "consent.json"
 FORMAT: Final = 1
@@ -51,10 +51,9 @@ def read(path: Path) -> Book:
     if len(data) > MAX_BYTES:
         raise _damaged(path, f"has more than {MAX_BYTES} bytes")
     try:
-        return _book(json.loads(data, object_pairs_hook=once))
-    except (ValueError, RecursionError) as error:
-        what = "is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise _damaged(path, f"is damaged: {what}") from None
+        return _book(parse_json(data))
+    except ValueError as error:
+        raise _damaged(path, f"is damaged: {error}") from None
 
 
 def _damaged(path: Path, what: str) -> ConsentFileError:

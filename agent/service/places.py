@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import InlandError
-from agent.files import read_private_file
 
 if TYPE_CHECKING:
     from agent.policy.zones import Zones
@@ -30,12 +29,13 @@ class Places:
         """Return the zones; None if they cannot be opened: then every place is protected."""
         # Imported where a policy has zones: the others do not pay for it.
         from agent.policy.zone_file import open_zones
+        from agent.policy.zone_key import load_zones_key
 
         if self._key is None:
             log.error("zones: no vehicle.zones_key; every place counts as protected")
             return None
         try:
-            return open_zones(sealed, read_private_file(self._key, "the zones key"), self._region)
+            return open_zones(sealed, load_zones_key(self._key), self._region)
         except InlandError as error:
             log.error("zones: %s; every place counts as protected", error)
             return None

@@ -24,7 +24,7 @@ from typing import Final
 import agent
 from agent.config import CREDENTIAL, Bus, Config, Secret, load_config
 from agent.errors import ConfigError, InlandError
-from agent.files import read_plain, read_private_file
+from agent.files import read_plain
 from agent.region import RegionCard, load_region_card
 from agent.service.acting import is_open
 from agent.service.bytecode import OPTIONS
@@ -186,6 +186,7 @@ class _Survey:
 
     def _keys(self, card: RegionCard) -> None:
         """Read the keys that are files: whether they are keys, and ours."""
+        from agent.policy.zone_key import load_zones_key
         from agent.uplink.timing import Timing
         from agent.uplink.tls import PinnedContext
         from agent.vault.keys import load_ledger_key
@@ -204,7 +205,7 @@ class _Survey:
                 load_ledger_key(ledger)
         with self._noting():
             if zones:
-                read_private_file(zones, "the zones key")
+                load_zones_key(zones)
 
     def _key_file(self, secret: Secret | None) -> Path | None:
         if secret is None or secret.path is None:

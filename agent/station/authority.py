@@ -51,6 +51,8 @@ from agent.files import (
     write_new,
     write_whole,
 )
+from agent.policy.zone_file import KEY_BYTES
+from agent.policy.zone_key import load_zones_key
 from agent.region import URI_PREFIX, RegionCard, load_region_card
 from agent.station import certificates
 from agent.station.broker import write_mosquitto_files
@@ -60,7 +62,6 @@ from agent.vault.checkpoint import COSIGNATURE_V1, VerifierKey
 
 STATION_USER: Final = "station"
 MAX_PEM_BYTES: Final = 64 * 1024
-ZONES_KEY_BYTES: Final = 32  # AES-256
 WARN: Final = dt.timedelta(days=30)  # before a certificate ends, `serve` says so
 REGION_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 HOST: Final = re.compile(
@@ -122,14 +123,11 @@ class RegionFolder:
         path = self.path / "zones.key"
         try:
             with contextlib.suppress(FileExistsError):  # as it should be
-                write_new(path, os.urandom(ZONES_KEY_BYTES))
+                write_new(path, os.urandom(KEY_BYTES))
             sync_folder(path.parent)  # cars get it now
         except OSError as error:
             raise cannot_write(error, path) from None
-        key = read_private_file(path, "the zones key")
-        if len(key) != ZONES_KEY_BYTES:
-            raise ConfigError(f"{len(key)} bytes, not {ZONES_KEY_BYTES}", where=str(path))
-        return key
+        return load_zones_key(path)
 
 
 def cosign_name(region_id: str) -> str:
@@ -243,7 +241,7 @@ def _fill(
         write_new(draft / f"{name}.key", certificates.private_pem(key))
     private, public = keys.generate_recipient()
     write_new(draft / "recipient.key", private)
-    write_new(draft / "zones.key", os.urandom(ZONES_KEY_BYTES))
+    write_new(draft / "zones.key", os.urandom(KEY_BYTES))
     public_raw = cosign.public_key().public_bytes_raw()
     vkey = VerifierKey(cosign_name(region_id), COSIGNATURE_V1, public_raw).text()
     card = _card_text(

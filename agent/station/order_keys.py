@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from agent import shared_file
 from agent.errors import ConfigError
 from agent.evidence import signed
-from agent.files import cannot_write, read_plain
-from agent.strict_json import fields, once, text
+from agent.files import cannot_write, read_if_there
+from agent.strict_json import fields, parse_json, text
 
 FILE: Final = "order-keys.json"
 FORMAT: Final = "inland order keys 1"
@@ -30,18 +30,15 @@ def trusted(folder: Path) -> dict[str, bytes]:
         ConfigError: the file cannot be read, or is damaged.
     """
     path = folder / FILE
-    try:
-        data = read_plain(path, MAX_BYTES)
-    except FileNotFoundError:
+    data = read_if_there(path, MAX_BYTES)
+    if data is None:
         return {}
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
     try:
-        form, found = fields(json.loads(data, object_pairs_hook=once), "format", "keys")
+        form, found = fields(parse_json(data), "format", "keys")
         if text(form) != FORMAT or not isinstance(found, dict):
             raise ValueError("is not of this version")
         return {signed.words(name, "name"): public_key(key) for name, key in found.items()}
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(
             f"the keys of authorities are damaged: {error}", where=str(path),
             todo="put it back from a backup; no order is served meanwhile",

@@ -45,6 +45,30 @@ _VERIFY_CODES: Final = {
 _VERSION_ALERTS: Final = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION")
 
 
+def load_identity(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    """Give a context the vehicle's certificate and key.
+
+    Args:
+        context: of a client.
+        certificate: PEM chain.
+        key: its private key, PEM, not encrypted; None: the certificate's file has it.
+
+    Raises:
+        ConfigError: they cannot be used, are no pair, or the key can be read by others.
+    """
+    if key is not None:
+        read_private_file(key, "the vehicle's key")
+    try:
+        read_plain(certificate, MAX_PACKET_BYTES)  # OpenSSL would wait for a pipe
+        # A password would be asked for on the terminal, at boot: give none.
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except OSError as error:
+        raise ConfigError(
+            f"the vehicle's certificate or key cannot be used: {error}",
+            where=f"{certificate}, {key}", todo="`inland station enroll` writes both",
+        ) from None  # fmt: skip
+
+
 class PinnedContext(ssl.SSLContext):
     """The TLS side of one connection.
 
@@ -104,17 +128,7 @@ class PinnedContext(ssl.SSLContext):
             raise ConfigError(f"issuing_ca is not PEM: {error}", where="region card") from None
         if certificate is None:
             return
-        if key is not None:
-            read_private_file(key, "the vehicle's key")
-        try:
-            read_plain(certificate, MAX_PACKET_BYTES)  # OpenSSL would wait for a pipe
-            # A password would be asked for on the terminal, at boot: give none.
-            self.load_cert_chain(certificate, key, password=lambda: "")
-        except OSError as error:
-            raise ConfigError(
-                f"the vehicle's certificate or key cannot be used: {error}",
-                where=f"{certificate}, {key}", todo="`inland station enroll` writes both",
-            ) from None  # fmt: skip
+        load_identity(self, certificate, key)
 
     def wrap_socket(self, sock: socket.socket, *args: Any, **options: Any) -> ssl.SSLSocket:
         """Wrap for the provisioned name, whatever address was dialled; never resume a session.

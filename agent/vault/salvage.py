@@ -4,7 +4,8 @@
   in quarantine and not marked as read is read at the next start.
 - An entry is carried over only if it parses, carries its own index, is the one in the tree, and its
   body has the hash that it names. It keeps its old identity (log, i); the region's receipt is what
-  removes it.
+  removes it. Where the list of what waits is damaged, each row of it that can still be reached is:
+  entries without one are carried over as they are, and the region holds them against the tree.
 - What an event holds is carried over with its body: for upload, or, if it is to stay in the car,
   to stay here. Open holds and what the agent remembers go on. Where it cannot be told any more what
   waits, the recorder's bodies are carried over as far as an Incident entry sends them home.
@@ -59,9 +60,9 @@ class Stood:
     """Where an entry stood in the damaged file, and under which terms."""
 
     shelf: Shelf
-    keep: int
-    consent: str
+    keep: int = 0
     session: int = 0  # index of the session that its body needs
+    consent: str = ""
     leaf: bytes = b""
 
 
@@ -113,8 +114,13 @@ class Salvage:
         self._sent: list[tuple[int, int]] = []  # of the recorder, to the region: first, last
         self._withdrawn: set[str] = set()
         self._connection: sqlite3.Connection | None = self._connect(template)
+        self._stands = ""  # columns of `item`, as Stood has them
         if self._connection is not None:
             self.log = self._log_id(self._connection)
+            names = {row[1] for row in self._table("PRAGMA table_info(item)")}
+            # Version 1 had neither, version 2 no leaf.
+            more = [name if name in names else f"'' AS {name}" for name in ("consent", "leaf")]
+            self._stands = ", ".join(("keep", "session", *more))
             for key in self._table("SELECT k FROM meta WHERE k LIKE 'withdraw %'"):
                 self._withdrawn.add(str(key[0]).removeprefix("withdraw "))
 
@@ -157,27 +163,38 @@ class Salvage:
             return
         for i in self._scan(self._connection):
             if i not in found:
-                yield from self._row(self._connection, i, None)
+                yield from self._row(self._connection, i, self._stood(self._connection, i))
 
     def _waiting(self, connection: sqlite3.Connection) -> tuple[dict[int, Stood], bool]:
         found: dict[int, Stood] = {}
-        names = {row[1] for row in self._table("PRAGMA table_info(item)")}
-        # Version 1 had neither, version 2 no leaf.
-        more = ", ".join(name if name in names else f"'' AS {name}" for name in ("consent", "leaf"))
         try:
             self.size = (connection.execute("SELECT max(i) FROM ledger").fetchone()[0] or 0) + 1
             for shelf in (*WAITING, Shelf.KEPT):
-                for i, keep, session, label, leaf in connection.execute(
-                    f"SELECT i, keep, session, {more} FROM item WHERE shelf=? ORDER BY i",  # noqa: S608
+                for i, *stood in connection.execute(
+                    f"SELECT i, {self._stands} FROM item WHERE shelf=? ORDER BY i",  # noqa: S608
                     (int(shelf),),
                 ):
-                    found[i] = Stood(shelf, keep, label, session, leaf)
+                    found[i] = Stood(shelf, *stood)
                     if time.monotonic() > self._deadline:
                         return found, True
         except UNREADABLE:
             self._holes += 1
             return found, False
         return found, True
+
+    def _stood(self, connection: sqlite3.Connection, i: int) -> Stood | None:
+        """Return where one entry stood: other pages than the damaged one lead there."""
+        for shelf in (*WAITING, Shelf.KEPT):
+            try:
+                row = connection.execute(
+                    f"SELECT {self._stands} FROM item WHERE shelf=? AND i=?",  # noqa: S608
+                    (int(shelf), i),
+                ).fetchone()
+            except UNREADABLE:
+                continue
+            if row is not None:
+                return Stood(shelf, *row)
+        return None
 
     def _scan(self, connection: sqlite3.Connection) -> Iterator[int]:
         last = _LARGEST  # newest first: what is confirmed is old
@@ -206,7 +223,7 @@ class Salvage:
         self.size = max(self.size, i + 1)
         entry = ledger_pb2.Entry()
         entry.ParseFromString(stored)
-        stood = stood or Stood(self._guess(entry), 0, "")
+        stood = stood or Stood(self._guess(entry))
         shelf = stood.shelf
         if shelf == Shelf.RECORDER or not is_intact(stored, body) or self._is_orphan(entry, stood):
             body = b""

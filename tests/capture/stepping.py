@@ -36,6 +36,7 @@ BUSES = ("can0", "can1")
 COUNT = len(NAMES)  # signal: number of the frame on its bus
 BEFORE_NS, AFTER_NS, WINDOW_NS = 6 * S, 3 * S, 20 * S
 EVERY_NS = 2 * S
+LOOK_NS = 105 * MS  # at most between two looks at the clocks, see `_turns`
 REACH_NS = 3 * S  # how far back any condition or `retrigger` below looks, with a second to spare
 Frame = tuple[int, int, int, bytes]  # moment of the drive in ns, bus, id, data
 Step = tuple[int, int]  # moment of the drive, by how much the clock is set
@@ -71,7 +72,7 @@ def _moments(rng: Random, seconds: int, least: int, most: int) -> list[int]:
 
 
 def steps_of(rng: Random, seconds: int = 75) -> list[Step]:
-    """Up to four settings of the clock, from a wink to half a century."""
+    """Up to four settings of the clock, from a wink to half a century; some are undone at once."""
     sizes = (20 * MS, 300 * MS, 900 * MS, 2 * S, 8 * S, 30 * S, 3600 * S, 50 * 365 * 86_400 * S)
     moments = sorted(rng.sample(range(3 * S, (seconds - 3) * S), rng.randrange(1, 5)))
     offset, found = 0, []
@@ -81,9 +82,22 @@ def steps_of(rng: Random, seconds: int = 75) -> list[Step]:
             by = -(NOW_NS + offset) + 86_400 * S  # 1970
         if NOW_NS + offset + by < 0:
             by = abs(by)
-        offset += by
         found.append((at, by))
-    return found
+        if rng.random() < 0.1:
+            found.append((at + rng.randrange(150 * MS), -by))
+        else:
+            offset += by
+    return sorted(found)
+
+
+def undone(steps: Sequence[Step]) -> list[tuple[int, int]]:
+    """From when to when the clock was set by what may have gone by before anybody looked."""
+    return [(a, b) for (a, _), (b, _) in pairwise(steps) if b - a <= LOOK_NS]
+
+
+def changes(frames: Sequence[Frame], since: int, until: int) -> bool:
+    """Return whether speed or brake is not the same all this time."""
+    return len({data[:2] for at, bus, _, data in frames if not bus and since <= at <= until}) > 1
 
 
 def policy(**more: Any) -> driving.Policy:
@@ -199,7 +213,7 @@ def _turns(
     reads = dict.fromkeys(waiting, 0)
     at, end = 0, frames[-1][0] + S
     while at < end:
-        at += 100 * MS + rng.randrange(-5 * MS, 5 * MS)
+        at += LOOK_NS - rng.randrange(10 * MS)
         arrivals: list[tuple[int, int, FrameBatch]] = []
         for bus, mine in waiting.items():
             while reads[bus] <= at:

@@ -8,6 +8,8 @@ What may differ, and how far:
 - `every` cuts stamps into cells: a setting may begin one more cell, or make one longer.
 - Up to 0.3 s, about as long as frames wait to be taken, a setting may be noticed that much too
   early: an event whose condition or `retrigger` looks back over it may come or not.
+- What is set back before anybody looked shows in the frames alone: those of its time stand
+  somewhere between those around them, in the order of their bus.
 - Below 50 ms it is not noticed: for a tenth of a second frames of one bus may stand before those
   of another. Within a bus the order never changes.
 """
@@ -34,6 +36,7 @@ from tests.capture.driving import NOW_NS, S
 from tests.capture.stepping import MS, Frame, Outcome, Step, drive, frames_of, offset_at
 
 WAIT_NS = 300 * MS
+FRAME_NS = 22 * MS  # at most between two of a bus's signals
 DRIVES = (1, 2, 3)
 
 
@@ -73,8 +76,14 @@ def drives(empty_spool: Path) -> Any:
 def check(drives: Drives, seed: int, steps: list[Step]) -> None:
     """Hold a drive with settings against the one without."""
     frames, quiet, found = drives.frames[seed], drives.quiet(seed), drives.drive(seed, steps)
+    placed = {(bus, int.from_bytes(data[-2:], "little"))
+              for at, bus, _, data in frames if is_certain(at, steps)}  # fmt: skip
+
+    def certain(order: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        return [one for one in order if one in placed]
+
     if all(abs(by) >= steady.NOISE_NS for _, by in steps):
-        assert found.order == quiet.order
+        assert certain(found.order) == certain(quiet.order)
     for bus in range(len(stepping.BUSES)):
         assert by_bus(found, bus) == by_bus(quiet, bus)
     assert_stamps(frames, steps, found)
@@ -82,6 +91,9 @@ def check(drives: Drives, seed: int, steps: list[Step]) -> None:
     assert_samples(frames, steps, found)
     # A setting that is shorter than frames wait may be seen in full only with the next one.
     tiny = [at for at, _ in dropwhile(lambda step: not MS < abs(step[1]) <= WAIT_NS, steps)]
+    # What changed under a clock that nobody saw is known to the frame, and no better.
+    undone = stepping.undone(steps)
+    tiny += [a for a, b in undone if stepping.changes(frames, a - FRAME_NS, b + FRAME_NS)]
     number = {int.from_bytes(data[-2:], "little"): at for at, bus, _, data in frames if not bus}
 
     def told(outcome: Outcome) -> list[tuple[object, ...]]:
@@ -89,16 +101,24 @@ def check(drives: Drives, seed: int, steps: list[Step]) -> None:
             (one.rule, one.count, one.triggers, one.complete, one.held)
             for one in outcome.events
             if not any(0 <= number[one.count] - at + S <= stepping.REACH_NS + S for at in tiny)
+            and not any(a - FRAME_NS <= number[one.count] <= b + FRAME_NS for a, b in undone)
         ]
 
     if tiny:  # holds begin and end up to so much sooner or later: whole segments, more or less
         assert [one[:4] for one in told(found)] == [one[:4] for one in told(quiet)]
     else:
         assert told(found) == told(quiet)
-        assert (found.box, found.holes) == (quiet.box, quiet.holes)
+        assert (certain(found.box), set(found.box)) == (certain(quiet.box), set(quiet.box))
+        assert found.holes == quiet.holes
     assert (found.camera, found.gate) == (quiet.camera, quiet.gate)
     assert found.longest_ns <= S
     assert_entries(steps, found)
+
+
+def is_certain(at: int, steps: list[Step]) -> bool:
+    """Return whether a frame was made by a clock that somebody looked at."""
+    late = WAIT_NS if any(abs(by) <= WAIT_NS for _, by in steps) else 0
+    return not any(begin <= at <= end + late for begin, end in stepping.undone(steps))
 
 
 def by_bus(outcome: Outcome, bus: int) -> list[int]:
@@ -140,7 +160,7 @@ def assert_entries(steps: list[Step], found: Outcome) -> None:
         assert len(found.clocks) == len(large)
 
 
-@settings(max_examples=6, deadline=None, phases=(Phase.generate,), derandomize=True)
+@settings(max_examples=6, deadline=None, phases=(Phase.generate,))
 @given(number=st.integers(0, 2**32 - 1))
 def test_a_clock_that_is_set_changes_nothing_that_is_kept(drives: Drives, number: int):
     check(drives, DRIVES[number % len(DRIVES)], stepping.steps_of(Random(number)))
@@ -148,9 +168,10 @@ def test_a_clock_that_is_set_changes_nothing_that_is_kept(drives: Drives, number
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_nor_do_a_hundred_other_settings(drives: Drives):
-    for number in range(100):
-        check(drives, DRIVES[number % len(DRIVES)], stepping.steps_of(Random(number)))
+@settings(max_examples=100, deadline=None, phases=(Phase.generate,))
+@given(number=st.integers(0, 2**32 - 1))
+def test_nor_do_a_hundred_other_settings(drives: Drives, number: int):
+    check(drives, DRIVES[number % len(DRIVES)], stepping.steps_of(Random(number)))
 
 
 EACH = {
@@ -161,6 +182,10 @@ EACH = {
     "an hour back": [(31 * S, -3600 * S)],
     "an hour ahead": [(31 * S, 3600 * S)],
     "eight seconds ahead": [(31 * S, 8 * S)],
+    "set back after two milliseconds": [(44_599 * MS, 8 * S), (44_602 * MS, -8 * S)],
+    "ahead after two milliseconds": [(44_599 * MS, -8 * S), (44_602 * MS, 8 * S)],
+    "an hour for a blink": [(31 * S, 3600 * S), (31 * S + 50 * MS, -3600 * S)],
+    "thrice in a blink": [(31 * S, 3600 * S), (31_030 * MS, -9000 * S), (31_060 * MS, 50 * S)],
     "two daemons fight": [(at * S // 2, (1, -1)[at % 2] * 9 * S) for at in range(40, 100)],
     "slowly away": [(at * S // 10, 20 * MS) for at in range(40, 600)],
 }
@@ -214,6 +239,11 @@ def bug_conditions(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(steady.Steady, "samples", lambda self, samples: samples)
 
 
+def bug_undone(patch: pytest.MonkeyPatch) -> None:
+    """What was set back before anybody looked is not looked for."""
+    patch.setattr(steady.Steady, "follow", lambda self, source, stamps: None)
+
+
 def bug_stamps(patch: pytest.MonkeyPatch) -> None:
     """What is stored has the steady stamps."""
     merge = recorder.merge
@@ -233,7 +263,8 @@ def bug_silent(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "plant", [bug_flush, bug_order, bug_window, bug_conditions, bug_stamps, bug_silent]
+    "plant",
+    [bug_flush, bug_order, bug_window, bug_conditions, bug_undone, bug_stamps, bug_silent],
 )
 def test_planted_bugs_are_found(
     drives: Drives, plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch

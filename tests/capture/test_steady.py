@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from agent.capture.steady import KEPT_NS, NOISE_NS, Steady
 from agent.frames import SIGNAL
@@ -45,6 +46,62 @@ def test_a_setting_and_back_between_two_frames():
     stamps = [S + WALL, 2 * S + WALL + 60 * S - MS, 3 * S + WALL - MS]
     told = [S + WALL, 2 * S + WALL - MS, 3 * S + WALL - MS]
     assert steady.stamps(np.array(stamps)).tolist() == told
+
+
+@pytest.mark.parametrize("by", [400 * MS, 8 * S, -8 * S, 3600 * S, -3600 * S, -WALL + S])
+def test_a_setting_that_was_undone_before_anybody_looked(by: int):
+    steady = looked((60 * S, WALL), (60 * S + 100 * MS, WALL))
+    at = 60 * S + np.arange(5) * 20 * MS
+    stamps = at + WALL
+    stamps[2] += by
+    steady.follow(0, stamps)
+    told = steady.stamps(stamps)
+    assert (np.diff(told) > 0).all()
+    assert np.abs(told - at - WALL).max() <= 10 * MS
+    assert (np.delete(told, 2) == np.delete(at, 2) + WALL).all()
+    assert abs(steady.stamp(int(at[2]) + 3 * MS + WALL + by) - int(at[2]) - WALL) < 20 * MS
+    # A frame beside which nothing came.
+    steady.look(60 * S + 200 * MS + WALL, 60 * S + 200 * MS)
+    alone = np.array([60 * S + 150 * MS + WALL + by])
+    steady.follow(0, alone)
+    assert abs(int(steady.stamps(alone)[0]) - int(alone[0]) + by) <= 150 * MS
+
+
+def test_a_clock_that_comes_by_itself_to_where_it_was_set_for_a_moment():
+    steady = looked((60 * S, WALL), (60 * S + 100 * MS, WALL))
+    stamps = 60 * S + WALL + np.array([0, 8 * S, 40 * MS])
+    steady.follow(0, stamps)
+    assert steady.stamp(int(stamps[1])) < int(stamps[2])
+    steady.look(68 * S + 30 * MS + WALL, 68 * S + 30 * MS)
+    assert steady.stamp(int(stamps[1])) == int(stamps[1])
+
+
+def test_two_settings_that_were_undone_before_anybody_looked():
+    steady = looked((60 * S, WALL), (60 * S + 100 * MS, WALL))
+    at = 60 * S + np.arange(5) * 20 * MS
+    stamps = at + WALL + np.array([0, 50 * S, 50 * S, -900 * S, 0])
+    steady.follow(0, stamps)
+    told = steady.stamps(stamps)
+    assert np.abs(told - at - WALL).max() <= 40 * MS
+
+
+def test_nobody_follows_an_adapter_with_a_clock_of_its_own():
+    steady = looked((60 * S, WALL), (60 * S + 100 * MS, WALL))
+    stamps = 5 * S + np.arange(50) * 20 * MS
+    steady.follow(0, stamps)
+    assert steady.stamps(stamps) is stamps
+
+
+def test_what_was_undone_is_forgotten_and_never_much():
+    steady = Steady()
+    for at in range(60 * S, 61 * S, 100 * MS):
+        steady.look(at + WALL, at)
+        stamps = at + WALL - 20 * MS + np.arange(5000)
+        stamps[1::2] += 8 * S
+        steady.follow(0, stamps)
+        assert len(steady._undone) <= 16
+    steady.look(61 * S + KEPT_NS + WALL, 61 * S + KEPT_NS)
+    assert not steady._undone
 
 
 def test_stamps_of_another_clock_stay_as_they_are():

@@ -114,3 +114,23 @@ def test_missing_file_is_no_traceback(arguments: list[str], code: int, tmp_path:
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert "nowhere" in done.stdout + done.stderr or code == 2
+
+
+@pytest.mark.parametrize("more", [(), ("--story", "brake")], ids=["demo", "story"])
+def test_demo_begins_nothing_in_a_folder_that_is_there(tmp_path: Path, more: tuple[str, ...]):
+    taken, file = tmp_path / "taken", tmp_path / "file"
+    taken.mkdir()
+    file.write_text("mine")
+    for place, why in [
+        (taken, "is there already; --keep a new one"),
+        (file, "is there already; --keep a new one"),
+        (file / "new", "cannot write: Not a directory; name another folder with --keep"),
+    ]:
+        done = subprocess.run(
+            [sys.executable, "-m", "agent.cli", "demo", "--keep", str(place), *more],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"error: {place}: {why}\n"
+    assert list(taken.iterdir()) == []
+    assert file.read_text() == "mine"

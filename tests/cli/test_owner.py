@@ -74,6 +74,32 @@ def test_keygen_and_recover_make_the_same_key(tmp_path: Path, phrase: Path):
     assert (tmp_path / "b/owner.pub").read_bytes() == (tmp_path / "a/owner.pub").read_bytes()
 
 
+def test_keys_for_programs(tmp_path: Path, phrase: Path):
+    """One object with ids and paths; never the sheet, which is the key."""
+    new = ("--passphrase-file", phrase, "--name", "Li Wei", "--json")
+    with pytest.raises(ConfigError, match="--json shows no sheet; say --sheet FILE"):
+        run("owner", "keygen", tmp_path / "a", *new)
+    assert not (tmp_path / "a").exists()
+    page = tmp_path / "sheet.txt"
+    told = json.loads(run("owner", "keygen", tmp_path / "a", *new, "--sheet", page).output)
+    key = keyfile.load(tmp_path / "a/owner.key", PHRASE)
+    made = {"id": key.public.kid, "name": "Li Wei"}
+    assert told == made | {
+        "key": f"{tmp_path}/a/owner.key", "public": f"{tmp_path}/a/owner.pub",
+        "sheets": [str(page)],
+    }  # fmt: skip
+    (tmp_path / "typed").write_text("\n".join(sheet.groups(key.seed)))
+    told = json.loads(
+        run("owner", "recover", tmp_path / "b", *new, "--sheet", tmp_path / "typed").output
+    )
+    assert told == made | {"key": f"{tmp_path}/b/owner.key", "public": f"{tmp_path}/b/owner.pub"}
+
+
+def test_a_folder_that_cannot_be_made_is_a_wrong_use(tmp_path: Path, phrase: Path):
+    with pytest.raises(ConfigError, match="Not a directory; choose another folder"):
+        run("owner", "keygen", phrase / "a", "--passphrase-file", phrase)
+
+
 def test_sheets_go_into_files_that_only_the_owner_reads(tmp_path: Path, phrase: Path):
     (tmp_path / "usb").mkdir()
     files = [tmp_path / "usb" / name for name in ("sheet.txt", "sheet.html")]
@@ -144,6 +170,11 @@ def test_people_are_listed_driven_and_removed(config: Path):
     with pytest.raises(OwnerError, match=f"choose from: {ANNA.public.kid}, {BELA.public.kid}"):
         run("owner", "drive", "", *words)
     run("owner", "remove", BELA.public.kid, *words)
+    enroll(path, BELA, register.DRIVER)
+    told = json.loads(run("owner", "drive", BELA.public.kid[:4], "--json", *words).output)
+    assert told == {"driving": BELA.public.kid}
+    told = json.loads(run("owner", "remove", BELA.public.kid, "--json", *words).output)
+    assert told == {"id": BELA.public.kid, "role": "driver", "name": BELA.public.name}
     assert "none of them drives" in run("owner", "people", *words).output
     drive(path, ANNA)
     assert "nobody who is enrolled drives" in run("owner", "drive", "--nobody", *words).output

@@ -48,6 +48,12 @@ def test_a_request_is_signed_at_home_and_answered_once(
 ) -> None:
     region, file = place.region.path, tmp_path / "ask.json"
     assert "answers with `inland station request`" in run(*ask).output
+    asked = json.loads(file.read_bytes())
+    other = tmp_path / "other.json"
+    told = json.loads(run(*ask[:-1], other, "--json").output)
+    assert told["request"] == str(other)
+    assert told["id"] == json.loads(other.read_bytes())["id"] != asked["id"]
+    assert (told["kid"], told["vehicle"]) == (ANNA.public.kid, place.car.vehicle)
     assert file.stat().st_mode & 0o777 == 0o600
     told = json.loads(run("station", "request", region, file, "-o", tmp_path, "--json").output)
     assert (told["role"], told["bodies"], told["verdict"], told["opening"]) == ("owner", 2, 0, 0)
@@ -96,6 +102,10 @@ def test_an_order_is_served_for_an_authority_that_was_added(
     assert "order 2026/117 of Police of Zhengzhou" in served.output
     assert "4 segments: 80 frames" in served.output
     assert len((case / "frames.log").read_text().splitlines()) == 80
+    file.write_bytes(test_order.signed(place, id="ab" * 16, from_ns=0, to_ns=1, expires_s=later))
+    none = json.loads(run("station", "order", region, file, "-o", tmp_path / "b", "--json").output)
+    assert (none["folder"], none["id"], none["frames"]) == (f"{tmp_path}/b", "ab" * 16, 0)
+    assert (none["vehicle"], none["reference"]) == (place.car.vehicle, "2026/117")
     run(*ask)
     told = json.loads(
         run("station", "request", region, tmp_path / "ask.json", "-o", tmp_path, "--json").output
@@ -103,7 +113,14 @@ def test_an_order_is_served_for_an_authority_that_was_added(
     said = run("owner", "ledger", told["bundle"]).output
     assert "order of Police of Zhengzhou, Wang Min, opened by" in said
     assert "4 parts  2026/117" in said
-    run("station", "order-key", "remove", region, test_order.NAME)
+    keys = ("station", "order-key")
+    told = json.loads(run(*keys, "ls", region, "--json").output)
+    assert told == {"authorities": [{"name": test_order.NAME, "kid": kid}]}
+    told = json.loads(run(*keys, "remove", region, test_order.NAME, "--json").output)
+    assert told == {"name": test_order.NAME}
+    told = json.loads(run(*keys, "add", region, test_order.NAME, public, "--json").output)
+    assert told == {"name": test_order.NAME, "kid": kid}
+    run(*keys, "remove", region, test_order.NAME)
     assert "none" in run("station", "order-key", "ls", region).output
 
 

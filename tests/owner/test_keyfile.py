@@ -113,7 +113,7 @@ GOOD = json.loads(KEY.public.text())
         (b"", "not an owner's public key"),
         (b"\xff\xfe", "not an owner's public key"),
         (b"[" * 4000, "nested too deeply"),
-        (b"x" * 9000, "not a small plain file"),
+        (b"x" * 9000, "more than 8192 bytes"),
         (b"[]", "not an object of"),
         (json.dumps(GOOD | {"more": 1}), "not an object of"),
         (json.dumps({k: v for k, v in GOOD.items() if k != "sign"}), "not an object of"),

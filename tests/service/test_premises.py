@@ -98,6 +98,14 @@ def test_an_unreadable_configuration_ends_the_round(image: Image):
         image.survey()
 
 
+@pytest.mark.parametrize("size", [0, 31, 33])
+def test_a_zones_key_of_an_odd_length_is_a_mistake(image: Image, size: int):
+    image.outside(Path("/etc/inland/zones.key")).write_bytes(bytes(size))
+    site, mistakes = image.survey()
+    assert site is None
+    assert [f"a zones key has 32 bytes, not {size}" in one for one in mistakes] == [True]
+
+
 @pytest.mark.parametrize(
     ("store", "encrypted"),
     [("/etc/credstore.encrypted", True), ("/usr/lib/credstore", False), ("/run/credstore", False)],

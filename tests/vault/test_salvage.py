@@ -188,6 +188,40 @@ def test_confirmed_entries_are_not_carried_over(car):
     assert car.vault._spool.tally.salvaged == 2
 
 
+def children(path, table):
+    """The pages right below the root of a table WITHOUT ROWID: sqlite.org/fileformat2.html."""
+    connection = sqlite3.connect(path)
+    (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name=?", (table,))
+    connection.close()
+    page = path.read_bytes()[(root[0] - 1) * PAGE : root[0] * PAGE]
+    assert page[0] == 2  # an interior page
+    cells = [int.from_bytes(page[at : at + 2]) for at in
+             range(12, 12 + 2 * int.from_bytes(page[3:5]), 2)]  # fmt: skip
+    return [int.from_bytes(page[at : at + 4]) - 1 for at in (*cells, 8)]
+
+
+def test_entries_are_held_against_the_rows_of_a_damaged_list_that_can_be_read(car):
+    """The list of what waits lost a page in its middle: what comes after it is reached."""
+    sealed = sorted(car.vault.seal(draft(50, seed=n, keep_s=7)) for n in range(200))
+    log, last = car.vault._log.log, sealed[-1]
+    (raw,) = car.vault._spool.rows("SELECT entry FROM ledger WHERE i=?", (last,))
+    entry = ledger_pb2.Entry.FromString(raw[0])
+    entry.at.unix_ns += 1  # its index and its body's hash are what they were
+    with car.vault._spool.write() as transaction:
+        transaction.run("UPDATE ledger SET entry=? WHERE i=?", (entry.SerializeToString(), last))
+    car.shut()
+    pages = children(car.database, "item")
+    assert len(pages) > 2
+    scar(car.database, [0, pages[len(pages) // 2]])
+    car.start()
+    assert [gap.log for gap in car.what("gap")] == [log]
+    rows = dict(car.vault._spool.rows("SELECT i, keep FROM salvage WHERE shelf>=0"))
+    assert last not in rows
+    assert set(sealed[:-1]) <= set(rows)
+    unknown = {i for i in sealed[:-1] if not rows[i]}  # on the page that is gone
+    assert 0 < len(unknown) < 100
+
+
 def test_only_the_newest_file_is_kept(car):
     for _ in range(3):
         car.vault.seal(draft())

@@ -88,11 +88,10 @@ def _zones(policy: Policy, key: Path | None) -> Zones | None:
         return None
     if policy.camera is None or not policy.camera.zones:
         raise ConfigError("the policy has no zones to open", where="--zones-key")
-    from agent.files import read_private_file
     from agent.policy.zone_file import open_zones
+    from agent.policy.zone_key import load_zones_key
 
-    secret = read_private_file(key, "the zones key")
-    return open_zones(policy.camera.zones, secret, policy.region)
+    return open_zones(policy.camera.zones, load_zones_key(key), policy.region)
 
 
 @contextmanager
