@@ -26,8 +26,8 @@ from agent.evidence.verifier import lines, verify
 from agent.frames import FrameBatch, SignalBatch, concatenate
 from agent.owner.chronicle import Bodies
 from agent.owner.gather import Held, gather
+from agent.owner.page.story import Cosigned, Story, Verdict
 from agent.owner.presence_matrix import Known
-from agent.owner.report import Cosigned, Story, Verdict
 from agent.pb import policy_pb2
 from agent.vault import keys
 from agent.vault.opening import is_sealed_to, parse_session
