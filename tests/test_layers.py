@@ -56,6 +56,7 @@ PURE = {
     "agent/digest.py",
     "agent/errors.py",
     "agent/evidence/arrival.py",
+    "agent/evidence/became.py",
     "agent/evidence/categories.py",
     "agent/evidence/cover.py",
     "agent/evidence/ed25519.py",
