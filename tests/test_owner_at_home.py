@@ -14,7 +14,7 @@ import pytest
 from agent.owner import keyfile, register
 from agent.policy.dbc import load_dbc
 from firmware_sim.__main__ import command as simulate
-from tests.owner.page import Parsed
+from tests.owner.page.parsed import Parsed
 from tests.owner.people import enroll as enroll_by_hand
 from tests.policy.making import EXAMPLES
 from tests.rig import Rig, needs_mosquitto, rig, wait_for

@@ -16,8 +16,8 @@ from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from agent.owner.at_home import Home
+    from agent.owner.page.story import Story
     from agent.owner.presence_matrix import Known
-    from agent.owner.report import Story
 
 F = TypeVar("F", bound=Callable[..., Any])
 KEY: Final = "owner.key"
@@ -120,7 +120,7 @@ def report(*, output: Path | None, language: str, plot: tuple[str, ...], **optio
     """
     from agent.files import write_whole
     from agent.owner.at_home import story
-    from agent.owner.page import page_of
+    from agent.owner.page.file import page_of
     from agent.owner.zone import zone_of
 
     zone, path = zone_of(options["tz"]), output or _beside(options["bundle"], ".html")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -23,9 +22,9 @@ from typing import IO, Any, Final
 
 from agent.digest import sha256
 from agent.errors import ConfigError, SpoolCorruptError
+from agent.evidence.became import Became, ranges
 from agent.evidence.cover import cover, encode_subtree
-from agent.evidence.disclosure import Disclosure, Ledger, explain
-from agent.evidence.proof import LANES, REASONS, RECIPIENTS, word_for
+from agent.evidence.disclosure import Disclosure, Ledger, explain, indices_of, parse
 from agent.evidence.single_file import verify_py
 from agent.evidence.verifier import FORMAT
 from agent.files import place_folder
@@ -101,6 +100,7 @@ class Written:
     left_out: dict[str, list[list[int]]]
     presence: dict[str, Counter[str]]
     continues: set[bytes]  # logs that could not be
+    carried: bool  # out of a damaged file: nothing proves them
 
 
 class BundleWriter:
@@ -136,6 +136,7 @@ class BundleWriter:
         *,
         sign: Callable[[], object] = lambda: None,
         progress: Callable[[int], None] = lambda _: None,
+        carried: bool = False,
     ) -> Written:
         """Write one log.
 
@@ -144,41 +145,43 @@ class BundleWriter:
             found: what is disclosed of it; drop entries that were written meanwhile are added.
             sign: called if entries are disclosed that were written after `found` was chosen.
             progress: called with 1 after each body.
+            carried: these are entries of a log whose tree and beginning are gone with its file.
 
         Raises:
             SpoolError: the log cannot be read.
             OSError: the folder cannot be written.
         """
         stem = self._draft / ledger.log[:8].hex()
-        here, absent = set[int](), list[int]()
+        here, absent, entries = indices_of(), indices_of(), found.entries
         with stem.with_suffix(".bodies").open("wb") as file:
             for index in found.bodies:
                 body = ledger.body(index)
-                if body is not None and _names(found.entries[index], body):
+                if body is not None and _names(entries[index], body):
                     _record(file, index, b"", body)
-                    here.add(index)
+                    here.append(index)
                 else:
                     absent.append(index)
                 progress(1)
         if absent and explain(ledger, found, absent):
             sign()
         notes = _chosen(ledger.notes(), found)
+        became = Became(found, here)
         with stem.with_suffix(".entries").open("wb") as file:
-            for index, stored in sorted(found.stored.items()):
+            for index, stored in found.stored():
                 _record(file, index, sha256(b"\0" + stored), stored)
+                became.take(index, parse(ledger.log, index, stored))
         texts = [note for _, note, _ in notes]
         stem.with_suffix(".notes").write_text(BETWEEN.join(texts), "utf-8", newline="\n")
-        end = max([*found.stored, *(size - 1 for size, _, _ in notes)]) + 1
+        end = max([found.end, *(size for size, _, _ in notes)])
         with stem.with_suffix(".cover").open("wb") as file:
-            for place in cover(sorted(found.stored), end, [size for size, _, _ in notes]):
+            for place in cover(found.indices(), end, [size for size, _, _ in notes]):
                 with suppress(SpoolCorruptError):  # of a damaged log: a hole, which is named
                     file.write(encode_subtree(*place, ledger.node(*place)))
-        left_out = {why: _ranges(part) for why, part in sorted(found.left_out.items())}
-        presence = _presence(found, here)
-        continues = {entry.gap.log for entry in found.entries.values() if entry.HasField("gap")}
         one = Written(
-            ledger.log, found.size, len(found.stored), len(here), left_out, presence, continues
-        )
+            ledger.log, found.size, became.entries, len(here),
+            {why: ranges(part) for why, part in sorted(found.left_out.items())},
+            became.presence(), became.continues, carried,
+        )  # fmt: skip
         self._written.append(one)
         return one
 
@@ -229,33 +232,11 @@ def _told(about: About, asked: Asked, written: Sequence[Written]) -> dict[str, A
             one.log[:8].hex(): {
                 "log": one.log.hex(), "size": one.size, "entries": one.entries,
                 "bodies": one.bodies, "left_out": one.left_out,
-            }
+            } | ({"carried": True} if one.carried else {})
             for one in written
         },
         "presence": {name: dict(states) for name, states in sorted(presence.items())},
     }  # fmt: skip
-
-
-def _presence(found: Disclosure, here: set[int]) -> dict[str, Counter[str]]:
-    """Count what became of the segments, by recipients and lane."""
-    indices = sorted(found.stored)
-    state: dict[int, str] = {}
-    for why, part in found.left_out.items():
-        state |= dict.fromkeys(part, f"left out: {why}")
-    for index, entry in found.entries.items():
-        drop = entry.drop
-        for one in drop.range:
-            inside = indices[bisect_left(indices, one.first) : bisect_right(indices, one.last)]
-            reason = f"removed: {word_for(REASONS, drop.reason)}"
-            state |= dict.fromkeys([i for i in inside if i < index], reason)
-    counts: dict[str, Counter[str]] = {}
-    for index, entry in found.entries.items():
-        if entry.HasField("segment") and found.first <= index <= found.last:
-            who = word_for(RECIPIENTS, found.recipients.get(entry.segment.session, 0))
-            became = "here" if index in here else state.get(index, "missing")
-            name = f"{who}, {word_for(LANES, entry.segment.lane)}"
-            counts.setdefault(name, Counter())[became] += 1
-    return counts
 
 
 def _names(entry: ledger_pb2.Entry, body: bytes) -> bool:
@@ -265,22 +246,12 @@ def _names(entry: ledger_pb2.Entry, body: bytes) -> bool:
 def _chosen(notes: Iterable[tuple[int, str, bool]], found: Disclosure) -> list[Any]:
     """Return the notes that go along: the newest, the first co-signed one over all, some inside."""
     notes = list(notes)
-    end = max(found.stored) + 1
+    end = found.end
     inside = [note for note in notes if note[2] and found.first < note[0] < end]
     over = [note for note in notes if note[2] and note[0] >= end][:1]
     step = max(1, -(-len(inside) // MAX_NOTES))
     chosen = inside[::-1][::step] + over + notes[-1:]
     return sorted({note[0]: note for note in chosen}.values())
-
-
-def _ranges(indices: Iterable[int]) -> list[list[int]]:
-    ranges: list[list[int]] = []
-    for index in sorted(indices):
-        if ranges and ranges[-1][1] == index - 1:
-            ranges[-1][1] = index
-        else:
-            ranges.append([index, index])
-    return ranges
 
 
 def _record(file: IO[bytes], index: int, head: bytes, data: bytes) -> None:

@@ -10,7 +10,7 @@ import ast
 from pathlib import Path
 from typing import Final
 
-PARTS: Final = ("ed25519.py", "wire.py", "proof.py", "verifier.py")
+PARTS: Final = ("ed25519.py", "wire.py", "segments.py", "proof.py", "verifier.py")
 _FUTURE: Final = "from __future__ import annotations"
 
 

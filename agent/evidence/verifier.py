@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agent.evidence.proof import GAP, Log, attempt
-from agent.evidence.wire import keys_in, last, read
+from agent.evidence.proof import Log, attempt
+from agent.evidence.wire import keys_in, read
 
 FORMAT = "inland bundle 1"
 MAX_LINES = 20  # findings of a kind that are shown to people
@@ -49,8 +49,7 @@ def verify(folder: Path, card: str = "") -> dict[str, Any]:
     there = {path.stem for path in folder.iterdir() if path.suffix[1:] in Log.FILES}
     names = sorted(there | set(told["logs"] if told else ()))
     logs = [Log(folder, name, keys_in(text or ""), say) for name in names]
-    lost = {last(what, 2, b""): at for log in logs for at, kind, what in log.items.values()
-            if kind == GAP}  # fmt: skip
+    lost = {lost_log: at for log in logs for lost_log, at in log.gaps()}
     presence: dict[str, Counter[str]] = {}
     for log in logs if told else ():
         attempt(say, f"log {log.name}", log.judge, told, lost, presence)
@@ -105,9 +104,10 @@ def lines(result: dict[str, Any]) -> Iterator[str]:
         if len(result[kind]) > MAX_LINES:
             yield f"{kind}: and {len(result[kind]) - MAX_LINES} more"
     for log in result["logs"]:
-        yield f"log {log['log']} of {log['vehicle']}"
+        yield f"log {log['log']} of {log['vehicle'] or 'a vehicle that nothing names'}"
         yield f"  entries {log['first']} to {log['last']}, {log['from']} to {log['to']}"
-        yield f"  signed by the car, key SHA-256 {log['car_key']}"
+        if log["car_key"]:
+            yield f"  signed by the car, key SHA-256 {log['car_key']}"
         for one in log["co_signed"]:
             yield f"  co-signed by {one['name']} at {one['at']}: entries 0 to {one['size'] - 1}"
             yield f"    key SHA-256 {one['key']}"

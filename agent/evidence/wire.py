@@ -75,6 +75,22 @@ def read(path: Path) -> Any:
         os.close(handle)
 
 
+def places(data: Any, head: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (index, begin of its head, begin of the rest, end) of each record, by rising index."""
+    at, before = 0, -1
+    while at < len(data):
+        try:
+            index, start = _varint(data, at)
+            size, begin = _varint(data, start + head)
+        except IndexError:
+            raise ValueError(f"is cut behind entry {before}") from None
+        at = begin + size
+        if at > len(data) or index <= before:
+            raise ValueError(f"entry {index} is cut, or stands behind entry {before}")
+        yield index, start, begin, at
+        before = index
+
+
 def records(data: Any, head: int) -> Iterator[tuple[int, Any, Any]]:
     """Yield (index, `head` bytes, the rest) of each record, by rising index.
 
@@ -82,18 +98,8 @@ def records(data: Any, head: int) -> Iterator[tuple[int, Any, Any]]:
         data: bytes, a mapped file, or a view, whose parts are views then.
         head: bytes between index and length.
     """
-    at, before = 0, -1
-    while at < len(data):
-        try:
-            index, start = _varint(data, at)
-            size, end = _varint(data, start + head)
-        except IndexError:
-            raise ValueError(f"is cut behind entry {before}") from None
-        at = end + size
-        if at > len(data) or index <= before:
-            raise ValueError(f"entry {index} is cut, or stands behind entry {before}")
-        yield index, data[start : start + head], data[end:at]
-        before = index
+    for index, start, begin, end in places(data, head):
+        yield index, data[start : start + head], data[begin:end]
 
 
 def _b64(text: str) -> bytes:

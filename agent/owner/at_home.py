@@ -26,8 +26,8 @@ from agent.evidence.verifier import lines, verify
 from agent.frames import FrameBatch, SignalBatch, concatenate
 from agent.owner.chronicle import Bodies
 from agent.owner.gather import Held, gather
+from agent.owner.page.story import Cosigned, Story, Verdict
 from agent.owner.presence_matrix import Known
-from agent.owner.report import Cosigned, Story, Verdict
 from agent.pb import policy_pb2
 from agent.vault import keys
 from agent.vault.opening import is_sealed_to, parse_session
@@ -115,7 +115,7 @@ def _sorted(
             index = source.session_index(*key)
             body = None if index is None else source.stored(one.log, index).body
             sealed[key] = body is None or is_sealed_to(body, mine)
-        if not sealed[key] and source.stored(one.log, one.index).body is not None:
+        if not sealed[key] and source.has_body(one.log, one.index):
             closed.add((one.log, one.index))
     return [one for one in found if (one.log, one.index) not in closed], frozenset(closed)
 
@@ -133,10 +133,9 @@ def story(
     """
     source, opened = home.source, home.opened
     held = Held(
-        entries=[(log, entry) for log in source.logs() for entry in source.entries(log).values()],
+        entries=((log, entry) for log in source.logs() for entry in source.entries(log).values()),
         bodies=Bodies(
-            lambda log, index: source.stored(log, index).body is not None,
-            home.closed, source.drop_reason,
+            source.has_body, home.closed, source.drop_reason,
         ),
         policies=[body for _, body in source.policies()],
         verdict=Verdict(STATES[home.checked["verdict"]], tuple(lines(home.checked))),

@@ -1,13 +1,15 @@
 """The owner's copy of what the car has kept: a bundle, written while the agent goes on.
 
 Nothing is opened: sealed bodies go out as they are, and the car has no key that could do more.
+Three kinds of logs go along: the agent's own, those in quarantine, and, of those before them, what
+was carried over (carried.py).
 """
 
 from __future__ import annotations
 
 import base64
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +22,7 @@ from agent.evidence.bundle import About, Asked, BundleWriter
 from agent.evidence.categories import check
 from agent.evidence.disclosure import disclose, parse
 from agent.evidence.leaving_out import OtherCategories, bounded
+from agent.owner.carried import CarriedLedger
 from agent.owner.spool_ledger import Acting, SpoolLedger, open_ledgers
 from agent.owner.witness import Witness
 from agent.region import RegionCard
@@ -106,7 +109,8 @@ def export(
             stack.callback(ledger.close)
         witness = ask_witness(ledgers[-1])
         asked = _bounded(order.asked, ledgers[-1])
-        told.reading(sum(ledger.size() for ledger in ledgers))
+        logs: list[CarriedLedger | SpoolLedger] = [*carried_over(ledgers), *ledgers]
+        told.reading(sum(ledger.size() for ledger in logs))
         chosen = [
             (ledger, disclose(
                 ledger, asked.from_ns, asked.to_ns,
@@ -114,21 +118,36 @@ def export(
                 leave_out=OtherCategories(ledger, asked.categories, ledger.consent),
                 progress=told.read,
             ))
-            for ledger in ledgers
+            for ledger in logs
         ]  # fmt: skip
-        there = [(ledger, found) for ledger, found in chosen if found and 0 in found.stored]
+        there = [
+            (ledger, found) for ledger, found in chosen
+            if found and (found.has(0) or isinstance(ledger, CarriedLedger))
+        ]  # fmt: skip
         told.writing(sum(len(found.bodies) for _, found in there))
         try:
             with BundleWriter(folder) as writer:
-                for ledger, found in there:
+                for one, found in there:
                     sign = partial(ask_witness, ledgers[-1])
-                    writer.add(ledger, found, sign=sign, progress=told.wrote)
+                    carried = isinstance(one, CarriedLedger)
+                    writer.add(one, found, sign=sign, progress=told.wrote, carried=carried)
                 writer.place(_about(order), asked)
         except OSError as error:
             raise _unwritable(error, order.out) from None
     keys = "\n".join(order.card.cosign_keys)
     result = verifier.verify(folder, keys)
     return Exported(folder, witness, result, unread=len(chosen) - len(there))
+
+
+def carried_over(ledgers: Sequence[SpoolLedger]) -> list[CarriedLedger]:
+    """Return the logs of which only rows are left that another one's file carried over."""
+    files: dict[bytes, list[SpoolLedger]] = {}
+    own = {ledger.log for ledger in ledgers}
+    for ledger in reversed(ledgers):  # the newest file knows best what is still here
+        for log in ledger.carried():
+            if log not in own:
+                files.setdefault(log, []).append(ledger)
+    return [CarriedLedger(log, some) for log, some in files.items()]
 
 
 def _about(order: Order) -> About:

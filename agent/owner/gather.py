@@ -12,10 +12,10 @@ from agent.errors import PolicyError
 from agent.evidence.opening import Opened
 from agent.frames import FrameBatch, SignalBatch, concatenate
 from agent.owner.chronicle import Bodies, Chronicle, chronicle
+from agent.owner.page.story import Cosigned, Story, Verdict
+from agent.owner.page.tracks import Signals
 from agent.owner.presence_matrix import Known, Rows, presence
-from agent.owner.report import Cosigned, Story, Verdict
 from agent.owner.seen import Carriers
-from agent.owner.tracks import Signals
 from agent.pb import ledger_pb2
 from agent.policy.compiled import read_policy
 from agent.policy.model import Policy

@@ -44,7 +44,7 @@ class SpoolLedger:
 
     def __init__(self, path: Path, *, is_live: bool = True, acting: Acting = nullcontext) -> None:
         self.path, self._is_live, self._acting = path, is_live, acting
-        self._holes = 0
+        self._holes: set[tuple[int, int]] = set()
         with acting(), translate(path):
             if not path.is_file():
                 raise UndecidedError("there is no ledger yet", where=str(path),
@@ -90,9 +90,9 @@ class SpoolLedger:
         try:
             return self.rows(sql, (first, last))
         except SpoolCorruptError:
-            if self._is_live or self._holes >= MAX_HOLES:
+            if self._is_live or len(self._holes) >= MAX_HOLES:
                 raise
-        self._holes += 1
+        self._holes.add((first, last))
         if first == last:
             return []
         middle = (first + last) // 2
@@ -125,6 +125,16 @@ class SpoolLedger:
         except (SpoolCorruptError, sqlite3.OperationalError):  # a file of version 1 has none
             return ""
         return str(rows[0][0]) if rows else ""
+
+    def carried(self) -> list[bytes]:
+        """Return the other logs of which this file has carried entries over."""
+        try:
+            rows = self.rows("SELECT DISTINCT log FROM salvage WHERE length(log)=16 ORDER BY log")
+        except SpoolCorruptError:
+            if self._is_live:
+                raise
+            return []
+        return [bytes(log) for (log,) in rows if log != self.log]
 
 
 def _is_note(head: tuple[int, str, bool]) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from agent.evidence import disclosures, signed, verifier
 from agent.evidence.bundle import About, Asked, BundleWriter
+from agent.evidence.disclosure import Disclosure
 from agent.evidence.owner_request import OwnerRequest, read
 from agent.files import cannot_write
 from agent.station.authority import RegionFolder
@@ -71,7 +72,7 @@ def answer(
     asked, kid = clipped(request, parts), bytes.fromhex(request.kid)
     chosen = [(part.ledger, disclosed(part, asked, kid)) for part in parts]
     there = [(ledger, found) for ledger, found in chosen if found is not None]
-    bodies = sum(found.entries[i].HasField("segment") for _, found in there for i in found.bodies)
+    bodies = sum(_segments(found) for _, found in there)
     role, made = parts[-1].stay.role, now.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     folder = out / f"{request.vehicle}-{made.replace('-', '').replace(':', '')}{SUFFIX}"
     journal = Journal(store, region.region_id, region.signing_key("openings"))
@@ -104,6 +105,11 @@ def checked(region: RegionFolder, data: bytes, now_s: int) -> OwnerRequest:
     if signed.expired(request.expires_s, now_s):
         raise refused("it has expired", todo="sign another one with `inland owner request`")
     return request
+
+
+def _segments(found: Disclosure) -> int:
+    entries = found.entries
+    return sum(entries[index].HasField("segment") for index in found.bodies)
 
 
 def _about(region: RegionFolder, request: OwnerRequest, made: str) -> About:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from agent.errors import SealError, StationError
 from agent.evidence.bundle import Asked
-from agent.evidence.disclosure import Disclosure, disclose, parse
+from agent.evidence.disclosure import Disclosure, disclose, indices_of, parse
 from agent.evidence.leaving_out import OtherCategories, bounded
 from agent.evidence.owner_request import OwnerRequest
 from agent.evidence.source import OTHERS
@@ -99,15 +99,17 @@ def disclosed(part: Part, asked: Asked, kid: bytes) -> Disclosure | None:
     found = disclose(
         part.ledger, asked.from_ns, asked.to_ns, begin=part.begin, leave_out=theirs
     )  # fmt: skip
-    if found is None or 0 not in found.stored:
+    if found is None or not found.has(0):
         return None
+    entries = found.entries
     out = {
         index for index in found.bodies
-        if found.entries[index].HasField("session") and not theirs.has(index)
+        if entries[index].HasField("session") and not theirs.has(index)
     }  # fmt: skip
     if out:
-        found.bodies = [index for index in found.bodies if index not in out]
-        found.left_out[OTHERS] = sorted({*found.left_out.get(OTHERS, ()), *out})
+        found.bodies = indices_of(index for index in found.bodies if index not in out)
+        left = {*found.left_out.get(OTHERS, ()), *out}
+        found.left_out[OTHERS] = indices_of(sorted(left))
     return found
 
 

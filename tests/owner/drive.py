@@ -12,7 +12,7 @@ from agent.evidence.selection import Problem, Request, find
 from agent.evidence.source import Segment, Stored
 from agent.owner.chronicle import Bodies
 from agent.owner.gather import Held, gather
-from agent.owner.report import Cosigned, Story, Verdict
+from agent.owner.page.story import Cosigned, Story, Verdict
 from agent.pb import ledger_pb2
 from agent.vault import keys, tree
 from tests.evidence import making

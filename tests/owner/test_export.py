@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import functools
+import json
 import os
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from agent.errors import ConfigError, SpoolError, SpoolFullError, UndecidedError
 from agent.evidence import bundle as bundle_module
 from agent.evidence.bundle import Asked
 from agent.evidence.bundle_source import BundleSource
+from agent.evidence.disclosure import Disclosure
 from agent.evidence.leaving_out import LEFT_OUT
 from agent.evidence.opening import REGIONS, open_segments
 from agent.evidence.selection import AFTER_NS, Request, find
@@ -30,6 +33,7 @@ from agent.pb import ledger_pb2, sealed_pb2
 from agent.policy.build import build_policy
 from agent.region import RegionCard
 from agent.vault import keys, tree
+from tests.owner.long import START_NS, STEP_NS, VEHICLE, WITNESS, make_spool
 from tests.vault import world
 from tests.vault.world import MIB, NOW_NS, Car, Region, draft
 
@@ -334,16 +338,131 @@ def test_holes_of_a_damaged_log_are_named(car: Car, tmp_path: Path, table: str):
     assert verify(done.folder)["verdict"] == done.result["verdict"]
 
 
-def test_more_entries_than_memory_holds_are_refused(
-    car: Car, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def spoil(car: Car) -> None:
+    """Damage the newest entries of the agent's file, and let it go on with another."""
+    car.vault._spool.checkpoint_wal()
+    [row] = car.vault._spool.rows("SELECT blob FROM body ORDER BY i DESC LIMIT 1")
+    car.crash()
+    damage(car.database, row[0][-40:])
+    car.start()
+    decide(car)
+
+
+@pytest.fixture
+def damaged(car: Car, region: Region) -> tuple[Car, bytes]:
+    """A car whose spool was damaged twice, and the first of its logs: its file is gone."""
+    fill(car, 40)
+    witness(car, region)(None)  # type: ignore[arg-type]
+    spoil(car)
+    first = car.what("gap")[0].log
+    fill(car, 40)
+    witness(car, region)(None)  # type: ignore[arg-type]
+    spoil(car)
+    fill(car, 3)
+    return car, first
+
+
+@pytest.fixture
+def region() -> Region:
+    return Region()
+
+
+def test_what_was_carried_over_of_a_log_before_comes_along(
+    damaged: tuple[Car, bytes], region: Region, tmp_path: Path
 ):
-    fill(car, 60)
-    monkeypatch.setattr("agent.evidence.disclosure.MAX_ENTRIES", 30)
-    with pytest.raises(ConfigError, match="more than 30 entries; narrow it with"):
-        export(order(car, tmp_path), ask_witness=witness(car, Region()))
-    assert list(tmp_path.iterdir()) == []
-    asked = Asked(NOW_NS + 100 * S, NOW_NS + 200 * S)
-    assert export(order(car, tmp_path, asked), ask_witness=nobody).result["altered"] == []
+    """Its file is gone, so nothing proves it, and that is said of it; the rest is proved."""
+    car, first = damaged
+    assert first not in [ledger.log for ledger in open_ledgers(car.folder)]
+    done = export(order(car, tmp_path), ask_witness=witness(car, region))
+    stem = first[:8].hex()
+    told = json.loads((done.folder / "bundle.json").read_text())["logs"][stem]
+    assert told["carried"]
+    assert told["bodies"] > 30
+    assert (done.result["verdict"], done.result["altered"]) == (3, [])
+    [line] = [line for line in done.result["missing"] if "carried over" in line]
+    assert f"log {stem}" in line
+    assert "nothing here proves them" in line
+    assert all(f"log {stem}" in line for line in done.result["missing"])
+    # What waited for the region has its session with it, and opens.
+    source = BundleSource(done.folder)
+    request = Request(source.vehicle, log=stem)
+    opened = open_segments(
+        source, find(source, request), request, {keys.kid(world.OWNER[1]): world.OWNER[0]},
+        others=REGIONS,
+    )  # fmt: skip
+    assert opened.segments > 30
+    assert (opened.frame_count > 1000, opened.problems) == (True, [])
+
+
+def test_what_was_carried_over_and_altered_is_named(
+    damaged: tuple[Car, bytes], region: Region, tmp_path: Path
+):
+    car, first = damaged
+    done = export(order(car, tmp_path), ask_witness=witness(car, region))
+    path = done.folder / f"{first[:8].hex()}.bodies"
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+    result = verify(done.folder)
+    assert result["verdict"] == 1
+    assert any("its body is not the one" in line for line in result["altered"])
+
+
+def test_a_bundle_that_calls_a_log_carried_over_is_never_intact(car: Car, tmp_path: Path):
+    """bundle.json is not believed: the word can only take away from what is proved."""
+    fill(car, 3)
+    done = export(order(car, tmp_path), ask_witness=witness(car, Region()))
+    [stem] = [path.stem for path in done.folder.glob("*.entries")]
+    told = json.loads((done.folder / "bundle.json").read_text())
+    told["logs"][stem]["carried"] = True
+    (done.folder / "bundle.json").write_text(json.dumps(told))
+    result = verify(done.folder)
+    assert (result["verdict"], result["altered"]) == (3, [])
+    assert "nothing here proves them" in result["missing"][0]
+
+
+def grown(folder: Path, count: int) -> float:
+    """Bytes of memory at the most that a bundle takes to write, check and read."""
+    state = folder / str(count)
+    make_spool(state, count)
+    card = replace(CARD, cosign_keys=(WITNESS.text(),))
+    one = Order(state, state, card, VEHICLE, Asked(), MADE)
+    tracemalloc.start()
+    try:
+        done = export(one, ask_witness=lambda _: Witness(count, count, ""))
+        assert (done.result["verdict"], done.result["missing"]) == (0, [])
+        source = BundleSource(done.folder)
+        last_ns = START_NS + count * STEP_NS
+        found = find(source, Request(VEHICLE, from_ns=last_ns - 10 * STEP_NS, to_ns=last_ns))
+        assert len(found) == 10
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def per_entry(folder: Path) -> float:
+    few, many = (grown(folder, count) for count in (2_000, 8_000))
+    return (many - few) / 6_000
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To write verify.py takes more memory than some thousand entries."""
+    monkeypatch.setattr(bundle_module, "verify_py", lambda: b"")
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_log_may_be_longer_than_memory(tmp_path: Path):
+    """What is held for an entry is a place in a file, not the entry."""
+    assert per_entry(tmp_path) < 200
+
+
+@pytest.mark.usefixtures("bare")
+def test_holding_the_entries_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The planted bug: what is disclosed is held while it is written."""
+    streaming = Disclosure.stored
+    monkeypatch.setattr(Disclosure, "stored", lambda self: iter(list(streaming(self))))
+    assert per_entry(tmp_path) > 200
 
 
 def test_no_ledger_is_undecided(tmp_path: Path):

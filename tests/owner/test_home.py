@@ -27,13 +27,13 @@ from agent.evidence.selection import BEGIN_NS, FOREVER_NS
 from agent.frames import ChannelTable, FrameBatch, concatenate
 from agent.owner import at_home, keyfile, write_out
 from agent.owner.keyfile import OwnerKey
-from agent.owner.page import page_of
+from agent.owner.page.file import page_of
 from agent.owner.zone import zone_of
 from agent.pb import sealed_pb2
 from tests.evidence import making
 from tests.evidence.making import forge
 from tests.owner.drive import bundle, hard_brake
-from tests.owner.page import Parsed
+from tests.owner.page.parsed import Parsed
 
 SHARED = ('recipients = "region"', 'recipients = "shared"')
 PHRASE = "four words of nothing"

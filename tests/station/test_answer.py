@@ -15,7 +15,7 @@ from agent.evidence.bundle_source import BundleSource
 from agent.evidence.disclosures import disclosures_of
 from agent.evidence.verifier import lines, verify
 from agent.owner.at_home import bring_home, story
-from agent.owner.page import page_of
+from agent.owner.page.file import page_of
 from agent.pb import sealed_pb2
 from agent.pb.ledger_pb2 import OwnerChange
 from agent.station import theirs

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.owner.report_charts import Window, chart
-from agent.owner.report_html import Html, Page, join, number, tag
-from agent.owner.report_words import CLOCKS
-from agent.owner.tracks import pick
+from agent.owner.page.charts import Window, chart
+from agent.owner.page.html import Html, Page, join, number, tag
+from agent.owner.page.tracks import pick
+from agent.owner.page.words import CLOCKS
 
 if TYPE_CHECKING:
-    from agent.owner.report import Story
+    from agent.owner.page.story import Story
 
 S: Final = 10**9
 NEAR_BEFORE_NS: Final = 20 * S  # notes of regulators look at 20 s before

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.owner.chronicle import Shelf, Told, drop_name
-from agent.owner.presence_matrix import PRESENT
-from agent.owner.report_charts import Bar, Mark, timeline
-from agent.owner.report_events import stamp_ns
-from agent.owner.report_html import Html, Page, join, size, tag
-from agent.owner.report_openings import openings
-from agent.owner.report_tables import removed, table
-from agent.owner.report_words import (
+from agent.owner.page.charts import Bar, Mark, timeline
+from agent.owner.page.html import Html, Page, join, size, tag
+from agent.owner.page.incidents import stamp_ns
+from agent.owner.page.openings import openings
+from agent.owner.page.tables import removed, table
+from agent.owner.page.words import (
     BUSES,
     CHANGES,
     CONSENTS,
@@ -23,11 +22,12 @@ from agent.owner.report_words import (
     LOSSES,
     WHOM,
 )
+from agent.owner.presence_matrix import PRESENT
 from agent.pb import ledger_pb2
 from agent.policy.words import CATEGORIES
 
 if TYPE_CHECKING:
-    from agent.owner.report import Story
+    from agent.owner.page.story import Story
 
 MAX_OPEN: Final = 12  # a longer list is closed until somebody wants it, or prints
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from agent.owner.report_html import Html, Page, join, tag
-from agent.owner.report_words import DROPS
+from agent.owner.page.html import Html, Page, join, tag
+from agent.owner.page.words import DROPS
 
 MAX_LINES: Final = 200  # of a list; the files have all
 

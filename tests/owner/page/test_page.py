@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 import string
+import tomllib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,21 +16,23 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-import agent.owner
+import agent.owner.page
 from agent.evidence.selection import Problem
-from agent.owner import report_html, report_words
 from agent.owner.chronicle import Shelf, Told
-from agent.owner.report import Story, Verdict, render
-from agent.owner.report_html import Html, Page, tag
+from agent.owner.page import html as page_html
+from agent.owner.page import words as page_words
+from agent.owner.page.html import Html, Page, tag
+from agent.owner.page.render import render
+from agent.owner.page.story import Story, Verdict
 from agent.pb import ledger_pb2, sealed_pb2
 from agent.policy.words import Language, Words
 from tests.owner.drive import Ledger, hard_brake
-from tests.owner.page import Parsed
+from tests.owner.page.parsed import Parsed
 
-FOLDER = Path(agent.owner.__file__).parent
-STYLE, SCRIPT = ((FOLDER / name).read_text("utf-8") for name in ("report.css", "report.js"))
+FOLDER = Path(agent.owner.page.__file__).parent
+STYLE, SCRIPT = ((FOLDER / name).read_text("utf-8") for name in ("page.css", "page.js"))
 TABLES: dict[str, Words] = {
-    name: value for name, value in vars(report_words).items() if name.isupper()
+    name: value for name, value in vars(page_words).items() if name.isupper()
 }
 ZONE = ZoneInfo("Asia/Shanghai")
 EVIL = '<script>alert("1")</script>\'"&'
@@ -203,7 +206,7 @@ def test_data_is_text_whatever_it_holds(story: Story, language: Language):
 
 def test_a_page_that_forgets_to_escape_is_found(story: Story, monkeypatch: pytest.MonkeyPatch):
     """The planted bug."""
-    monkeypatch.setattr(report_html, "escape", Html)
+    monkeypatch.setattr(page_html, "escape", Html)
     assert page(broken_by(story)).count("<script>") > 1
 
 
@@ -215,7 +218,7 @@ def test_markup_is_made_by_tag_alone():
 @pytest.mark.parametrize("state", ["intact", "altered", "undecided", "unchecked"])
 def test_each_verdict_is_said_in_words(story: Story, state: str):
     said = Parsed(page(replace(story, verdict=Verdict(state, ("entry 7",)))))
-    assert report_words.TEXTS[state][0] in said.text
+    assert page_words.TEXTS[state][0] in said.text
     assert len(said.all("p", state)) == 1
     assert "entry 7" in said.text
 
@@ -268,3 +271,12 @@ def test_who_opened_it_at_the_region_is_said_as_the_regions_word(story: Story):
     ):
         assert part in said
     assert "Police（Wang Min），依据命令" in page(replace(story, openings=OPENINGS), "zh")
+
+
+def test_style_and_script_are_in_the_package():
+    """A file that package-data does not name is missing where inland is installed, only there."""
+    root = Path(__file__).parents[3]
+    data = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+    patterns = data["tool"]["setuptools"]["package-data"]["agent"]
+    packed = {path for pattern in patterns for path in (root / "agent").glob(pattern)}
+    assert {path for path in FOLDER.iterdir() if path.suffix in (".css", ".js")} <= packed

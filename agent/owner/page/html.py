@@ -11,7 +11,7 @@ import html
 from dataclasses import dataclass
 from typing import Final
 
-from agent.owner.report_words import TEXTS
+from agent.owner.page.words import TEXTS
 from agent.owner.signal_files import offset_text
 from agent.policy.words import Language, Words
 

@@ -1,6 +1,6 @@
 """The owner's page: one HTML file that loads nothing, for the screen, the phone and paper. Pure.
 
-- Whatever comes from data is escaped (report_html.py), and the page's own policy forbids every
+- Whatever comes from data is escaped (html.py), and the page's own policy forbids every
   script but the one that is in it, by its hash, and every load.
 - Without that script all is there: it only reads values off the curves under the pointer.
 - Everything that is said is said again in the files beside it, for programs.
@@ -9,78 +9,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from agent.digest import sha256
-from agent.evidence.selection import Problem
-from agent.owner.chronicle import Chronicle
-from agent.owner.presence_matrix import Row
-from agent.owner.report_events import incidents
-from agent.owner.report_html import Html, Page, join, tag
-from agent.owner.report_matrix import matrix
-from agent.owner.report_parts import losses, overview, sent, timelines, verdict
-from agent.owner.tracks import Signals
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the verifier found.
-
-    Attributes:
-        state: "intact", "altered", "undecided" or "unchecked".
-        lines: what it says, in its own words.
-    """
-
-    state: str
-    lines: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Cosigned:
-    """A checkpoint that the region has co-signed."""
-
-    log: str
-    size: int
-    at_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Story:
-    """What a page tells.
-
-    Attributes:
-        told: what the ledger says of the time.
-        verdict: of the verifier.
-        events: of the time, as `records.events_jsonl` has them.
-        cameras: triggers, as `records.cameras_jsonl` has them.
-        presence: the matrix.
-        signals: that can be drawn.
-        frames, samples: how many were opened.
-        problems: what could not be opened.
-        cosigned: by the region, newest last.
-        epochs: ownerships that the rows are of.
-        made_ns: when the page was made.
-        plot: names of the signals to draw; empty: the well-known ones.
-        openings: who got what at the region, by its word; None: the bundle does not say.
-    """
-
-    told: Chronicle
-    verdict: Verdict
-    events: Sequence[Mapping[str, Any]]
-    cameras: Sequence[Mapping[str, Any]]
-    presence: Sequence[Row]
-    signals: Signals
-    frames: int
-    samples: int
-    problems: Sequence[Problem]
-    cosigned: Sequence[Cosigned]
-    epochs: Sequence[int]
-    made_ns: int
-    plot: Sequence[str] = ()
-    openings: Sequence[Mapping[str, Any]] | None = None
-
+from agent.owner.page.html import Html, Page, join, tag
+from agent.owner.page.incidents import incidents
+from agent.owner.page.matrix import matrix
+from agent.owner.page.parts import losses, overview, sent, timelines, verdict
+from agent.owner.page.story import Story
 
 SECTIONS: Final = (
     ("verdict", verdict),

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.frames import FRAME
-from agent.owner import tracks
+from agent.owner.page import tracks
+from agent.owner.page.tracks import COLUMNS, Series, Signals, breaks, drawn, pick, ticks
 from agent.owner.presence_matrix import Rows
 from agent.owner.seen import Carriers
-from agent.owner.tracks import COLUMNS, Series, Signals, breaks, drawn, pick, ticks
 from agent.policy.model import UNSIGNED, SignalInfo, SignalLayout
 
 S = 10**9

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from agent.owner.report_html import Html, Page, join, number, tag
-from agent.owner.tracks import Floats, Ints, Series, Track, breaks, drawn, ticks
+from agent.owner.page.html import Html, Page, join, number, tag
+from agent.owner.page.tracks import Floats, Ints, Series, Track, breaks, drawn, ticks
 
 WIDTH: Final = 1000  # units of a curve's picture, whatever it is stretched to
 HEIGHT: Final = 100

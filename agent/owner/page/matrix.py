@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from agent.owner.page.html import Html, Page, join, tag
+from agent.owner.page.tables import removed, table
+from agent.owner.page.words import REASONS, STATES, WHOM
 from agent.owner.presence_matrix import NO_RULE, Row
-from agent.owner.report_html import Html, Page, join, tag
-from agent.owner.report_tables import removed, table
-from agent.owner.report_words import REASONS, STATES, WHOM
 
 if TYPE_CHECKING:
-    from agent.owner.report import Story
+    from agent.owner.page.story import Story
 
 _ORDER: Final = (
     "removed",

@@ -6,11 +6,11 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from agent.owner.report_html import Html, Page, join, tag
-from agent.owner.report_tables import table
+from agent.owner.page.html import Html, Page, join, tag
+from agent.owner.page.tables import table
 
 if TYPE_CHECKING:
-    from agent.owner.report import Story
+    from agent.owner.page.story import Story
 
 
 def openings(story: Story, page: Page) -> Html:
