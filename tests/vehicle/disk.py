@@ -23,20 +23,30 @@ DISK_MB = 32
 STATE = "/data/inland"
 INSIDE = Path(__file__).parent / "inside"
 SEEN = "/root/seen.log"
+_BOOTED = """
+import time
+print(min(-time.clock_gettime(time.CLOCK_BOOTTIME) + time.time() for _ in range(99)))
+"""
 NOT_ALL = 3  # exit code of `station open`
 
 
 @dataclass(slots=True)
 class Seen:
-    """What candump saw on the bus, as lines of the region's logs."""
+    """What candump saw on the bus.
+
+    Attributes:
+        lines: of the region's logs.
+        booted_s: when the guest was booted, by the clock that stamps frames.
+    """
 
     lines: list[str] = field(default_factory=list)
+    booted_s: float = 0.0
 
 
 @contextmanager
 def watching(guest: Guest) -> Iterator[Seen]:
     """Take note of all frames, on the disk that nothing happens to."""
-    seen = Seen()
+    seen = Seen(booted_s=float(guest.sh(f"{PYTHON} -c '{_BOOTED}'")))
     guest.begin("candump", f"exec stdbuf -oL candump -L -r 33554432 vcan0 >{SEEN}")
     guest.until("grep -q vcan0 /proc/net/can/rcvlist_all")
     try:

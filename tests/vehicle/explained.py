@@ -3,6 +3,9 @@
 One bus and one rule set: a segment's frames follow each other as they did on the bus, and so do
 the segments in the ledger. So what is missing lies between two segments that came, and nothing but
 a segment between those two explains it, however long the machine took to seal it.
+
+Moments are compared by the car's own clocks. The time of an entry is the one that the car trusts,
+the region's: the clock that stamps frames may be some ten milliseconds off.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from agent.station.source import StoreSource
 from agent.station.store import Store
 from agent.vault import intact, keys
 from tests.vehicle.car import Car
+from tests.vehicle.disk import Seen
 from tests.vehicle.power import stamp
 
 RANDOM = 64  # bytes of a frame that nothing makes smaller: those of `inside/flood.py`
@@ -29,7 +33,7 @@ class Sealed:
     """A routine segment of the ledger.
 
     Attributes:
-        at_s: when its entry was written, Unix seconds.
+        at_s: when its entry was written, in seconds since the boot.
         size: bytes of its body.
         lines: its frames as lines of `candump -L`; None: the region did not get its body.
     """
@@ -58,8 +62,13 @@ def sealed(car: Car) -> list[Sealed]:
             if stored.body is not None:
                 assert intact.is_intact(stored.entry, stored.body), f"entry {found.index}"
                 lines = _lines(open_segments(source, [found], request, privates))
-            segments.append(Sealed(entry.at.unix_ns / 1e9, entry.segment.bytes, lines))
+            segments.append(Sealed(entry.at.boottime_ns / 1e9, entry.segment.bytes, lines))
     return segments
+
+
+def hollow(car: Car) -> int:
+    """Count the routine segments whose body the region did not get."""
+    return sum(segment.lines is None for segment in sealed(car))
 
 
 def _lines(opened: Opened) -> tuple[str, ...]:
@@ -67,15 +76,16 @@ def _lines(opened: Opened) -> tuple[str, ...]:
     return tuple(b"".join(opened.candump()).decode("ascii").splitlines())
 
 
-def unexplained(seen: Sequence[str], segments: Sequence[Sealed]) -> int:
+def unexplained(seen: Seen, segments: Sequence[Sealed]) -> int:
     """Count the frames of the bus that are in no segment; what came in one was on the bus.
 
     Args:
-        seen: all frames, as lines of `candump -L`.
+        seen: all frames.
         segments: as `sealed` returns them.
     """
-    places = {line: at for at, line in enumerate(seen)}
-    assert len(places) == len(seen)
+    lines = seen.lines
+    places = {line: at for at, line in enumerate(lines)}
+    assert len(places) == len(lines)
     count, at, dropped = 0, 0, list[Sealed]()
     for segment in segments:
         if segment.lines is None:
@@ -83,17 +93,17 @@ def unexplained(seen: Sequence[str], segments: Sequence[Sealed]) -> int:
             continue
         for line in segment.lines:
             assert places.get(line, -1) >= at, f"the bus has not seen, or not then: {line}"
-            count += _untold(seen[at : places[line]], dropped)
+            count += _untold(lines[at : places[line]], dropped, seen.booted_s)
             at, dropped = places[line] + 1, []
-    return count + _untold(seen[at:], dropped)
+    return count + _untold(lines[at:], dropped, seen.booted_s)
 
 
-def _untold(lacking: Sequence[str], dropped: Sequence[Sealed]) -> int:
+def _untold(lacking: Sequence[str], dropped: Sequence[Sealed], booted_s: float) -> int:
     """Count the frames of a stretch that cannot have been in the segments that were dropped there.
 
     Not what came after the last of them was sealed; and not more than their bytes could hold.
     """
-    end_s = dropped[-1].at_s if dropped else 0.0
+    end_s = booted_s + dropped[-1].at_s if dropped else 0.0
     inside = [line for line in lacking if stamp(line) <= end_s]
     random = sum(len(line.partition("##")[2]) == 1 + 2 * RANDOM for line in inside)
     held = sum(one.size for one in dropped) // RANDOM

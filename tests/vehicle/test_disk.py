@@ -26,7 +26,7 @@ from tests.vehicle.disk import (
     said_s,
     watching,
 )
-from tests.vehicle.explained import sealed, unexplained
+from tests.vehicle.explained import hollow, sealed, unexplained
 from tests.vehicle.power import stamp
 
 # Of a minute or two each; those that are not are part of CI.
@@ -82,14 +82,6 @@ def restarts(made: Car) -> str:
     return made.guest.sh("systemctl show -P NRestarts inland-capture").strip()
 
 
-def routine(made: Car) -> list[str]:
-    return made.region.opened("--lane", "routine")
-
-
-def hollow(made: Car) -> int:
-    return sum(segment.lines is None for segment in sealed(made))
-
-
 @SLOW
 def test_a_full_disk_keeps_the_incident_and_says_what_it_drops(stand: Car):
     """Days without a network, and somebody fills the disk; then there is room again."""
@@ -115,14 +107,15 @@ def test_a_full_disk_keeps_the_incident_and_says_what_it_drops(stand: Car):
         wait_for(lambda: arrived(made) and " 123#600D" in made.region.opened()[-1], 60, "the last")
     assert restarts(made) == "0"
     assert full["frames"]["kept"] > 20_000
-    frames, lacking = made.status()["frames"], missing(seen.lines, routine(made))
+    frames, got = made.status()["frames"], made.region.opened("--lane", "routine")
+    lacking = missing(seen.lines, got)
     assert frames["received"] + frames["lost"] == len(seen.lines)
     (log,) = logs(made)
     print(f"{len(seen.lines)} frames, {len(lacking)} missing; {log['drops']}, lost {log['losses']}")
     assert (log["missing"], log["conflicts"]) == ([], 0)
     assert lacking
     assert sum(log["drops"].values()) or log["losses"]
-    assert unexplained(seen.lines, sealed(made)) <= log["losses"]
+    assert unexplained(seen, sealed(made)) <= log["losses"]
     # The incident: every frame of the black box from its end back into the time before it. How far
     # back depends on the flood: until something holds it, the black box goes before routine data.
     held = made.region.opened("--lane", "recorder")
@@ -167,7 +160,7 @@ def test_capture_starts_on_a_full_disk(stand: Car):
     assert (log["missing"], log["conflicts"]) == ([], 0)
     segments = sealed(made)
     assert segments.pop().lines == (made.region.opened()[-1],)  # after all that was watched
-    assert unexplained(seen.lines, segments) <= log["losses"]
+    assert unexplained(seen, segments) <= log["losses"]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +204,7 @@ def test_bodies_that_rot_are_said_and_never_sent(stand: Car, while_: str):
     assert (log["missing"], log["conflicts"], log["losses"]) == ([], 0, 0)
     assert hollow(made) == log["drops"].get("rotten", 0)
     assert len(missing(seen.lines, made.region.opened())) < len(seen.lines) / 4
-    assert unexplained(seen.lines, sealed(made)) == 0
+    assert unexplained(seen, sealed(made)) == 0
 
 
 @pytest.mark.parametrize("while_", [pytest.param("stopped", marks=SLOW), "running"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.vehicle.disk import missing
+from tests.vehicle.disk import Seen, missing
 from tests.vehicle.explained import Sealed, unexplained
 
 SEEN = [f"({second}.000000) can0 123#{second:02X}" for second in range(1, 9)]
@@ -33,7 +33,7 @@ def test_what_was_not_on_the_bus_is_found(wrong: list[str]):
     with pytest.raises(AssertionError):
         missing(SEEN, wrong)
     with pytest.raises(AssertionError):
-        unexplained(SEEN, [came(9.0, tuple(wrong))])
+        unexplained(Seen(SEEN), [came(9.0, tuple(wrong))])
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,14 @@ def test_what_was_not_on_the_bus_is_found(wrong: list[str]):
     ],
 )
 def test_frames_that_no_segment_explains_are_counted(segments: list[Sealed], count: int):
-    assert unexplained(SEEN, segments) == count
+    assert unexplained(Seen(SEEN), segments) == count
 
 
 def test_a_segment_explains_no_more_than_its_bytes_can_hold():
-    assert unexplained(RANDOM, [gone(9.0, 6 * 64)]) == 2
-    assert unexplained(RANDOM, [gone(8.0, 4 * 64), gone(9.0, 4 * 70)]) == 0
+    assert unexplained(Seen(RANDOM), [gone(9.0, 6 * 64)]) == 2
+    assert unexplained(Seen(RANDOM), [gone(8.0, 4 * 64), gone(9.0, 4 * 70)]) == 0
+
+
+def test_moments_are_told_since_the_boot():
+    assert unexplained(Seen(SEEN, 2.5), [gone(5.5)]) == 0
+    assert unexplained(Seen(SEEN, 1.5), [gone(5.5)]) == 1
