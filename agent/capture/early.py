@@ -9,7 +9,7 @@ Rules:
 - Listen only: the socket is for reading; nothing in this package sends on it.
 - Kernel stamps in ns (SO_TIMESTAMPNS), drops counted (SO_RXQ_OVFL), error frames on.
 - `_socket` is the part of `socket` that is written in C; the rest of it, with the modules that it
-  imports, is a third of the way from exec to the bind.
+  imports, is a third of the way from exec to the bind. What says an error is imported for one.
 
 Source: linux/can/raw.h, linux/can/error.h, Documentation/networking/can.rst, asm-generic/socket.h.
 """
@@ -17,14 +17,13 @@ Source: linux/can/raw.h, linux/can/error.h, Documentation/networking/can.rst, as
 from __future__ import annotations
 
 import _socket
-import errno
 import time
-
-from agent.errors import BusError
 
 TYPE_CHECKING = False  # typing.TYPE_CHECKING, but typing takes as long as all of this
 if TYPE_CHECKING:
     from typing import Final
+
+    from agent.errors import BusError
 
 SO_RCVBUFFORCE: Final = 33
 SO_TIMESTAMPNS: Final = 35
@@ -71,6 +70,27 @@ def open_socket(
     receive_own_messages: bool = False,
     ignore_rx_error_frames: bool = False,
 ) -> Socket:
+    """Open, prepare and bind a raw CAN socket; see `bind_socket`.
+
+    Raises:
+        BusError: this kernel has no CAN, the interface is missing, or we may not open it.
+    """
+    try:
+        return bind_socket(
+            channel, fd, receive_own_messages=receive_own_messages,
+            ignore_rx_error_frames=ignore_rx_error_frames,
+        )  # fmt: skip
+    except OSError as error:
+        raise _refused(channel, error) from error
+
+
+def bind_socket(
+    channel: str,
+    fd: bool = False,
+    *,
+    receive_own_messages: bool = False,
+    ignore_rx_error_frames: bool = False,
+) -> Socket:
     """Open, prepare and bind a raw CAN socket.
 
     Args:
@@ -80,12 +100,9 @@ def open_socket(
         ignore_rx_error_frames: do not receive error frames.
 
     Raises:
-        BusError: this kernel has no CAN, the interface is missing, or we may not open it.
+        OSError: what the kernel says.
     """
-    try:
-        sock = Socket(_socket.AF_CAN, _socket.SOCK_RAW, _socket.CAN_RAW)
-    except OSError as error:
-        raise _refused(channel, error) from error
+    sock = Socket(_socket.AF_CAN, _socket.SOCK_RAW, _socket.CAN_RAW)
     try:
         prepare(sock)
         # The kernel starts to stamp a moment after it was asked to (net_enable_timestamp defers
@@ -99,13 +116,17 @@ def open_socket(
         mask = 0 if ignore_rx_error_frames else ALL_ERROR_CLASSES
         sock.setsockopt(_socket.SOL_CAN_RAW, CAN_RAW_ERR_FILTER, mask)
         sock.bind((channel,))
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise _refused(channel, error) from error
+        raise
     return sock
 
 
 def _refused(channel: str, error: OSError) -> BusError:
+    import errno  # noqa: PLC0415 - see the module
+
+    from agent.errors import BusError  # noqa: PLC0415
+
     text = (error.strerror or str(error)).lower()
     if error.errno in (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT):
         return BusError(f"this kernel has no SocketCAN ({text})", where=channel)

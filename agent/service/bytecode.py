@@ -14,10 +14,13 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+import agent
 from agent.errors import ConfigError
 
 BYTECODE: Final = Path("/var/cache/inland/bytecode")
 OPTIONS: Final = ("-I", "-B", "-OO", "-X", f"pycache_prefix={BYTECODE}")
+# Without `site`, by its path: see there. An image's own path of it is not known here.
+START: Final = (*OPTIONS, "-S", str(Path(agent.__file__).parent / "cli" / "__main__.py"))
 COMPILE_S: Final = 300.0
 # What is imported is written by the interpreter itself; our own modules that are imported later, on
 # use, by compileall. A library that is not there is not needed by this car. At the end of the list:

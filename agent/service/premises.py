@@ -27,7 +27,7 @@ from agent.errors import ConfigError, InlandError
 from agent.files import read_plain
 from agent.region import RegionCard, load_region_card
 from agent.service.acting import is_open
-from agent.service.bytecode import OPTIONS
+from agent.service.bytecode import START
 from agent.service.names import CAPTURE, UPLINK
 from agent.service.unit_files import RMEM, RMEM_MAX, Credential, Site
 
@@ -222,9 +222,8 @@ class _Survey:
         folders = [inside(config.path).parent, inside(config.region_card).parent, state]
         lines = tuple(self._line(bus) for bus in config.buses if _is_serial(bus))
         resolvers = self._wish.resolvers or _resolvers(self._wish.outside(Path("/etc/resolv.conf")))
-        options = OPTIONS if self._live else ("-I", "-B")
         return Site(
-            start=(str(self._python), *options, "-m", "agent.cli"),
+            start=(str(self._python), *(START if self._live else ("-I", "-B", "-m", "agent.cli"))),
             config=inside(config.path),
             state=state,
             run=inside(config.run),

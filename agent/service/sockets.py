@@ -2,16 +2,16 @@
 
 From the bind on the kernel stamps and buffers every frame. Nothing that takes time is imported
 before it; so the configuration is only looked at (`glance.py`), and what is wrong with it is left
-to `agent.config`, which reads it properly afterwards and says so.
+to `agent.config`, which reads it properly afterwards and says so. `posix` and `_stat` are the parts
+of `os` and `stat` that are written in C.
 """
 
 from __future__ import annotations
 
-import os
-import stat
+import _stat
+import posix
 
-from agent.capture.early import Socket, open_socket
-from agent.errors import BusError
+from agent.capture.early import Socket, bind_socket
 from agent.service.glance import buses
 
 TYPE_CHECKING = False  # see agent/errors.py
@@ -36,8 +36,8 @@ def bind_sockets(arguments: Sequence[str]) -> dict[str, Socket]:
             continue
         if isinstance(name, str) and isinstance(channel, str):
             try:
-                sockets[name] = open_socket(channel, **{key: bool(bus.get(key)) for key in FLAGS})
-            except BusError:
+                sockets[name] = bind_socket(channel, **{key: bool(bus.get(key)) for key in FLAGS})
+            except OSError:
                 continue  # it may appear later: the reader tries again, and says what is missing
     return sockets
 
@@ -54,9 +54,9 @@ def _config(arguments: Sequence[str]) -> str:
 
 def _buses(path: str) -> list[dict[str, object]]:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - pathlib costs time
+        if not _stat.S_ISREG(posix.stat(path).st_mode):
             return []  # a pipe would be waited for
-        with open(path, "rb") as file:  # noqa: PTH123 - as above
+        with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs time
             text = file.read(MAX_BYTES + 1).decode()
         if len(text) > MAX_BYTES:
             return []

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import ConfigError
-from agent.service.bytecode import BYTECODE, OPTIONS, compile_for
+from agent.service.bytecode import BYTECODE, START, compile_for
 from tests.rig import EVERYTHING, wait_for
 from tests.service.sites import inland
 
@@ -50,14 +50,14 @@ def car(tmp_path: Path, bundle: Path) -> Path:
     return config
 
 
-def run(car: Path, half: str, options: list[str], done: Callable[[], bool]) -> str:
+def run(car: Path, half: str, start: list[str], done: Callable[[], bool]) -> str:
     """Run a half until it is ready and has done something; return what its interpreter told."""
     output, told = car.parent / f"{half}.txt", car.parent / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, output.open("wb") as file:
         manager.bind(str(told))
         manager.settimeout(60)
         process = subprocess.Popen(
-            [sys.executable, "-v", *options, "-m", "agent.cli", half, "--config", str(car)],
+            [sys.executable, "-v", *start, half, "--config", str(car)],
             stdout=file, stderr=file, cwd=OURS, env={**os.environ, "NOTIFY_SOCKET": str(told)},
         )  # fmt: skip
         try:
@@ -84,20 +84,20 @@ def compiled_anew(said: str) -> set[str]:
     return {name for name in SOURCE.findall(said) if EDITABLE not in name}
 
 
-def options(folder: Path) -> list[str]:
-    """The units' own options, but that the package is found in the working directory."""
-    return [one.replace(str(BYTECODE), str(folder)) for one in OPTIONS if one != "-I"]
+def start(folder: Path) -> list[str]:
+    """What the units give the interpreter, but for the folder of the cache."""
+    return [one.replace(str(BYTECODE), str(folder)) for one in START]
 
 
 def test_capture_and_uplink_compile_nothing_while_they_run(bytecode: Path, car: Path):
     """In -OO, from the start to the first sealed segment: docstrings and asserts are not missed."""
-    said = run(car, "capture", options(bytecode), lambda: sealed(car))
+    said = run(car, "capture", start(bytecode), lambda: sealed(car))
     assert compiled_anew(said) == set()
-    assert compiled_anew(run(car, "uplink", options(bytecode), lambda: True)) == set()
+    assert compiled_anew(run(car, "uplink", start(bytecode), lambda: True)) == set()
 
 
 def test_without_the_cache_it_runs_and_the_check_sees_what_is_compiled(tmp_path: Path, car: Path):
-    said = run(car, "uplink", options(tmp_path / "none"), lambda: True)
+    said = run(car, "uplink", start(tmp_path / "none"), lambda: True)
     assert any(name.endswith("agent/uplink/run.py") for name in compiled_anew(said))
     assert not (tmp_path / "none").exists(), "-B: a service writes no code"
 

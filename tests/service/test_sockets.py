@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import subprocess
 import sys
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from agent import config
-from agent.errors import BusError
 from agent.service import sockets
+from agent.service.bytecode import START
 
 ROOT = Path(__file__).parents[2]
 BUSES = """
@@ -37,13 +38,13 @@ channel = "a.log"
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, bool]]]:
     calls: list[tuple[str, dict[str, bool]]] = []
 
-    def open_socket(channel: str, **flags: bool) -> socket.socket:
+    def bind_socket(channel: str, **flags: bool) -> socket.socket:
         calls.append((channel, flags))
         if channel == "can9":
-            raise BusError("no such CAN interface", where=channel)
+            raise OSError(errno.ENODEV, "No such device")
         return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
-    monkeypatch.setattr(sockets, "open_socket", open_socket)
+    monkeypatch.setattr(sockets, "bind_socket", bind_socket)
     return calls
 
 
@@ -77,12 +78,42 @@ def test_default_path_is_the_one_of_the_configuration() -> None:
 
 
 def test_nothing_slow_is_imported_before_the_bind() -> None:
-    # -S: what an editable installation imports to find its packages is not ours.
+    # -S as the boot service: what an installation imports to find its packages is not ours.
     code = "import sys, agent.cli.__main__, agent.service.sockets; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     slow = {"click", "numpy", "dataclasses", "inspect", "pathlib", "logging", "difflib"}
-    slow |= {"google", "sqlite3", "can", "agent.config"}
+    slow |= {"google", "sqlite3", "can", "agent.config", "agent.errors", "os", "site", "runpy"}
     slow |= {"socket", "tomllib", "typing", "enum", "re", "collections", "signal"}
     assert not slow & set(done.stdout.split())
+
+
+def imported(tmp_path: Path, *start: str) -> list[str]:
+    """Names of modules in the order in which `inland capture` has imported them."""
+    config_path = tmp_path / "agent.toml"
+    config_path.write_text(BUSES, "utf-8")
+    command = [sys.executable, "-X", "importtime", *start, "capture", "--config", str(config_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr[-300:]  # no region card: all that comes first is done
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return [line.rpartition("|")[2].strip() for line in lines]
+
+
+def check_order(names: list[str]) -> None:
+    bound = names.index("agent.service.sockets")
+    assert {"site", "os", "re", "runpy", "agent.errors"}.isdisjoint(names[:bound])
+    assert {"site", "click", "agent.config"} <= set(names[bound:])
+
+
+def test_the_boot_service_binds_before_anything_of_the_installation_runs(tmp_path: Path) -> None:
+    """And finds its libraries afterwards."""
+    check_order(imported(tmp_path, *START))
+
+
+@pytest.mark.parametrize(
+    "start", [[one for one in START if one != "-S"], ["-m", "agent.cli"]], ids=["site", "-m"]
+)
+def test_planted_imports_before_the_bind_are_found(tmp_path: Path, start: list[str]) -> None:
+    with pytest.raises(AssertionError):
+        check_order(imported(tmp_path, *start))

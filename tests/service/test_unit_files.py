@@ -280,4 +280,4 @@ def test_every_template_is_in_the_package():
     patterns = data["tool"]["setuptools"]["package-data"]["agent"]
     packed = {path for pattern in patterns for path in (root / "agent").glob(pattern)}
     assert set((root / "agent/service/units").iterdir()) <= packed
-    assert premises.OPTIONS[0] == "-I"
+    assert premises.START[0] == "-I"

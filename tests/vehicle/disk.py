@@ -18,27 +18,35 @@ from typing import Any
 from tests.rig import wait_for
 from tests.vehicle.car import PYTHON, Car
 from tests.vehicle.guest import Guest
-from tests.vehicle.power import stamp
 
 DISK_MB = 32
 STATE = "/data/inland"
 INSIDE = Path(__file__).parent / "inside"
 SEEN = "/root/seen.log"
+_BOOTED = """
+import time
+print(min(-time.clock_gettime(time.CLOCK_BOOTTIME) + time.time() for _ in range(99)))
+"""
 NOT_ALL = 3  # exit code of `station open`
-LATE_S = 1.5  # between a frame and the entry of its segment, beside its `flush`, at most
 
 
 @dataclass(slots=True)
 class Seen:
-    """What candump saw on the bus, as lines of the region's logs."""
+    """What candump saw on the bus.
+
+    Attributes:
+        lines: of the region's logs.
+        booted_s: when the guest was booted, by the clock that stamps frames.
+    """
 
     lines: list[str] = field(default_factory=list)
+    booted_s: float = 0.0
 
 
 @contextmanager
 def watching(guest: Guest) -> Iterator[Seen]:
     """Take note of all frames, on the disk that nothing happens to."""
-    seen = Seen()
+    seen = Seen(booted_s=float(guest.sh(f"{PYTHON} -c '{_BOOTED}'")))
     guest.begin("candump", f"exec stdbuf -oL candump -L -r 33554432 vcan0 >{SEEN}")
     guest.until("grep -q vcan0 /proc/net/can/rcvlist_all")
     try:
@@ -124,22 +132,6 @@ def missing(seen: list[str], opened: list[str]) -> list[str]:
             lacking.append(line)
     assert at == len(opened), f"the bus has not seen, or not then: {opened[at]}"
     return lacking
-
-
-def dropped_at(car: Car) -> list[float]:
-    """When the routine segments were sealed whose bodies the region will not get, Unix seconds."""
-    with closing(sqlite3.connect(car.region.region / "station.db")) as store:
-        rows = store.execute(
-            "SELECT at_ns FROM entries JOIN logs USING (log) WHERE vehicle=? AND kind='segment'"
-            " AND body IS NULL AND lane=2 ORDER BY at_ns", (car.region.vehicle,),
-        )  # fmt: skip
-        return [at_ns / 1e9 for (at_ns,) in rows]
-
-
-def unexplained(lacking: list[str], sealed_s: list[float], *, flush_s: float) -> int:
-    """How many frames are in no segment whose body was dropped."""
-    most_s = flush_s + LATE_S
-    return sum(not any(0 <= at_s - stamp(line) <= most_s for at_s in sealed_s) for line in lacking)
 
 
 def logs(car: Car) -> list[dict[str, Any]]:

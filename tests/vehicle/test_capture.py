@@ -161,16 +161,20 @@ def test_the_first_frame_is_there_within_100_ms_of_exec(guest: Guest):
     """And at least ten times sooner than with everything imported first.
 
     The guest takes its time to start a process, and more of it while others use the machine: what
-    a Python that does nothing takes is therefore left out. (`tests.bench` has it in.)
+    a Python that does nothing takes is therefore left out, and what we add to it is held against
+    it as well. (`tests.bench` has it in, on a machine that is no guest.)
     """
+    packages = guest.sh(f"{PYTHON} -c 'import agent; print(agent.__path__[0])'").strip()
+    start = f"{PYTHON} -I -S -B"
+    frame = f"/run/first_frame.py {packages.removesuffix('/agent')} /run/early.toml"
     guest.write("/run/first_frame.py", (INSIDE / "first_frame.py").read_bytes())
     guest.write("/run/early.toml", b'[[bus]]\nname = "a"\ninterface = "socketcan"\n'
                 b'channel = "vcan0"\n')  # fmt: skip
     nothing = "import sys, time; print((time.time_ns() - int(sys.argv[1])) / 1e6)"
     ways = {
-        "nothing": f"{PYTHON} -c '{nothing}' $(date +%s%N)",
-        "early": f"{PYTHON} /run/first_frame.py /run/early.toml $(date +%s%N)",
-        "eager": f"{PYTHON} /run/first_frame.py /run/early.toml $(date +%s%N) eager",
+        "nothing": f"{start} -c '{nothing}' $(date +%s%N)",
+        "early": f"{start} {frame} $(date +%s%N)",
+        "eager": f"{PYTHON} -I -B {frame} $(date +%s%N) eager",
     }
     guest.begin("traffic", "exec cangen vcan0 -g 1")
     took: dict[str, list[float]] = {way: [] for way in ways}
@@ -181,7 +185,7 @@ def test_the_first_frame_is_there_within_100_ms_of_exec(guest: Guest):
     nothing_ms, early_ms, eager_ms = (statistics.median(took[way]) for way in ways)
     print(f"exec to the first frame: {early_ms:.0f} ms ({nothing_ms:.0f} ms of it Python's own "
           f"start), {eager_ms:.0f} ms with eager imports")  # fmt: skip
-    assert early_ms - nothing_ms <= 100
+    assert early_ms - nothing_ms <= min(100, nothing_ms / 2)
     assert eager_ms - nothing_ms >= 10 * (early_ms - nothing_ms)
 
 
