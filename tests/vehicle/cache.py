@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # A payload is new with every change of the sources, and 170 MB.
-KEEP_DAYS = {"image": 3.0, "wheels": 14.0, "payload": 0.1}
+KEEP_DAYS = {"image": 3.0, "kernel": 3.0, "wheels": 14.0, "payload": 0.1}
 
 
 def folder() -> Path:

@@ -17,13 +17,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.rig import EVERYTHING, INLAND, Rig, wait_for
 from tests.vehicle.guest import Guest
+from tests.vehicle.machine import Machine
 from tests.vehicle.net import HOST, SUBNET, Net, first_in_namespace, kill_namespace
 
 BROKER = "broker.cn.example"
@@ -91,7 +92,9 @@ class Car:
         guest: booted; whoever cuts its power starts it again.
         state: the agent's state folder in the guest.
         limits: more of agent.toml, e.g. a table [limits].
-        bus: settings of its one bus beside name, interface and channel.
+        channel: of its bus can0.
+        bus: more settings of this bus, and more buses.
+        vehicle: more of the table [vehicle].
         environment: NAME=value for capture, e.g. a PYTHONPATH that plants a mistake; the boot
             service takes none.
         installed: run by the boot service's own units, as their users, behind their walls.
@@ -99,14 +102,16 @@ class Car:
 
     def __init__(
         self, region: Region, guest: Guest, *, state: str = STATE, limits: str = "",
-        bus: str = "fd = true", environment: str = "", installed: bool = False,
+        channel: str = "vcan0", bus: str = "fd = true", vehicle: str = "",
+        environment: str = "", installed: bool = False,
     ) -> None:  # fmt: skip
         self.region, self.guest, self.state = region, guest, state
         self._environment, self._is_installed = environment, installed
         text = region.enrolled.replace('state = "state"', f'state = "{state}"')
         text = text.replace('run = "run"', f'run = "{RUN}"')
+        text = text.replace("[vehicle]\n", f"[vehicle]\n{vehicle}\n")
         text += f'\n{limits}\n[[bus]]\nname = "can0"\ninterface = "socketcan"\n'
-        region.config.write_text(f'{text}channel = "vcan0"\n{bus}\n', "utf-8")
+        region.config.write_text(f'{text}channel = "{channel}"\n{bus}\n', "utf-8")
         bundle = os.path.dirname(CONFIG)  # noqa: PTH120 - a path of the guest
         guest.sh(f"rm -rf {bundle} {state} {RUN}; grep -q {BROKER} /etc/hosts || "
                  f"echo '{HOST} {BROKER}' >> /etc/hosts")  # fmt: skip
@@ -223,7 +228,8 @@ def region(folder: Path, net: Net) -> Iterator[Region]:
 
 @contextmanager
 def car(
-    folder: Path, image: Path, payload: Path, *, data_mb: int | None = None, **settings: Any
+    folder: Path, image: Path, payload: Path, *, data_mb: int | None = None,
+    machine: Machine | None = None, files: Mapping[str, bytes] | None = None, **settings: Any,
 ) -> Iterator[Car]:
     """A booted car with its agent installed, nothing of it started; its region runs.
 
@@ -231,12 +237,17 @@ def car(
         folder: for the region.
         image: of the guest.
         payload: of the guest.
-        data_mb: size of a data disk, /data in the guest; None: it has none.
+        data_mb, machine, files: of the guest.
         settings: of `Car`.
     """
     net = Net()
     try:
-        with region(folder, net) as home, Guest(image, payload, net=net, data_mb=data_mb) as guest:
+        with (
+            region(folder, net) as home,
+            Guest(
+                image, payload, net=net, data_mb=data_mb, machine=machine, files=files
+            ) as guest,
+        ):
             assert guest.ready() == "running"
             yield Car(home, guest, **settings)
     finally:

@@ -4,10 +4,10 @@
         guest.ready()
         print(guest.sh("inland --help"))
 
-User-Mode Linux: Debian's own kernel as a process of this machine, one CPU, no emulated hardware.
+What runs it is a `Machine`: User-Mode Linux, if nothing else is said.
 
-- It is pinned to one CPU (system calls cost five times as much across two) and lives in a process
-  namespace: its death takes every one of its processes, and it dies with whoever started it.
+- It lives in a process namespace: its death takes every one of its processes, and it dies with
+  whoever started it.
 - `kill` is the power cut: what the guest had not handed to its disk is lost, as in a car.
 - Its disk lives as long as the Guest; `start` after `kill` or `shutdown` boots the same disk.
 - The network is one of its own (`net.Net`), shared if one is given.
@@ -16,7 +16,6 @@ User-Mode Linux: Debian's own kernel as a process of this machine, one CPU, no e
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 import socket
@@ -30,15 +29,10 @@ from typing import BinaryIO
 
 from tests.vehicle.door import Door, Result
 from tests.vehicle.image import make_disk, run
-from tests.vehicle.net import (
-    GATEWAY_AND_MASK,
-    IN_NAMESPACE,
-    Net,
-    first_in_namespace,
-    kill_namespace,
-)  # fmt: skip
+from tests.vehicle.machine import Box, Machine
+from tests.vehicle.machine_uml import Uml
+from tests.vehicle.net import IN_NAMESPACE, Net, first_in_namespace, kill_namespace
 
-BOOT_S = 120.0
 PREFIX = "inland-guest-"
 
 
@@ -53,7 +47,7 @@ class Guest:
         image: as `image.image` returns it.
         payload: as `payload.payload` returns it; /payload in the guest.
         net: shared with others; None: a network of its own.
-        memory_mb: of the guest.
+        machine: what runs it; another may be set between two boots.
         data_mb: size of a data disk of its own, /data in the guest; None: it has none.
         files: put on the disk before the first boot: path, content. Owned by root; readable by
             root alone where the path ends in .key.
@@ -65,7 +59,7 @@ class Guest:
         payload: Path | None = None,
         *,
         net: Net | None = None,
-        memory_mb: int = 512,
+        machine: Machine | None = None,
         data_mb: int | None = None,
         files: Mapping[str, bytes] | None = None,
     ) -> None:
@@ -73,15 +67,13 @@ class Guest:
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self.net, self._own_net = net or Net(), net is None
         self.tap, self.address = self.net.new_guest()
-        self._kernel, self._memory_mb = image / "kernel", memory_mb
+        self.machine: Machine = machine or Uml()
+        self._image, self._payload = image, payload
         self._disk = self.folder / "disk"
         run("cp", "--sparse=always", "--reflink=auto", str(image / "disk"), str(self._disk))
-        self._disks = [f"ubda={self._disk}"]
-        if payload is not None:
-            self._disks.append(f"ubdbr={payload}")
-        if data_mb is not None:
-            make_disk(self.folder / "data", "data", data_mb)
-            self._disks.append(f"ubdc={self.folder / 'data'}")
+        self._data = None if data_mb is None else self.folder / "data"
+        if self._data is not None and data_mb is not None:
+            make_disk(self._data, "data", data_mb)
         self._put(files or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._door: Door | None = None
@@ -96,8 +88,8 @@ class Guest:
             assert self._door is not None
             while not self._door.knock():
                 self._check_alive()
-                if time.monotonic() - began > BOOT_S:
-                    raise GuestError(f"no answer after {BOOT_S} s:\n{self.console()}")
+                if time.monotonic() - began > self.machine.boot_s:
+                    raise GuestError(f"no answer after {self.machine.boot_s} s:\n{self.console()}")
         except BaseException:
             self.kill()
             raise
@@ -112,6 +104,7 @@ class Guest:
         if self._process is not None:
             kill_namespace(self._process)
             self._process = None
+        self.machine.stopped()
         if self._door is not None:
             self._door.close()
             self._door = None
@@ -223,12 +216,13 @@ class Guest:
 
     def impair(self, netem: str | None) -> None:
         """Make what the guest sends late or lost, e.g. "delay 200ms loss 30%"; None: no more."""
-        self.run("tc qdisc del dev vec0 root 2>/dev/null")
+        name = self.machine.interface
+        self.run(f"tc qdisc del dev {name} root 2>/dev/null")
         if netem:
-            self.sh(f"tc qdisc add dev vec0 root netem {netem}")
+            self.sh(f"tc qdisc add dev {name} root netem {netem}")
 
     def heard(self, start: int = 0) -> bytes:
-        """What the guest wrote to /dev/ttyS1: out of its reach at once, whatever happens to it."""
+        """What the guest wrote to `machine.line`: out of its reach at once, whatever happens to it."""
         with (self.folder / "heard").open("rb") as file:
             file.seek(start)
             return file.read()
@@ -267,25 +261,18 @@ class Guest:
             raise GuestError("the guest is running already")
         ours, its = socket.socketpair()
         self._door = Door(ours)
-        cpu = _choose_cpu()
+        # Memory may be a file in /dev/shm, which is 64 MB in many containers: it gets its own.
+        memory = ("--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh")
         with its, self._append("console") as console, self._append("heard") as heard:
-            # Its memory is a file in /dev/shm, which is 64 MB in many containers: it gets its own.
-            memory = ("--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh")
-            machine = [
-                str(self._kernel), f"mem={self._memory_mb}M", *self._disks, "root=/dev/ubda", "rw",
-                "quiet", "panic=1", "inland.door=serial", f"uml_dir={self.folder}/", "umid=uml",
-                f"hostfs={self.folder}/nothing",  # the guest's root reads no file of this machine
-                "pty.legacy_count=0",  # 256 legacy terminals cost udev a second
-                "con=null", "con0=null,fd:1", "ssl=null", f"ssl0=fd:{its.fileno()}",
-                f"ssl1=null,fd:{heard.fileno()}",
-                f"vec0:transport=tap,ifname={self.tap},depth=128,gro=1",
-                f"ip={self.address}::{GATEWAY_AND_MASK}::vec0:off",
-            ]  # fmt: skip
+            box = Box(self.folder, self._image, self._disk, self._payload, self._data, self.tap,
+                      self.address, its.fileno(), heard.fileno())  # fmt: skip
+            command = self.machine.command(box)
             self._process = subprocess.Popen(
-                self.net.inside("taskset", "-c", str(cpu), *IN_NAMESPACE, *memory, *machine),
+                self.net.inside(*IN_NAMESPACE, *memory, *command),
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,
-                pass_fds=[its.fileno(), heard.fileno()],
+                pass_fds=[box.door, box.heard, *self.machine.descriptors()],
             )  # fmt: skip
+            self.machine.started()
 
     def _append(self, name: str) -> BinaryIO:
         return (self.folder / name).open("ab")
@@ -316,13 +303,6 @@ class Guest:
         run("debugfs", "-w", "-f", str(script), str(self._disk))
         for left in self.folder.glob("put*"):
             left.unlink()
-
-
-def _choose_cpu() -> int:
-    """One of ours: each worker of a parallel run has its own."""
-    cpus = sorted(os.sched_getaffinity(0))
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-    return cpus[int(worker) % len(cpus)] if worker else random.choice(cpus)
 
 
 def sweep() -> None:

@@ -21,7 +21,7 @@ from tests.vehicle.net import HOST, HOST_NAME
 SUITE = "bookworm"
 PACKAGES = """
     systemd systemd-sysv udev dbus kmod iproute2 iputils-ping procps ca-certificates e2fsprogs
-    sqlite3 python3 python3-venv can-utils qemu-guest-agent user-mode-linux
+    sqlite3 python3 python3-venv can-utils qemu-guest-agent tpm2-tools user-mode-linux
 """
 DISK_MB = 1500  # sparse: what the guest may fill
 LEFT_OUT = ("doc", "man", "info", "locale")  # of /usr/share, as on an embedded board
