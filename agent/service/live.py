@@ -108,6 +108,7 @@ class LiveServer:
             self._look_after(now_s)
             self._debt_s = max(0.0, self._debt_s + used_s - CORE_SHARE * (now_s - wall_s))
             wall_s = now_s
+        self._pass_on()
         for client in self._watching():
             client.reader.give((), self._moment(), ended=ENDS)
             self._send(client)
