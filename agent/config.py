@@ -102,7 +102,7 @@ class Config:
     Attributes:
         path: the file itself.
         state: folder of the spool and the policy; survives a reboot.
-        run: folder of the hatch; does not.
+        run: folder of the hatch and of the live socket; does not.
         region_card: path of region.toml.
         vehicle: identity and key files.
         buses: what capture listens to.
@@ -125,6 +125,11 @@ class Config:
     def hatch(self) -> Path:
         """The Unix socket between capture and uplink."""
         return self.run / "hatch.sock"
+
+    @property
+    def live(self) -> Path:
+        """The Unix socket on which people see at once what is sealed to them."""
+        return self.run / "live.sock"
 
     @property
     def policy(self) -> Path:

@@ -1,4 +1,4 @@
-"""The socket file of the hatch: made with its mode, taken over only from a process that is gone."""
+"""The socket files of capture: made with a mode, taken over only from a process that is gone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from agent.errors import HatchError
 from agent.files import short_name
 
 
-def bind(path: Path) -> tuple[socket.socket, int]:
+def bind(path: Path, *, mode: int = 0o660) -> tuple[socket.socket, int]:
     """Return a listening socket and the inode of its file.
+
+    Args:
+        path: the socket file; its folder must exist.
+        mode: who may connect.
 
     Raises:
         HatchError: somebody answers there already, or it cannot be bound.
@@ -20,11 +24,11 @@ def bind(path: Path) -> tuple[socket.socket, int]:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # The file gets the mode of the socket: never open to others. chmod undoes the umask.
-        os.fchmod(sock.fileno(), 0o660)
+        os.fchmod(sock.fileno(), mode)
         with short_name(path) as name:
             sock.bind(name)
-        path.chmod(0o660)
-        sock.listen(32)  # of them, those beyond MAX_CLIENTS are crowded out at once
+        path.chmod(mode)
+        sock.listen(32)  # of them, those beyond what is served are crowded out at once
         sock.setblocking(False)
         return sock, path.lstat().st_ino
     except OSError as error:

@@ -19,6 +19,7 @@ from agent.capture.drives import Drives
 from agent.capture.incidents import Incidents, Tally
 from agent.capture.keeper import GateWriter, Keeper
 from agent.capture.limits import Limits
+from agent.capture.live import LiveFeed
 from agent.capture.recorded import Axis
 from agent.capture.recorder import Recorder
 from agent.capture.records import Seals
@@ -76,6 +77,7 @@ class Surroundings:
         boot_id: of this boot, 16 bytes.
         version: of the agent.
         owners: who is enrolled; None: nobody ever is.
+        live: hands on what is kept to people who watch; None: nobody ever does.
     """
 
     gate: GateWriter
@@ -86,6 +88,7 @@ class Surroundings:
     boot_id: bytes
     version: str
     owners: Owners | None = None
+    live: LiveFeed | None = None
 
 
 class Force:
@@ -108,7 +111,7 @@ class Force:
     ) -> None:  # fmt: skip
         self.policy = policy
         self._vault, self._channels, self._axis = vault, channels, axis
-        self._counters, self._book = counters, book
+        self._counters, self._book, self._live = counters, book, around.live
         self._silent: frozenset[str] = frozenset(one.category for one in policy.consents)
         self._consented: frozenset[str] = frozenset()
         self._sealed_ns = axis.end_ns
@@ -148,6 +151,8 @@ class Force:
         """
         for category in sorted(step.ended):
             self._recorder.discard(category)
+            if self._live is not None:
+                self._live.discard(category)
             self._vault.withdraw(category)
         for entry in step.entries:
             self._vault.record(entry)
@@ -244,6 +249,8 @@ class Force:
             len(part.frames) for part in kept if part.rule_set.lane != RECORDER
         )
         self._counters.samples += sum(len(part.signals) for part in kept)
+        if self._live is not None and self._live.wanted:
+            self._live.keep(kept, self._channels.names, now)
         for draft in self._recorder.add(kept, self._channels.names, now):
             self._seal(draft)
 
@@ -255,6 +262,8 @@ class Force:
             self._counters.lost += draft.rows
         else:
             self._counters.segments += 1
+            if draft.records and self._live is not None:
+                self._live.note(draft)
         return index
 
     def _note(self, rule: str, records: int) -> None:

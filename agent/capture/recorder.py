@@ -63,10 +63,10 @@ class Recorder:
         """Take what was kept of one batch; return the segments that it filled."""
         full: list[Draft] = []
         for part in kept:
-            slices = _slices(part.frames, _frame_costs(part.frames))
-            for frames, piece in zip(slices, self._pieces(part, slices), strict=True):
+            parts = slices(part.frames, frame_costs(part.frames))
+            for frames, piece in zip(parts, self._pieces(part, parts), strict=True):
                 full += self._put(part.rule_set, channels, now, frames=frames, recorded=piece)
-            for signals in _slices(part.signals, np.full(len(part.signals), SAMPLE_COST)):
+            for signals in slices(part.signals, np.full(len(part.signals), SAMPLE_COST)):
                 full += self._put(part.rule_set, channels, now, signals=signals)
         return full
 
@@ -107,7 +107,7 @@ class Recorder:
         recorded: tuple[int, int] | None = None,
     ) -> list[Draft]:
         rows = len(frames) if frames is not None else len(signals) if signals is not None else 0
-        cost = rows * SAMPLE_COST if frames is None else int(_frame_costs(frames).sum())
+        cost = rows * SAMPLE_COST if frames is None else int(frame_costs(frames).sum())
         closed: list[Draft] = []
         segment = self._open.get(rule_set)
         if segment and (
@@ -149,18 +149,17 @@ class Recorder:
         )
 
 
-def _frame_costs(frames: FrameBatch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def frame_costs(frames: FrameBatch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the bytes that each frame takes at worst."""
     return frames["length"].astype(np.int64) + FRAME_COST
 
 
-def _slices(
-    rows: FrameBatch, costs: np.ndarray[tuple[int], np.dtype[np.int64]]
-) -> list[FrameBatch]:
-    """Cut rows into parts that each fit into one segment."""
+def slices(rows: FrameBatch, costs: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[FrameBatch]:
+    """Return rows cut into parts that each fit into one segment."""
     if len(rows) <= MAX_ROWS and int(costs.sum()) <= MAX_BYTES:
         return [rows] if len(rows) else []
     half = len(rows) // 2
-    return _slices(rows[:half], costs[:half]) + _slices(rows[half:], costs[half:])
+    return slices(rows[:half], costs[:half]) + slices(rows[half:], costs[half:])
 
 
 def merge(arrivals: list[Arrival], steady: Steady | None = None) -> FrameBatch:

@@ -194,6 +194,8 @@ class Sealer:
         if policy is not None:
             entry.body, entry.name, entry.version = change.hash, policy.name, policy.version
         self._vault.decide_by(entry, change.data)
+        if self._around.live is not None:
+            self._around.live.decide(policy, change.data)
         self.force = None if policy is None else Force(
             policy, vault=self._vault, channels=self._channels, axis=self._axis,
             drives=self._drives, book=self._book, around=self._around, counters=self.counters,
@@ -212,6 +214,8 @@ class Sealer:
         if self.force is not None:
             self.force.hand_over(now)
         self._vault.admit(step.keys)
+        if self._around.live is not None:
+            self._around.live.admit(step.onlookers)
         for entry in step.entries:
             self._vault.record(entry)
         owners.entered()

@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "recover": ("owner_key", "Make the key again from the recovery sheet."),
     "enroll": ("owner_enroll", "Enroll an owner or driver in the car, with a code that it shows."),
     "export": ("owner_export", "Write a bundle of what the car has kept, for a stick."),
+    "live": ("owner_live", "Show what the car keeps for you, as it keeps it."),
     "open": ("owner_bundle", "Open a bundle with the owner's key."),
     "report": ("owner_bundle", "Make one HTML page of a bundle."),
     "request": ("owner_request", "Sign a request for what the region has of the car."),
@@ -52,6 +53,7 @@ def command() -> None:
     Examples, at home and in the car:
       inland owner keygen ~/inland
       inland owner enroll ~/inland/owner.pub
+      inland owner live --key ~/inland/owner.key
       inland owner export -o /media/stick
       inland owner open /media/stick/BUNDLE.inland --key ~/inland/owner.key
       inland owner report /media/stick/BUNDLE.inland --key ~/inland/owner.key

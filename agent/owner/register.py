@@ -23,7 +23,8 @@ from agent.errors import ConfigError, InlandError, OwnerError
 from agent.files import read_plain, sync_folder
 from agent.owner.public import PublicKey
 from agent.strict_json import fields, listed, parse_json, text, whole
-from agent.vault.enrolled import Enrolled
+from agent.vault.enrolled import Enrolled, Onlooker
+from agent.vault.seal import opens_alone
 
 FILE: Final = "owners.json"
 FORMAT: Final = 1
@@ -85,6 +86,19 @@ class Register:
             self.owner.key.recipient if self.owner else None,
             driver.key.recipient if driver else None,
         )
+
+    @property
+    def onlookers(self) -> tuple[Onlooker, ...]:
+        """What each of the people opens alone: never what is for the region, or for both."""
+        return tuple(
+            Onlooker(bytes.fromhex(one.id), one.key.recipient, one.key.sign, self._opens(one))
+            for one in self.people
+        )
+
+    def _opens(self, person: Person) -> frozenset[int]:
+        names = [OWNER] if person.role == OWNER else []
+        names += [DRIVER] if person.id == self.driving else []
+        return frozenset(one for name in names for one in opens_alone(name))
 
     def find(self, start: str) -> Person:
         """Return the one whose id begins so.

@@ -71,7 +71,9 @@ class OwnerSlot:
         entries = _difference(self._told, (people, found.driving))
         self._told = people, found.driving
         self._due = json.dumps([people, found.driving]).encode()
-        return OwnerStep(found.keys, entries, len(people), found.driving)
+        return OwnerStep(
+            found.keys, entries, len(people), found.driving, found.onlookers
+        )  # fmt: skip
 
     def entered(self) -> None:
         """Note that the entries of the last step are in the ledger."""

@@ -1,9 +1,10 @@
 """The process `inland capture`: CAN and the vault, and no internet socket.
 
 Order of a start: sockets first (`sockets.py`; the kernel stamps and buffers meanwhile), heavy
-imports after, then the vault, the hatch and the readers; READY is told when frames flow. The main
-thread is the sealer.
-Order of an end: readers, hatch, then what is still in memory is sealed, then the spool is closed.
+imports after, then the vault, the hatch, the live socket and the readers; READY is told when frames
+flow. The main thread is the sealer.
+Order of an end: readers, hatch, live socket, then what is still in memory is sealed, then the spool
+is closed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from agent.service.notify import Watchdog, notify
 if TYPE_CHECKING:
     from agent.capture.early import Socket
     from agent.pb.moment_pb2 import Moment
+    from agent.service.live import LiveServer
 
 POLL_S: Final = 0.2  # how often --once asks whether everything is receipted
 
@@ -104,6 +106,7 @@ class CaptureProcess:
         from agent import __version__
         from agent.capture import gate, limits
         from agent.capture.force import Surroundings
+        from agent.capture.live import LiveFeed
         from agent.capture.queue import FrameQueue
         from agent.capture.reader import Reader
         from agent.capture.sealer import Sealer
@@ -167,6 +170,8 @@ class CaptureProcess:
         self._queue = FrameQueue(config.queue_frames)
         self._channels = ChannelTable()
         self._early, self._askers = early, askers
+        self._identity, self._boot_id = identity, boot
+        self._feed = LiveFeed()
         self.readers: list[Reader] = []
         self.is_parting = False  # a transfer was begun: the next start completes it
         self.sealer = Sealer(
@@ -191,15 +196,16 @@ class CaptureProcess:
                     remembered=self.vault.remembered(PEOPLE),
                     remember=partial(self.vault.remember, PEOPLE),
                 ),
+                live=self._feed,
             ),
             trial=Probation(config.policy, boot),
         )
 
     def start(self, crew: Crew) -> None:
-        """Open the buses and the hatch, start the threads, tell the service manager.
+        """Open the buses, the hatch and the live socket, start the threads, say READY.
 
         Raises:
-            InlandError: a bus whose settings cannot be used, or a hatch that is taken.
+            InlandError: a bus whose settings cannot be used, or a socket that is taken.
         """
         from agent.hatch import HatchServer
         from agent.service.answers import Answers
@@ -226,10 +232,20 @@ class CaptureProcess:
             reserved={"presence": frozenset({0, os.geteuid()})},
         )
         crew.run("hatch", lambda: hatch.serve(crew.stop))
+        crew.run("live", partial(self._live_server().run, crew.stop))
         for reader in self.readers:
             reader.open_now()
             crew.start(f"read-{reader.name}", reader.step)
         notify("READY=1")
+
+    def _live_server(self) -> LiveServer:
+        from agent.service.live import LiveServer
+        from agent.service.live_reader import Car
+        from agent.vault.cpu import read_aead
+
+        who = self._identity
+        car = Car(who.vehicle, who.region, who.epoch, self._boot_id, read_aead())
+        return LiveServer(self._config.live, self._feed, car, rng=os.urandom, moment=_read_clocks)
 
     def _reader(self, number: int, bus: Bus) -> Any:
         from agent.capture.bus import open_bus
@@ -285,4 +301,5 @@ class CaptureProcess:
                 if clean:
                     self.sealer.finish()
         finally:
+            self._feed.close()
             self.vault.close(clean=clean)

@@ -44,6 +44,11 @@ WRAPS: Final[dict[int, tuple[tuple[str, ...], ...]]] = {
 }
 
 
+def opens_alone(name: str) -> frozenset[int]:
+    """Return the recipient sets that one of the keys of WRAPS opens without another."""
+    return frozenset(one for one, wraps in WRAPS.items() if (name,) in wraps)
+
+
 def wraps_for(
     recipients: int, *, region_key: bytes, owner_key: bytes | None, driver_key: bytes | None = None
 ) -> tuple[tuple[bytes, ...], ...] | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import agent.service.capture, agent.service.answers, agent.service.policy_fetch
 import agent.service.places, agent.service.trial
 from agent.owner import presence, register, slot as people
+import agent.service.live, agent.capture.live
 from agent.capture import gate, incoming, limits, queue, reader, sealer, slot
 from agent.frames import ChannelTable
 from agent.capture.bus import open_bus
@@ -41,7 +42,7 @@ TUF = {"tuf", "securesystemslib", "urllib3", "requests", "agent.policy.update"}
 NOT_IN_CAPTURE = TUF | {
     "_hashlib",  # a second OpenSSL beside that of `cryptography`: 4 MiB, by way of hmac too
     "ssl", "paho", "can", "cantools", "sqlite_utils", "asyncio", "agent.uplink", "agent.station",
-    "agent.evidence", "agent.owner.keyfile", "agent.owner.sheet",
+    "agent.evidence", "agent.owner.keyfile", "agent.owner.sheet", "agent.owner.live",
 }  # fmt: skip
 NOT_IN_UPLINK = TUF | {
     "can", "numpy", "zstandard", "sqlite3", "serial", "asyncio", "cryptography", "click",
