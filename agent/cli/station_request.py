@@ -90,7 +90,7 @@ def order(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
     """
     import datetime as dt
 
-    from agent.cli.station import report
+    from agent.cli.station_view import report_opened
     from agent.station.authority import load_region
     from agent.station.disclose import os_user
     from agent.station.serve_order import serve
@@ -112,7 +112,7 @@ def order(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
         click.echo(f"{out}: order {order.reference} of {order.authority}")
     about = {"folder": str(out.absolute()), "id": order.id, "vehicle": order.vehicle,
              "authority": order.authority, "reference": order.reference}  # fmt: skip
-    report(served.opened, about=about, as_json=as_json)
+    report_opened(served.opened, about=about, as_json=as_json)
 
 
 @click.group(name="order-key")
