@@ -218,6 +218,7 @@ class DescriptorSource:
 
     def _read(self) -> bytes:
         pieces: list[bytes] = []
+        is_odd = False  # something is there, and it was no byte
         for _ in range(_READS):
             try:
                 piece = os.read(self._fileno, _READ_BYTES)
@@ -228,9 +229,14 @@ class DescriptorSource:
                     break  # the next call meets the same error, after these bytes are used
                 raise
             if not piece:
-                if pieces:
+                # pyserial sets VMIN to 0, see termios(3): then that is nothing as well as the end.
+                events = dict(self._readable.poll(0)).get(self._fileno, 0)
+                if pieces or not events:
                     break
-                raise OSError("the line was hung up")
+                if events & ~select.POLLIN or is_odd:
+                    raise OSError("the line was hung up")
+                is_odd = True
+                continue
             pieces.append(piece)
             if len(piece) < _FULL_READ:
                 break

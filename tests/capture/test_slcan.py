@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import select
+import socket
 import time
 import tty
 
@@ -90,6 +91,35 @@ def test_adapter_that_is_pulled_out_is_a_bus_error(line) -> None:
     bus.close()
     with pytest.raises(BusError, match="closed"):
         bus.recv_batch(0)
+
+
+def test_a_bus_that_says_little_is_not_taken_for_one_that_is_gone(line) -> None:
+    """pyserial lets a read of nothing return nothing at once, as the end of a line does."""
+    adapter, path = line
+    bus = open_bus({"interface": "slcan", "channel": path}, ChannelTable())
+    for _ in range(3):
+        os.write(adapter, b"t1230\r")
+        assert len(receive(bus, 1)) == 1
+        assert [len(bus.recv_batch(0.05)) for _ in range(3)] == [0, 0, 0]
+    os.close(adapter)
+    with pytest.raises(BusError, match="gone"):
+        for _ in range(2):
+            bus.recv_batch(1)
+    bus.close()
+
+
+def test_a_socket_that_ends_is_gone_and_one_that_is_quiet_is_not() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    source = DescriptorSource(ours.fileno(), 0.01)
+    theirs.send(b"a")
+    assert (source(1), source(0.02), source(0.02)) == (b"a", b"", b"")
+    theirs.send(b"b")
+    theirs.close()
+    assert source(1) == b"b"
+    with pytest.raises(OSError, match="hung up"):
+        source(1)
+    ours.close()
 
 
 def test_listen_only_can_be_refused(line) -> None:
