@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli import station_policy, station_request, station_zones
-from agent.cli.common import LANES, json_option, moment_of, print_json
+from agent.cli.common import LANES, counted, json_option, moment_of, print_json
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def list_(folder: Path, openings: bool, as_json: bool) -> None:
     """
     import contextlib
 
-    from agent.cli.station_view import catalogue_lines, counted, opening_line
+    from agent.cli.station_view import catalogue_lines, opening_line
     from agent.station.authority import load_region
     from agent.station.catalogue import catalogue
     from agent.station.journal import Journal

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from agent.cli.common import print_json
+from agent.cli.common import counted, print_json
 from agent.errors import StationError, UndecidedError
 
 if TYPE_CHECKING:
@@ -73,11 +73,6 @@ def _iso(unix_ns: int) -> str:
     return (
         dt.datetime.fromtimestamp(unix_ns // 10**9, dt.UTC).isoformat().removesuffix("+00:00") + "Z"
     )
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """Return "1 vehicle", "2 vehicles"."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def told_line(entry: Mapping[str, Any]) -> str:
