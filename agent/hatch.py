@@ -298,7 +298,8 @@ class HatchClient:
             todo = "is `inland capture` running?"
             if isinstance(error, PermissionError):
                 todo = "say sudo, or join the group of this socket"
-            raise HatchError(f"capture does not answer: {error}", where=where, todo=todo) from None
+            why = getattr(error, "strerror", None) or error
+            raise HatchError(f"capture does not answer: {why}", where=where, todo=todo) from None
         kind = reply.WhichOneof("what")
         if kind == "error":
             raise HatchError(reply.error, where=where)

@@ -37,7 +37,6 @@ from agent.pb.hatch_pb2 import Accepted
 MAX_BUNDLE_BYTES: Final = 1 << 20
 MAX_CHUNK_BYTES: Final = 64 << 10
 MAX_FILES: Final = 256  # a root metadata file for each rotation since the card was made
-DIGEST_BYTES: Final = 32
 RETRY_NS: Final = 24 * 3600 * 10**9
 MAX_TRIES: Final = 3  # installations of one bundle that were cut short
 FIRST_WAIT_S: Final = 60.0  # after a bundle with the wrong digest

@@ -38,14 +38,19 @@ class MappedChannels(ChannelTable):
     Args:
         channels: the table that numbers them.
         names: new name by name in the log; others stay.
+
+    Attributes:
+        unused: names of which the log had nothing so far.
     """
 
     def __init__(self, channels: ChannelTable, names: Mapping[str, str]) -> None:
         super().__init__()
         self._channels, self._new_names = channels, dict(names)
+        self.unused = set(names)
 
     def number(self, name: str) -> int:
         """Return the number of the renamed channel."""
+        self.unused.discard(name)
         return self._channels.number(self._new_names.get(name, name))
 
     @property

@@ -97,6 +97,11 @@ def parse_maps(texts: Iterable[str], what: str) -> dict[str, str]:
     return maps
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return "1 vehicle", "2 vehicles"."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def say_error(text: object) -> None:
     """Say on standard error, in one line, why something failed.
 

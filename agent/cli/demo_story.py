@@ -157,6 +157,7 @@ class Story:
         code, opened = self._timed("open", lambda: self._li.open(self._bundle, folder))
         frames = _frames(folder / "frames.log")
         self._result["verdicts"]["open"] = code
+        self._opened = frames
         self._result["frames"]["opened"] = len(frames)
         self._result |= {"samples_opened": opened["samples"], "opened": str(folder)}
         if code or opened["problems"]:
@@ -270,7 +271,7 @@ class Story:
         still, frames = self._count(self._li, self._bundle, "still")
         after, _ = self._count(self._li, self._bundle_next, "after")
         self._result["former_owner"] = {"still_opens": still, "opened_of_after": after}
-        if frames != self._sent:
+        if frames != self._opened or not frames:
             self._fail("the former owner cannot open any more what was opened before the sale")
         if after:
             self._fail(f"the former owner opens {after} frames and samples of after the sale")

@@ -18,7 +18,8 @@ def told(result: dict[str, Any], *, kept: bool) -> None:
         f"  the owner opened      {frames['opened']:>9,} frames, "
         f"{result['samples_opened']:,} samples"
     )
-    click.echo(f"  on the page           {result['incidents']:>9,} incidents, with their curves")
+    s = "" if result["incidents"] == 1 else "s"
+    click.echo(f"  on the page           {result['incidents']:>9,} incident{s}, with the curves")
     click.echo(
         f"  it took               {took['export']:>9.1f} s to export, {took['verify']:.1f} s to "
         f"verify, {took['open']:.1f} s to open, {took['report']:.1f} s to make the page"

@@ -18,7 +18,7 @@ from typing import Final
 
 import click
 
-from agent.cli.common import config_option, json_option, print_json, printable
+from agent.cli.common import config_option, counted, json_option, print_json, printable
 from agent.clock import BUILD_FLOOR_NS, first_trusted_ns, read_clocks
 from agent.config import Bus, Config, load_config
 from agent.errors import HatchError, InlandError
@@ -82,7 +82,7 @@ def examine(config_path: Path, *, offline: bool) -> Iterator[Finding]:
     except InlandError as error:
         yield Finding("config", "fail", str(error))
         return
-    yield Finding("config", "ok", f"{config_path}: {len(config.buses)} buses")
+    yield Finding("config", "ok", f"{config_path}: {counted(len(config.buses), 'bus', 'buses')}")
     yield _running(config)
     yield from _service(config_path)
     card: RegionCard | None = None

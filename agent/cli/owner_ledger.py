@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import json_option, print_json, printable
+from agent.cli.common import counted, json_option, print_json, printable
 from agent.errors import UndecidedError
 
 
@@ -23,7 +23,7 @@ def ledger(*, bundle: Path, as_json: bool) -> None:
     Example:
       inland owner ledger v-1f0c-20261122T080000Z.inland
     """
-    from agent.cli.station_view import counted, told_line
+    from agent.cli.station_view import told_line
     from agent.evidence.disclosures import disclosures_of
 
     found = disclosures_of(bundle)

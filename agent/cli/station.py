@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 import click
 
 from agent.cli import station_policy, station_request, station_search, station_zones
-from agent.cli.common import LANES, json_option, moment_of, print_json
-from agent.errors import ConfigError, InlandError, StationError, UndecidedError
-
-if TYPE_CHECKING:
-    from agent.evidence.opening import Opened
+from agent.cli.common import LANES, counted, json_option, moment_of, print_json
+from agent.errors import ConfigError
 
 FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-MAX_PROBLEMS: Final = 50  # lines; --json has all
 
 
 @click.group(name="station")
@@ -166,18 +162,16 @@ def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -
     import time
 
     from agent.cli.station_view import status_line
-    from agent.station.authority import ending_soon, load_region
+    from agent.station.authority import load_region
     from agent.station.broker import start_broker
+    from agent.station.chores import Chores
     from agent.station.offer import bundle
-    from agent.station.publish import refresh_when_due
     from agent.station.receive import Receiver
     from agent.station.serve import Server, only_one
     from agent.station.store import Store
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     region = load_region(folder)
-    for warning in ending_soon(region, dt.datetime.now(dt.UTC)):
-        logging.warning(warning)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -188,12 +182,6 @@ def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -
             return
         click.echo(status_line(status))
 
-    def renew() -> None:
-        try:
-            refresh_when_due(region, dt.datetime.now(dt.UTC))
-        except InlandError as error:  # the policies on offer stay as they are
-            logging.warning("policies: %s", error)
-
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_one(region.path))
         if with_broker:
@@ -201,8 +189,11 @@ def serve(folder: Path, address: str | None, with_broker: bool, as_json: bool) -
             click.echo(f"broker: {broker.describe()}", err=True)
         store = stack.enter_context(contextlib.closing(Store(region.path / "station.db")))
         offer = functools.partial(bundle, region.path)
+        chores = Chores(region, lambda: dt.datetime.now(dt.UTC))
         receiver = Receiver(region, store, time.time_ns, bundle=offer)
-        Server(region, receiver, address or "127.0.0.1", random.random, say, chores=renew).run(stop)
+        Server(region, receiver, address or "127.0.0.1", random.random, say, chores=chores).run(
+            stop
+        )
 
 
 @command.command(name="ls")
@@ -221,7 +212,7 @@ def list_(folder: Path, openings: bool, as_json: bool) -> None:
     """
     import contextlib
 
-    from agent.cli.station_view import catalogue_lines, counted, opening_line
+    from agent.cli.station_view import catalogue_lines, opening_line
     from agent.station.authority import load_region
     from agent.station.catalogue import catalogue
     from agent.station.journal import Journal
@@ -272,6 +263,7 @@ def open_(**options: Any) -> None:
     """
     import datetime as dt
 
+    from agent.cli.station_view import report_opened
     from agent.evidence.selection import BEGIN_NS, FOREVER_NS, Request
     from agent.station.authority import load_region
     from agent.station.disclose import Order, disclose, os_user
@@ -296,41 +288,6 @@ def open_(**options: Any) -> None:
             bar.length = count
 
         opened = disclose(load_region(options["folder"]), order, begin=begin, progress=bar.update)
-    report(opened, to_stderr="-" in (order.frames, order.signals), as_json=options["as_json"])
-
-
-def report(
-    opened: Opened, *, about: dict[str, str] | None = None, to_stderr: bool = False, as_json: bool
-) -> None:
-    """Say what was opened, and `about` what; standard output only if no data goes there."""
-    from agent.cli.station_view import counted
-
-    summary: dict[str, Any] = {
-        **(about or {}),
-        "segments": opened.segments,
-        "frames": opened.frame_count,
-        "samples": opened.sample_count,
-        "dropped": opened.dropped,
-        "owner_only": opened.owner_only,
-        "in_car": opened.in_car,
-        "problems": [problem._asdict() for problem in opened.problems],
-    }
-    if as_json:
-        print_json(summary, err=to_stderr)
-    else:
-        line = f"{counted(opened.segments, 'segment')}: {counted(opened.frame_count, 'frame')}"
-        line += f", {counted(opened.sample_count, 'sample')}"
-        line += f", {opened.owner_only} for the owner alone" if opened.owner_only else ""
-        line += f", {opened.in_car} still in the car" if opened.in_car else ""
-        for reason, count in opened.dropped.items():
-            line += f", {count} dropped by the car ({reason})"
-        click.echo(line, err=to_stderr)
-        for problem in opened.problems[:MAX_PROBLEMS]:
-            click.echo(f"{problem.kind}: {problem.where}: {problem.why}", err=True)
-    altered = sum(problem.kind == "altered" for problem in opened.problems)
-    if altered:
-        what = counted(altered, "entry is", "entries are")
-        raise StationError(f"{what} altered", todo="what else opened was written")
-    if opened.problems:
-        what = counted(len(opened.problems), "part has", "parts have")
-        raise UndecidedError(f"{what} not come", todo="what is here was written")
+    report_opened(
+        opened, to_stderr="-" in (order.frames, order.signals), as_json=options["as_json"]
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import json_option, print_json
+from agent.cli.common import counted, json_option, print_json
 from agent.errors import ConfigError
 
 FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
@@ -47,7 +47,6 @@ def request(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
     import contextlib
     import datetime as dt
 
-    from agent.cli.station_view import counted
     from agent.station.answer import answer
     from agent.station.authority import load_region
     from agent.station.disclose import os_user
@@ -90,7 +89,7 @@ def order(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
     """
     import datetime as dt
 
-    from agent.cli.station import report
+    from agent.cli.station_view import report_opened
     from agent.station.authority import load_region
     from agent.station.disclose import os_user
     from agent.station.serve_order import serve
@@ -112,7 +111,7 @@ def order(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
         click.echo(f"{out}: order {order.reference} of {order.authority}")
     about = {"folder": str(out.absolute()), "id": order.id, "vehicle": order.vehicle,
              "authority": order.authority, "reference": order.reference}  # fmt: skip
-    report(served.opened, about=about, as_json=as_json)
+    report_opened(served.opened, about=about, as_json=as_json)
 
 
 @click.group(name="order-key")
@@ -121,7 +120,7 @@ def order_key() -> None:
 
     \b
     Example:
-      inland station order-key add cn 'Police of Zhengzhou' MCowBQ...
+      inland station order-key add cn 'City police' 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
     """
 
 
@@ -164,7 +163,7 @@ def remove(*, folder: Path, name: str, as_json: bool) -> None:
 
     \b
     Example:
-      inland station order-key remove cn 'Police of Zhengzhou'
+      inland station order-key remove cn 'City police'
     """
     from agent.station import order_keys
     from agent.station.authority import load_region

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from agent.cli.common import counted, print_json
+from agent.errors import StationError, UndecidedError
+
+if TYPE_CHECKING:
+    from agent.evidence.opening import Opened
+
+MAX_PROBLEMS: Final = 50  # lines; --json has all
 
 
 def status_line(status: dict[str, Any]) -> str:
@@ -65,11 +75,6 @@ def _iso(unix_ns: int) -> str:
     )
 
 
-def counted(count: int, one: str, many: str = "") -> str:
-    """Return "1 vehicle", "2 vehicles"."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
-
-
 def told_line(entry: Mapping[str, Any]) -> str:
     """Return what an owner is told of an opening: when, who, what, why."""
     who = {
@@ -86,3 +91,38 @@ def told_line(entry: Mapping[str, Any]) -> str:
 
 def _moment(said: str) -> str:
     return _iso(int(said)) if said.isdecimal() and len(said) < 20 else said
+
+
+def report_opened(
+    opened: Opened, *, about: dict[str, str] | None = None, to_stderr: bool = False, as_json: bool
+) -> None:
+    """Say what was opened, and `about` what; standard output only if no data goes there."""
+    summary: dict[str, Any] = {
+        **(about or {}),
+        "segments": opened.segments,
+        "frames": opened.frame_count,
+        "samples": opened.sample_count,
+        "dropped": opened.dropped,
+        "owner_only": opened.owner_only,
+        "in_car": opened.in_car,
+        "problems": [problem._asdict() for problem in opened.problems],
+    }
+    if as_json:
+        print_json(summary, err=to_stderr)
+    else:
+        line = f"{counted(opened.segments, 'segment')}: {counted(opened.frame_count, 'frame')}"
+        line += f", {counted(opened.sample_count, 'sample')}"
+        line += f", {opened.owner_only} for the owner alone" if opened.owner_only else ""
+        line += f", {opened.in_car} still in the car" if opened.in_car else ""
+        for reason, count in opened.dropped.items():
+            line += f", {count} dropped by the car ({reason})"
+        click.echo(line, err=to_stderr)
+        for problem in opened.problems[:MAX_PROBLEMS]:
+            click.echo(f"{problem.kind}: {problem.where}: {problem.why}", err=True)
+    altered = sum(problem.kind == "altered" for problem in opened.problems)
+    if altered:
+        what = counted(altered, "entry is", "entries are")
+        raise StationError(f"{what} altered", todo="what else opened was written")
+    if opened.problems:
+        what = counted(len(opened.problems), "part has", "parts have")
+        raise UndecidedError(f"{what} not come", todo="what is here was written")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import json_option, print_json
+from agent.cli.common import counted, json_option, print_json
 from agent.errors import ConfigError
 from agent.files import cannot_write, read_plain
 
@@ -120,7 +120,6 @@ def _report(
     """Print what may be said of zones; where they are only if that was asked for."""
     from dataclasses import asdict
 
-    from agent.cli.station_view import counted
     from agent.station.zones import bounds, extents
 
     listed = extents(found)

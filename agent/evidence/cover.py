@@ -8,9 +8,6 @@ entries and subtrees, from left to right, meets each size and can compare its ro
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
-
-SUBTREE_BYTES: Final = 41  # height u8, position u64 BE, hash
 
 
 def hidden(disclosed: Iterable[int], end: int) -> Iterator[tuple[int, int]]:

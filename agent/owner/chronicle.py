@@ -160,7 +160,6 @@ class _Reader:
         self._bodies = bodies
         self._asked = begin_ns, end_ns
         self._first_ns, self._last_ns = STILL_HERE, 0
-        self._at_ns = 0  # of the entry before
         self._runs: list[tuple[int, int]] = []
         self._grants: dict[str, tuple[int, int]] = {}  # since, until
         self._consented: dict[str, list[tuple[int, int]]] = {}

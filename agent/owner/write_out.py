@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
-from typing import Final
 
 import numpy as np
 
@@ -36,8 +35,6 @@ from agent.owner.presence_matrix import Known, Row
 from agent.owner.seen import decode
 from agent.owner.signal_files import CSV_HEADER, csv_rows, json_lines
 from agent.pb import policy_pb2
-
-FRAME_FORMATS: Final = ("candump", "blf", "gvret")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ def write_out(
         home: an opened bundle.
         presence: its matrix.
         folder: to be made; its parent is there.
-        formats: of the raw frames, some of FRAME_FORMATS.
+        formats: of the raw frames, some of candump, blf, gvret.
         zone: of the local time beside UTC.
         known: signals to be read out of the raw frames.
         progress: called with the number of rows that were written since the last call; every

@@ -18,8 +18,8 @@
 A call costs about 0.3 ms however few frames it is given, and with thousands 0.4 us a frame:
 whoever calls it collects frames for 50 ms or more.
 
-The engine has no clock: whoever calls it stops at `expires_ns`. Pure but for what it remembers of
-the last samples. One thread.
+The engine has no clock: whoever calls it stops when its policy ends. Pure but for what it
+remembers of the last samples. One thread.
 """
 
 from __future__ import annotations
@@ -86,14 +86,12 @@ class Engine:
 
     Attributes:
         rule_sets: all sets of the policy.
-        expires_ns: from then on the policy decides nothing; the caller's clock.
     """
 
     def __init__(
         self, policy: Policy, channels: ChannelTable, silent: frozenset[str] = frozenset()
     ) -> None:
         self.policy = policy
-        self.expires_ns = policy.not_after_ns
         self._rules = [
             rule for rule in policy.rules if rule.basis != "consent" or rule.category not in silent
         ]

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Final, Literal
 
 Language = Literal["en", "zh"]
-LANGUAGES: Final[tuple[Language, ...]] = ("en", "zh")
 
 Words = dict[str, tuple[str, str]]  # name: (English, Chinese)
 

@@ -158,6 +158,9 @@ class _Survey:
         if interface in SERIAL and not channel.startswith("/dev/"):
             raise ConfigError(f"'{channel}' is not a serial line", where=where,
                               todo='write channel = "/dev/ttyACM0", or its by-id name')  # fmt: skip
+        if interface == "log" and not channel.startswith("/"):
+            raise ConfigError(f"'{channel}' is no whole path, and a service starts in /",
+                              where=where, todo='write channel = "/opt/drive.log"')  # fmt: skip
         if interface == "log":
             self._seen_by_service(Path(channel))
 

@@ -12,7 +12,6 @@ from typing import Any, Final
 from agent.errors import SpoolCorruptError
 from agent.vault import tree
 
-TILE_LEAVES: Final = 256
 TILE_HEIGHT: Final = 8
 
 Rows = Callable[[str, tuple[Any, ...]], list[Any]]  # runs a query of the spool

@@ -143,3 +143,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["build", "install", "show"])
 def test_help_has_an_example(name):
     assert "inland policy" in good(name, "--help")
+
+
+def test_simulate_says_when_a_log_has_nothing_to_rename(compiled, tmp_path):
+    log = tmp_path / "drive.log"
+    log.write_text("".join(f"({1_700_000_000 + i}.0) can0 132#00\n" for i in range(3)))
+    words = ("simulate", compiled, log, "--map", "vcan0=can0")
+    said = "nothing of the log is on vcan0: --map vcan0=... did nothing"
+    assert said in good(*words)
+    assert said in json.loads(good(*words, "--json"))["logs"][0]["notes"]
+    assert "--map" not in good("simulate", compiled, log, "--map", "can0=vcan0")

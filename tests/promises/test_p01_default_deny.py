@@ -88,11 +88,6 @@ def test_an_expired_policy_is_refused_at_the_door():
         load_policy(data, region=making.REGION, now_ns=end_ns)
 
 
-def test_the_engine_says_when_its_policy_ends():
-    policy = making.loaded(making.compiled([]))
-    assert Engine(policy, ChannelTable()).expires_ns == policy.not_after_ns
-
-
 def test_a_broken_policy_is_no_policy():
     rule = making.collect("a", frames=[])
     for data in (b"\xff", making.compiled([rule]), making.compiled([])[:-2]):

@@ -53,6 +53,11 @@ def test_a_good_car_has_no_mistakes(image: Image):
         ('"ledger.key"', '"vehicle.key"', "not an Ed25519 private key"),
         ('"vehicle.key"', '"ledger.key"', "the vehicle's certificate or key cannot be used"),
         ('"zones.key"', '"no.key"', "cannot read the zones key"),
+        (
+            '"socketcan"\nchannel = "can0"',
+            '"log"\nchannel = "a.log"',
+            "[[bus]] 'can0': 'a.log' is no whole path, and a service starts in /; write channel",
+        ),
         ('"ledger.key"', '"credential:ledger"', "credential:ledger: the service manager has no su"),
         ("/var/lib/inland", "/data/my car", "/data/my car: a unit cannot name this path"),
     ],

@@ -20,6 +20,7 @@ from agent.files import read_private_file
 from agent.region import load_region_card
 from agent.station import certificates
 from agent.station.authority import create_region, ending_soon, load_region, renew_certificates
+from agent.station.chores import Chores
 from agent.station.enrollment import enroll_vehicle
 from agent.station.store import Store
 from agent.vault import checkpoint, keys
@@ -190,3 +191,18 @@ def test_a_certificate_near_its_end_is_named(place: Place) -> None:
     [warning] = ending_soon(place.region, NOW + dt.timedelta(days=380))
     assert "broker.pem" in warning
     assert "station renew" in warning
+
+
+def test_a_station_that_runs_for_years_says_once_what_people_have_to_renew(place: Place, caplog):
+    now = NOW
+    chores = Chores(place.region, lambda: now)
+    chores()
+    assert caplog.messages == []
+    now = NOW + dt.timedelta(days=380)
+    chores()
+    said = caplog.messages[:]
+    assert ["broker.pem" in said[0], "--targets" in said[1], len(said)] == [True, True, 2]
+    for day in range(3):
+        now = NOW + dt.timedelta(days=380 + day)
+        chores()
+    assert caplog.messages == said

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import json_option, print_json
+from agent.cli.common import counted, json_option, print_json
 from agent.cli.policy.check import check, diff
 from agent.cli.policy.files import FILE, write_compiled
 from agent.cli.policy.install import install
@@ -52,8 +52,8 @@ def build(toml: Path, output: Path | None, *, as_json: bool) -> None:
         })  # fmt: skip
         return
     click.echo(
-        f"{path}: {policy.name} version {policy.version}, {len(policy.rules)} rules, "
-        f"{len(policy.signals)} signals, {len(data)} bytes"
+        f"{path}: {policy.name} version {policy.version}, {counted(len(policy.rules), 'rule')}, "
+        f"{counted(len(policy.signals), 'signal')}, {len(data)} bytes"
     )
 
 

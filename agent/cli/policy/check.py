@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from agent.cli.common import json_option, print_json, say_error
+from agent.cli.common import counted, json_option, print_json, say_error
 from agent.cli.policy.files import FILE, either_form
 from agent.errors import InlandError, PolicyTextError
 
@@ -59,8 +59,9 @@ def check(files: tuple[Path, ...], *, as_json: bool) -> None:
         results.append(_result(path, advice=advice, groups=found))
         if not as_json:
             click.echo(
-                f"{path}: ok, {policy.name} version {policy.version}, {len(policy.rules)} rules, "
-                f"{len(policy.events)} events, {len(policy.signals)} signals"
+                f"{path}: ok, {policy.name} version {policy.version}, "
+                f"{counted(len(policy.rules), 'rule')}, {counted(len(policy.events), 'event')}, "
+                f"{counted(len(policy.signals), 'signal')}"
             )
             if found:
                 more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""

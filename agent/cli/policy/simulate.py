@@ -76,6 +76,9 @@ def simulate(
         for batch in _batches(log, channels, broken, strict=strict, quiet=as_json):
             run.feed(batch)
         report = run.finish()
+        missed = (f"nothing of the log is on {name}: --map {name}=... did nothing"
+                  for name in sorted(channels.unused))  # fmt: skip
+        report.notes = (*report.notes, *missed)
         results.append(_told(log, report, broken.total(), channels.names, hours))
         if not as_json:
             _print(log, loaded, report, results[-1], hours)
