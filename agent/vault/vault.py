@@ -336,7 +336,7 @@ class Vault(Holding):
                 os.close(self._lock_file)
 
     def _write_last(self) -> None:
-        for _ in (1, 2):
+        for attempt in (1, 2):
             try:
                 self._scribe.write_down(all_of_them=True)
                 self._scribe.sign()
@@ -344,6 +344,7 @@ class Vault(Holding):
                     set_meta(transaction, "clean", b"1")
                 break
             except SpoolFullError:
-                self._scribe.relieve()  # the second time it helps nobody: the end is not noted
+                if attempt == 1:  # else there is nothing more to give up: the end is not noted
+                    self._scribe.relieve()
         if lost := self._scribe.unwritten():
             _log.error("%d rows were lost, and the disk has no room to note it", lost)

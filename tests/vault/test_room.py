@@ -291,6 +291,19 @@ def test_full_at_every_statement_is_a_counted_loss(car, left):
     assert len(region.payloads) == 1 + 3 - results.count(None)
 
 
+def test_an_end_that_finds_no_room_makes_some_once(car, monkeypatch):
+    """The second time nothing is left to give up; the next start says that no end was noted."""
+    made = []
+    relieve = car.vault._scribe.relieve
+    monkeypatch.setattr(car.vault._scribe, "relieve", lambda: made.append(relieve()))
+    real = car.vault._spool.connection
+    car.vault._spool.connection = Failing(real, sqlite3.SQLITE_FULL, "SQLITE_FULL", 0)
+    car.vault.close()
+    assert len(made) == 1
+    car.start()
+    assert car.what("boot")[-1].clean is False
+
+
 @pytest.mark.parametrize("left", range(6))
 def test_a_failed_fsync_ends_the_process(car, left):
     """The write is not tried again on this handle; what was acknowledged is there afterwards."""
