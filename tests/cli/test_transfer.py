@@ -13,7 +13,8 @@ from agent.cli.main import inland
 from agent.errors import ConfigError, OwnerError
 from agent.owner import hold, transfer
 from agent.pb import sealed_pb2
-from tests.vault.world import LEDGER, MIB, RECEIPT, REGION, VEHICLE, Car, draft
+from agent.vault import parting
+from tests.vault.world import LEDGER, MIB, RECEIPT, REGION, VEHICLE, Car, Region, draft
 from tests.vault.world import hold as hold_piece
 
 
@@ -57,6 +58,14 @@ def held(state: Path) -> None:
     car.vault.close()
 
 
+def sent(state: Path, lane: int = sealed_pb2.INCIDENT) -> None:
+    """An incident that the region has received: nothing in the car holds it any more."""
+    car, region = Car(state, quota=16 * MIB), Region()
+    car.vault.seal(draft(300, lane=lane, recipients=sealed_pb2.SHARED))
+    region.drain(car.vault)
+    car.vault.close()
+
+
 def run(config: Path, *words: object, typed: str = "") -> Result:
     return CliRunner().invoke(
         inland, ["transfer", "--config", str(config), *map(str, words)], input=typed,
@@ -83,7 +92,7 @@ def test_it_says_what_goes_and_names_the_export_before_it_asks(state, config, at
 
 def test_what_an_event_holds_is_refused_and_then_asked_twice(state, config, at_a_terminal):
     held(state)
-    with pytest.raises(OwnerError, match=r"held by events.*--even-held"):
+    with pytest.raises(OwnerError, match=r"of incidents are held.*--even-held"):
         run(config, "--yes")
     with pytest.raises(OwnerError, match="nothing has changed"):
         run(config, "--even-held", typed="y\nn\n")
@@ -91,6 +100,30 @@ def test_what_an_event_holds_is_refused_and_then_asked_twice(state, config, at_a
     assert not transfer.certificate_of(state, 1).exists()
     assert "HELD" in run(config, "--even-held", typed="y\ny\n").stderr
     assert transfer.certificate_of(state, 1).exists()
+
+
+def test_an_incident_that_the_region_has_is_asked_about_twice_as_well(state, config, at_a_terminal):
+    """The owner's own copy is what goes: what the region has is not the owner's to read."""
+    sent(state)
+    with pytest.raises(OwnerError, match=r"1 contents of incidents are held.*--even-held"):
+        run(config, "--yes")
+    with pytest.raises(OwnerError, match="nothing has changed"):
+        run(config, "--even-held", typed="y\nn\n")
+    assert "HELD" in run(config, "--even-held", typed="y\ny\n").stderr
+
+
+def test_what_is_of_no_incident_is_asked_about_once(state, config):
+    """The planted bug would be a car that cannot be sold without the second word."""
+    sent(state, sealed_pb2.ROUTINE)
+    assert "ownership 1 ended" in run(config, "--yes").output
+
+
+def test_planted_question_about_what_still_waits_alone_misses_what_was_sent(
+    state, config, monkeypatch: pytest.MonkeyPatch
+):
+    sent(state)
+    monkeypatch.setattr(parting, "_is_held", lambda shelf, _: shelf in parting.INCIDENTS)
+    assert "ownership 1 ended" in run(config, "--yes").output
 
 
 def test_planted_refusal_that_looks_at_nothing_erases_what_is_held(
