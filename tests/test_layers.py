@@ -68,6 +68,7 @@ PURE = {
     "agent/hatch_frames.py",
     "agent/owner/certificate.py",
     "agent/owner/chronicle.py",
+    "agent/owner/copies.py",
     "agent/owner/gather.py",
     "agent/owner/page/charts.py",
     "agent/owner/page/html.py",

@@ -280,3 +280,13 @@ def test_style_and_script_are_in_the_package():
     patterns = data["tool"]["setuptools"]["package-data"]["agent"]
     packed = {path for pattern in patterns for path in (root / "agent").glob(pattern)}
     assert {path for path in FOLDER.iterdir() if path.suffix in (".css", ".js")} <= packed
+
+
+def test_the_overview_counts_a_frame_once_and_says_what_is_a_copy(story: Story):
+    """The drive keeps frames by a rule and in the recorder."""
+    assert story.copies > 0
+    text = Parsed(page(story)).text
+    assert f"{story.frames:,}" in text
+    assert f"{story.copies:,} more are copies" in text
+    alone = Parsed(page(replace(story, copies=0))).text
+    assert "more are copies" not in alone
