@@ -26,8 +26,8 @@ DOMAIN: Final = "inland/order/v1"
 ID_BYTES: Final = 16
 MAX_SILENCE_S: Final = 366 * 86_400  # an owner is told after a year at the latest
 _NAMES: Final = (
-    "id", "region", "reference", "authority", "officer", "vehicle", "from_ns", "to_ns", "lanes",
-    "issued_s", "expires_s", "tell_from_s",
+    "id", "region", "reference", "basis", "authority", "officer", "vehicle", "from_ns", "to_ns",
+    "lanes", "issued_s", "expires_s", "tell_from_s",
 )  # fmt: skip
 
 
@@ -39,6 +39,7 @@ class AuthorityOrder:
         id: 16 random bytes, hex: an order is served once.
         region: urn:inland:region:<id>.
         reference: of the authority's file.
+        basis: the law that lets it order this, in words: the owner is told.
         authority: its name, as the region trusts it.
         officer: who answers for it.
         vehicle: pseudonym.
@@ -53,6 +54,7 @@ class AuthorityOrder:
     id: str
     region: str
     reference: str
+    basis: str
     authority: str
     officer: str
     vehicle: str
@@ -89,7 +91,8 @@ def read(data: bytes, trusted: Mapping[str, bytes]) -> tuple[AuthorityOrder, str
     signed.check(found, DOMAIN, trusted[authority])
     order = AuthorityOrder(
         signed.hexed(found["id"], ID_BYTES), signed.words(found["region"], "region"),
-        signed.words(found["reference"], "reference"), authority,
+        signed.words(found["reference"], "reference"), signed.words(found["basis"], "basis"),
+        authority,
         signed.words(found["officer"], "officer"), signed.words(found["vehicle"], "vehicle"),
         whole(found["from_ns"]), whole(found["to_ns"]), tuple(map(text, listed(found["lanes"]))),
         signed.second(found["issued_s"]), signed.second(found["expires_s"]),

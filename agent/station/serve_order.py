@@ -117,7 +117,7 @@ def _opening(order: AuthorityOrder, kid: str, draft: Path, who: str, now: dt.dat
         window_of(order), str(draft / FRAMES), str(draft / SIGNALS), who=who,
         reason=order.reference, at=now.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         more={
-            "kind": "order", "id": order.id, "authority": order.authority,
+            "kind": "order", "id": order.id, "authority": order.authority, "basis": order.basis,
             "officer": order.officer, "order_key": kid, TELL_FROM: order.tell_from_s,
         },
     )  # fmt: skip

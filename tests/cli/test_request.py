@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from pathlib import Path
 
@@ -53,8 +54,8 @@ def test_a_request_is_signed_at_home_and_answered_once(
     assert (told["role"], told["bodies"], told["verdict"], told["opening"]) == ("owner", 2, 0, 0)
     assert "intact" in run("verify", told["bundle"]).output
     said = run("owner", "ledger", told["bundle"]).output
-    assert f"request of owner {ANNA.public.kid}, served by" in said
-    assert "2 sealed parts, unopened  mine" in said
+    assert f"request of owner {ANNA.public.kid}\n  by      served at the region by user" in said
+    assert "  reason  mine\n  got     2 parts, sealed: the region opened nothing\n" in said
     known = json.loads(run("owner", "ledger", told["bundle"], "--json").output)
     assert known["openings"][0]["reason"] == "mine"
     assert f"request  {ANNA.public.kid}" in run("station", "ls", region, "--openings").output
@@ -101,8 +102,14 @@ def test_an_order_is_served_for_an_authority_that_was_added(
         run("station", "request", region, tmp_path / "ask.json", "-o", tmp_path, "--json").output
     )
     said = run("owner", "ledger", told["bundle"]).output
-    assert "order of Police of Zhengzhou, Wang Min, opened by" in said
-    assert "4 parts  2026/117" in said
+    lines = said.splitlines()
+    at = next(i for i, line in enumerate(lines) if "order of Police of Zhengzhou" in line)
+    assert re.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ  order of", lines[at])
+    assert lines[at + 1].startswith("  by      Wang Min; served at the region by user ")
+    assert lines[at + 2].startswith("  window  1970-01-01T00:00:00")
+    assert lines[at + 2].endswith("lanes: all")
+    assert lines[at + 3] == f"  basis   {test_order.BASIS}; file 2026/117"
+    assert lines[at + 4] == "  got     4 parts, opened: frames and signals"
     run("station", "order-key", "remove", region, test_order.NAME)
     assert "none" in run("station", "order-key", "ls", region).output
 

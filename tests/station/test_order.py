@@ -27,6 +27,7 @@ from tests.station.conftest import Place
 
 POLICE = Ed25519PrivateKey.from_private_bytes(b"p" * 32)
 NAME = "Police of Zhengzhou"
+BASIS = "Criminal Procedure Law, article 54"
 SEGMENTS = (5, 6, 8, 9, 11, 12, 14, 15, 17, 18)
 NOW_S = int(NOW.timestamp())
 FIRST, LAST = begins_ns(9) + 5 * 10**6, begins_ns(11) + 3 * 10**6
@@ -46,6 +47,7 @@ def car(place: Place) -> PeopledCar:
 def order(place: Place, **more: object) -> AuthorityOrder:
     values: dict[str, object] = {
         "id": os.urandom(16).hex(), "region": place.region.card.region, "reference": "2026/117",
+        "basis": BASIS,
         "authority": NAME, "officer": "Wang Min", "vehicle": place.car.vehicle,
         "from_ns": FIRST, "to_ns": LAST, "lanes": (), "issued_s": NOW_S - 60,
         "expires_s": NOW_S + 3600, "tell_from_s": 0,
