@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from agent.cli import station_policy, station_request, station_zones
+from agent.cli import station_hold, station_policy, station_request, station_zones
 from agent.cli.common import LANES, json_option, moment_of, print_json
 from agent.errors import ConfigError, InlandError, StationError, UndecidedError
 
@@ -33,7 +33,12 @@ def command() -> None:
 
 command.add_command(station_policy.policy)
 command.add_command(station_zones.zones)
-for each in (station_request.request, station_request.order, station_request.order_key):
+for each in (
+    station_request.request,
+    station_request.order,
+    station_request.order_key,
+    station_hold.hold,
+):
     command.add_command(each)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,11 @@ from agent.errors import ConfigError, OwnerError
 from agent.owner import hold, transfer
 from agent.pb import sealed_pb2
 from agent.vault import parting
+from tests.station.conftest import Place, place, template
 from tests.vault.world import LEDGER, MIB, RECEIPT, REGION, VEHICLE, Car, Region, draft
 from tests.vault.world import hold as hold_piece
+
+__all__ = ["place", "template"]  # fixtures
 
 
 @pytest.fixture
@@ -147,6 +151,46 @@ def test_an_order_is_kept_and_holds(state, config, tmp_path: Path):
         run(config, "--yes")
     run(config, "--yes", "--even-held")
     assert not (state / hold.FILE).exists()
+
+
+def test_the_region_signs_an_order_that_its_car_obeys(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """From `station hold` to the refusal at the sale, with the region's own key and card."""
+    from agent.region import load_region_card
+
+    vehicle, order = place.car.vehicle, tmp_path / "hold.json"
+    words = ["station", "hold", str(place.region.path), vehicle, "--reference", "3 Js 17/26"]
+
+    def sign(*more: str) -> Result:
+        return CliRunner().invoke(
+            inland, [*words, "-o", str(order), *more], catch_exceptions=False,
+            standalone_mode=False,
+        )  # fmt: skip
+
+    with pytest.raises(ConfigError, match="for more than 180 days"):
+        sign("--until", "2199-01-01")
+    with pytest.raises(ConfigError, match="it is over"):
+        sign("--until", "2026-01-01")
+    assert not order.exists()
+    assert "inland transfer --hold hold.json" in sign().output
+    with pytest.raises(ConfigError, match="cannot be written"):
+        sign()  # a file that is there is not replaced
+    words[3] = "v-nobody"
+    with pytest.raises(ConfigError, match="no vehicle 'v-nobody'"):
+        sign()
+    card = load_region_card(place.region.path / "region.toml")
+    state = tmp_path / "state"
+    state.mkdir()
+    now_s = int(time.time())
+    known = {"vehicle": vehicle, "receipt_keys": card.receipt_keys, "now_s": now_s}
+    assert hold.register(state, order, **known).reference == "3 Js 17/26"
+    found = hold.standing(state, **known)
+    assert found is not None
+    assert found.until_s == pytest.approx(now_s + 90 * 86_400, abs=60)
+    assert hold.standing(state, **known | {"now_s": found.until_s}) is None
+    with pytest.raises(OwnerError, match="for another car"):
+        hold.register(state, order, **known | {"vehicle": "v-other"})
 
 
 def test_an_order_that_was_altered_in_the_car_holds_all_the_same(state, config):
