@@ -83,6 +83,8 @@ def request(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
 def order(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
     """Serve the authority's order in FILE: open exactly its window, which is recorded first.
 
+    If the order names a key, OUT.sealed is written instead, which only that key opens.
+
     The order has to be signed by an authority whose key is trusted (`order-key add`), for this
     region, and not expired; it is served once. The owner is told of it, at once or from the day on
     that it names. Exit codes as `open`.
@@ -111,7 +113,10 @@ def order(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
             progress=bar.update,
         )  # fmt: skip
     if not as_json:
-        click.echo(f"{out}: order {served.order.reference} of {served.order.authority}")
+        click.echo(
+            f"{served.place}: order {served.order.reference} of {served.order.authority}"
+            + (", sealed to its key: `inland unseal` opens it" if served.order.recipient else "")
+        )
     report(served.opened, as_json=as_json)
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent.cli.main import inland
-from agent.errors import ConfigError, StationError, UndecidedError
+from agent.errors import ConfigError, SealError, StationError, UndecidedError
 from agent.owner import keyfile
 from agent.pb import sealed_pb2
 from tests.station import asking, test_order
@@ -123,3 +123,31 @@ def test_a_bundle_of_a_car_does_not_say_who_got_what(tmp_path: Path) -> None:
 def test_a_request_that_cannot_be_read_is_one_line(place: Place, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         run("station", "request", place.region.path, tmp_path / "none.json")
+
+
+def test_an_authority_opens_what_was_sealed_to_its_key(
+    place: Place, ask: list[object], tmp_path: Path
+) -> None:
+    """The key is one of `owner keygen`; the order names it; the region cannot read the box."""
+    public = base64.b64encode(test_order.POLICE.public_key().public_bytes_raw()).decode()
+    run("station", "order-key", "add", place.region.path, test_order.NAME, public)
+    later = int(time.time()) + 60
+    order, case = tmp_path / "order.json", tmp_path / "case"
+    order.write_bytes(test_order.signed(
+        place, from_ns=0, to_ns=1 << 62, expires_s=later, recipient=ANNA.public.recipient,
+    ))  # fmt: skip
+    said = run("station", "order", place.region.path, order, "-o", case).output
+    assert "case.sealed: order 2026/117" in said
+    assert "`inland unseal` opens it" in said
+    words = ["unseal", tmp_path / "case.sealed", "--key", tmp_path / "owner.key",
+             "--passphrase-file", tmp_path / "phrase", "-o", tmp_path / "mine"]  # fmt: skip
+    other = tmp_path / "other.json"
+    other.write_bytes(test_order.signed(place))
+    with pytest.raises(SealError, match="answers another order"):
+        run(*words, "--order", other)
+    assert "frames.log" in run(*words, "--order", order).output
+    assert len((tmp_path / "mine" / "frames.log").read_text().splitlines()) == 80
+    with pytest.raises(ConfigError, match="is there already"):
+        run(*words)
+    with pytest.raises(ConfigError, match="no such key"):
+        run(*words, "--key", tmp_path / "none")
