@@ -69,6 +69,7 @@ PURE = {
     "agent/live.py",
     "agent/owner/certificate.py",
     "agent/owner/chronicle.py",
+    "agent/owner/copies.py",
     "agent/owner/gather.py",
     "agent/owner/live_lines.py",
     "agent/owner/page/charts.py",

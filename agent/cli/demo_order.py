@@ -17,6 +17,7 @@ from agent.vault.keys import raw_public
 
 NAME: Final = "City police"
 REFERENCE: Final = "case 17"
+BASIS: Final = "a law of this demo, article 1"
 EXPIRES_S: Final = 86_400
 OWN_COPY: Final = "routine"  # the lane of the rule that keeps each frame once
 
@@ -42,8 +43,8 @@ class Authority:
         """Sign an order to open a window of a car; both moments are in it."""
         now_s = int(time.time())
         wanted = AuthorityOrder(
-            os.urandom(ID_BYTES).hex(), load_region(self._region).card.region, REFERENCE, NAME,
-            "Officer Zhao", vehicle, from_ns, to_ns, (OWN_COPY,), now_s, now_s + EXPIRES_S, 0,
+            os.urandom(ID_BYTES).hex(), load_region(self._region).card.region, REFERENCE, BASIS,
+            NAME, "Officer Zhao", vehicle, from_ns, to_ns, (OWN_COPY,), now_s, now_s + EXPIRES_S, 0,
         )  # fmt: skip
         file = self._folder / "order.json"
         file.write_bytes(write(wanted, self._key))

@@ -224,10 +224,11 @@ class Story:
     # ---------------------------------------------------------------------- the sale, and after it
 
     def _sell(self) -> None:
+        """Sell it. The incident is held, and taken along: --even-held says that it may go."""
         place = self._folder / "erased.json"
         done = run(
-            "transfer", "--yes", "--config", str(self._stage.config), "--certificate", str(place),
-            "--json",
+            "transfer", "--yes", "--even-held", "--config", str(self._stage.config),
+            "--certificate", str(place), "--json",
         ).json  # fmt: skip
         ended = self._stage.processes.wait("capture")
         if ended != CAPTURE_TOLD:

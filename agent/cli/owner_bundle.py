@@ -243,19 +243,24 @@ def _bar(label: str, length: int) -> Iterator[_Advance]:
 def _report(home: Home, files: dict[str, Any], lines: list[str], *, as_json: bool) -> int:
     """Say what was found; return the exit code."""
     from agent.owner.at_home import STATES
+    from agent.owner.copies import frames_once, samples_once
 
     opened, code = home.opened, home.verdict
+    copies = opened.frame_count + opened.sample_count - frames_once(opened) - samples_once(opened)
     if as_json:
         print_json({
             "verdict": STATES[code], **files, "segments": opened.segments,
             "frames": opened.frame_count, "samples": opened.sample_count,
+            "copies": copies,
             "events": opened.event_count, "dropped": opened.dropped, "closed": len(home.closed),
             "problems": [problem._asdict() for problem in opened.problems],
             "verified": home.checked,
         })  # fmt: skip
         return code
     said = f"{opened.segments:,} segments: {opened.frame_count:,} frames, "
-    said += f"{opened.sample_count:,} samples, {opened.event_count:,} events"
+    said += f"{opened.sample_count:,} samples"
+    said += f" ({copies:,} of them copies on another lane)" if copies else ""
+    said += f", {opened.event_count:,} events"
     said += f", {len(home.closed):,} sealed to others" if home.closed else ""
     for reason, count in opened.dropped.items():
         said += f", {count:,} removed ({reason})"

@@ -17,13 +17,16 @@ def ledger(*, bundle: Path, as_json: bool) -> None:
     """Say who opened or was given something of the car, from a BUNDLE that the region answered.
 
     It is the region's word: its ledger of openings, signed by itself. What an order bars it from
-    telling is not in it before that date. Nothing here needs a key.
+    telling is not in it before that date. Nothing here needs a key. The car itself does not know:
+    ask the region for a bundle, and read this from it.
 
     \b
     Example:
+      inland owner request --region cn --vehicle v-1f0c --purpose 'who got what' -o ask.json
+      inland station request cn ask.json        (at the region, which sends the bundle back)
       inland owner ledger v-1f0c-20261122T080000Z.inland
     """
-    from agent.cli.station_view import told_line
+    from agent.cli.station_view import told
     from agent.evidence.disclosures import disclosures_of
 
     found = disclosures_of(bundle)
@@ -37,7 +40,8 @@ def ledger(*, bundle: Path, as_json: bool) -> None:
                     "openings": list(found.openings), "checkpoint": found.checkpoint})  # fmt: skip
         return
     for one in found.openings:
-        click.echo(printable(told_line(one)))
+        for line in told(one):
+            click.echo(printable(line))
     click.echo(
         f"{counted(len(found.openings), 'opening')} of {found.vehicle}, by the region's word"
     )

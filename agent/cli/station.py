@@ -8,7 +8,13 @@ from typing import Any
 
 import click
 
-from agent.cli import station_policy, station_request, station_search, station_zones
+from agent.cli import (
+    station_hold,
+    station_policy,
+    station_request,
+    station_search,
+    station_zones,
+)
 from agent.cli.common import LANES, counted, json_option, moment_of, print_json
 from agent.errors import ConfigError
 
@@ -30,7 +36,12 @@ def command() -> None:
 command.add_command(station_policy.policy)
 command.add_command(station_zones.zones)
 command.add_command(station_search.search)
-for each in (station_request.request, station_request.order, station_request.order_key):
+for each in (
+    station_request.request,
+    station_request.order,
+    station_request.order_key,
+    station_hold.hold,
+):
     command.add_command(each)
 
 

@@ -79,6 +79,8 @@ def request(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
 def order(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
     """Serve the authority's order in FILE: open exactly its window, which is recorded first.
 
+    If the order names a key, OUT.sealed is written instead, which only that key opens.
+
     The order has to be signed by an authority whose key is trusted (`order-key add`), for this
     region, and not expired; it is served once. The owner is told of it, at once or from the day on
     that it names. Exit codes as `open`.
@@ -108,8 +110,9 @@ def order(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
         )  # fmt: skip
     order = served.order
     if not as_json:
-        click.echo(f"{out}: order {order.reference} of {order.authority}")
-    about = {"folder": str(out.absolute()), "id": order.id, "vehicle": order.vehicle,
+        sealed = ", sealed to its key: `inland unseal` opens it" if order.recipient else ""
+        click.echo(f"{served.place}: order {order.reference} of {order.authority}{sealed}")
+    about = {"written": str(served.place), "id": order.id, "vehicle": order.vehicle,
              "authority": order.authority, "reference": order.reference}  # fmt: skip
     report_opened(served.opened, about=about, as_json=as_json)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -75,18 +75,32 @@ def _iso(unix_ns: int) -> str:
     )
 
 
-def told_line(entry: Mapping[str, Any]) -> str:
-    """Return what an owner is told of an opening: when, who, what, why."""
-    who = {
-        "request": f"request of {entry.get('role')} {entry.get('kid')}, served by {entry['who']}",
-        "order": f"order of {entry.get('authority')}, {entry.get('officer')}, opened by"
-        f" {entry['who']}",
-    }.get(str(entry.get("kind")), f"opened by {entry['who']}")
-    span = " to ".join(_moment(str(entry[end])) for end in ("from", "to"))
+def told(entry: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what an owner is told of an opening: who, when, which window, on which basis, what."""
+    kind, served = str(entry.get("kind")), f"served at the region by user {entry['who']}"
+    who, asked = {
+        "request": (f"request of {entry.get('role')} {entry.get('kid')}", served),
+        "order": (f"order of {entry.get('authority')}", f"{entry.get('officer')}; {served}"),
+    }.get(kind, (f"opened by {entry['who']}", "the region itself, without an order"))
+    yield f"{entry['at']}  {who}"
+    yield f"  by      {asked}"
+    lanes = ", ".join(map(str, entry.get("lanes") or ())) or "all"
+    yield f"  window  {_moment(str(entry['from']))} to {_moment(str(entry['to']))}, lanes: {lanes}"
+    if kind == "order":
+        yield f"  basis   {entry.get('basis') or 'not said'}; file {entry['reason']}"
+    elif entry["reason"]:
+        yield f"  reason  {entry['reason']}"
+    yield f"  got     {_got(entry, kind)}"
+    yield f"  entry   {entry['i']} of the region's ledger of openings"
+
+
+def _got(entry: Mapping[str, Any], kind: str) -> str:
     count = entry.get("segments")
-    what = f"{count} sealed parts, unopened" if entry.get("kind") == "request" else f"{count} parts"
-    line = f"{entry['i']}  {entry['at']}  {who}: {span}, {what}"
-    return line + (f"  {entry['reason']}" if entry["reason"] else "")
+    parts = counted(count, "part") if isinstance(count, int) else f"{count} parts"
+    if kind == "request":
+        return f"{parts}, sealed: the region opened nothing"
+    what = [name for name in ("frames", "signals") if entry.get(name)]
+    return f"{parts}, opened" + (f": {' and '.join(what)}" if what else "")
 
 
 def _moment(said: str) -> str:

@@ -192,7 +192,7 @@ def _ask(config: Config, card: RegionCard, before: Epoch, *, yes: bool, even_hel
     order = _order(config, card)
     held = found.held if found else 0
     if (held or order) and not even_held:
-        why = f"{order} holds it" if order else f"{held:,} contents are held by events"
+        why = f"{order} holds it" if order else f"{held:,} contents of incidents are held"
         raise OwnerError(f"not transferred: {why}", where=str(config.state),
                          todo="export it first; --even-held erases it all the same")  # fmt: skip
     for line in _told(found, before):

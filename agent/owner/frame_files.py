@@ -1,33 +1,27 @@
-"""Opened frames as files of other tools: Vector's BLF, and the CSV of SavvyCAN and GVRET adapters.
+"""Opened frames as the CSV of SavvyCAN and GVRET adapters; for Vector's BLF see blf.py.
 
-- BLF is python-can's own writer. All that a frame has is in it: 29-bit ids, remote and error
-  frames, CAN FD with BRS and ESI; stamps to the microsecond, from 2038 on to two. A stamp before
-  1990 has no place in its header: such a file counts from its first frame.
 - GVRET CSV has no place for remote frames, error frames and the flags of CAN FD. Remote and error
   frames are left out, and counted; of a CAN FD frame all bytes are written, as SavvyCAN reads them.
 - Both know buses by number. "can3" is 3; a bus with another name gets the lowest number that is
   free, so that no two buses become one.
 
-Source: SavvyCAN framefileio.cpp (loadNativeCSVFile, saveNativeCSVFile); python-can can/io/blf.py.
+Source: SavvyCAN framefileio.cpp (loadNativeCSVFile, saveNativeCSVFile).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, Final, cast
+from collections.abc import Iterator
+from typing import Final, cast
 
-import can
 import numpy as np
 import numpy.typing as npt
 
-from agent.frames import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, FrameBatch
+from agent.frames import ERROR, EXTENDED, REMOTE, FrameBatch
 
 CHUNK_ROWS: Final = 65_536
 GVRET_HEADER: Final = b"Time Stamp,ID,Extended,Dir,Bus,LEN,D1,D2,D3,D4,D5,D6,D7,D8\n"
 GVRET_BYTES: Final = 8  # data columns that every row has
-BLF_LEVEL: Final = 1  # of zlib: a third of the time of the default, a tenth more bytes
 
 _HEX: Final = np.frombuffer(b"0123456789ABCDEF", np.uint8)
 _NUMBERED: Final = re.compile(r"can(\d{1,3})")
@@ -42,75 +36,6 @@ def bus_numbers(channels: tuple[str, ...]) -> tuple[int, ...]:
     numbers = [int(match[1]) if match else -1 for match in found]
     free = (number for number in range(2 * len(channels) + 1) if number not in numbers)
     return tuple(number if number >= 0 else next(free) for number in numbers)
-
-
-def write_blf(
-    path: Path,
-    frames: FrameBatch,
-    channels: tuple[str, ...],
-    progress: Callable[[int], None] = lambda _: None,
-) -> None:
-    """Write frames as a BLF file.
-
-    Args:
-        path: of the file; it is written over.
-        frames: in the order they are to be written.
-        channels: names by channel number.
-        progress: called with the number of frames that were written since the last call.
-    """
-    writer = can.BLFWriter(path, compression_level=BLF_LEVEL)
-    if len(frames):
-        # The writer counts from the first frame, and takes what is earlier for simultaneous.
-        writer.start_timestamp = int(frames["timestamp_ns"].min()) // 10**6 / 1000
-    numbers = bus_numbers(channels)
-    try:
-        for start in range(0, len(frames), CHUNK_ROWS):
-            part = frames[start : start + CHUNK_ROWS]
-            _put(writer, part, numbers)
-            progress(len(part))
-        if len(frames):
-            writer.stop_timestamp = int(frames["timestamp_ns"].max()) / 1e9
-    finally:
-        writer.stop()
-
-
-def _put(writer: can.BLFWriter, frames: FrameBatch, numbers: tuple[int, ...]) -> None:
-    """Hand frames to python-can's writer.
-
-    It takes all it needs of a Message before it returns, so one is enough for all frames.
-    """
-    message: Any = can.Message()
-    flags = frames["flags"].tolist()
-    data = frames["data"]
-    width, whole = data.shape[1], data.tobytes()
-    columns = zip(
-        (frames["timestamp_ns"] / 1e9).tolist(),
-        frames["arbitration_id"].tolist(),
-        np.array(numbers)[frames["channel"]].tolist(),
-        flags,
-        frames["length"].tolist(),
-        range(0, len(frames) * width, width),
-        strict=True,
-    )
-    last = -1
-    put = writer.on_message_received
-    for stamp, number, channel, flag, length, at in columns:
-        if flag != last:
-            _flag(message, flag)
-            last = flag
-        message.timestamp, message.arbitration_id, message.channel = stamp, number, channel
-        message.dlc = length
-        message.data = b"" if flag & REMOTE else whole[at : at + length]
-        put(message)
-
-
-def _flag(message: Any, flags: int) -> None:
-    message.is_extended_id = bool(flags & EXTENDED)
-    message.is_remote_frame = bool(flags & REMOTE)
-    message.is_error_frame = bool(flags & ERROR)
-    message.is_fd = bool(flags & FD)
-    message.bitrate_switch = bool(flags & BRS)
-    message.error_state_indicator = bool(flags & ESI)
 
 
 def has_gvret_place(frames: FrameBatch) -> npt.NDArray[np.bool_]:

@@ -12,6 +12,7 @@ from agent.errors import PolicyError
 from agent.evidence.opening import Opened
 from agent.frames import FrameBatch, SignalBatch, concatenate
 from agent.owner.chronicle import Bodies, Chronicle, chronicle
+from agent.owner.copies import frames_once, samples_once
 from agent.owner.page.story import Cosigned, Story, Verdict
 from agent.owner.page.tracks import Signals
 from agent.owner.presence_matrix import Known, Rows, presence
@@ -68,13 +69,15 @@ def gather(
     told = chronicle(held.entries, held.bodies, begin_ns=begin_ns, end_ns=end_ns)
     policies = decided(told, held.policies)
     rows = rows_of(opened)
+    frames, samples = frames_once(opened), samples_once(opened)
     return Story(
         told=told, verdict=held.verdict,
         events=[json.loads(line) for line in opened.events()],
         cameras=[json.loads(line) for line in opened.cameras()],
         presence=presence(told, policies, rows, known),
         signals=Signals(policies, rows, known),
-        frames=opened.frame_count, samples=opened.sample_count,
+        frames=frames, samples=samples,
+        copies=opened.frame_count + opened.sample_count - frames - samples,
         problems=opened.problems, cosigned=held.cosigned, epochs=held.epochs,
         made_ns=made_ns, plot=plot, openings=held.openings,
     )  # fmt: skip

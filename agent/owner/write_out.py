@@ -29,7 +29,8 @@ from agent.evidence.verifier import lines
 from agent.files import place_folder, write_whole
 from agent.frames import FrameBatch
 from agent.owner.at_home import Home, frames_of, samples_of
-from agent.owner.frame_files import gvret, has_gvret_place, write_blf
+from agent.owner.blf import write_blf
+from agent.owner.frame_files import bus_numbers, gvret, has_gvret_place
 from agent.owner.presence_file import presence_csv
 from agent.owner.presence_matrix import Known, Row
 from agent.owner.seen import decode
@@ -121,7 +122,7 @@ def _frames(
     if "blf" in formats:
         path = folder / "frames.blf"
         path.touch(0o600)
-        write_blf(path, frames, names, progress)
+        write_blf(path, frames, bus_numbers(names), progress)
     if "gvret" not in formats:
         return 0
     chunks = _counted(gvret(frames, names), len(frames), text.CHUNK_ROWS, progress)

@@ -7,10 +7,11 @@ a day on. There is always such a day.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.errors import StationError
+from agent.errors import ConfigError, StationError
 from agent.evidence import signed
 from agent.evidence.proof import LANES
 from agent.strict_json import listed, text, whole
@@ -26,8 +27,8 @@ DOMAIN: Final = "inland/order/v1"
 ID_BYTES: Final = 16
 MAX_SILENCE_S: Final = 366 * 86_400  # an owner is told after a year at the latest
 _NAMES: Final = (
-    "id", "region", "reference", "authority", "officer", "vehicle", "from_ns", "to_ns", "lanes",
-    "issued_s", "expires_s", "tell_from_s",
+    "id", "region", "reference", "basis", "authority", "officer", "vehicle", "from_ns", "to_ns",
+    "lanes", "issued_s", "expires_s", "tell_from_s", "recipient",
 )  # fmt: skip
 
 
@@ -39,6 +40,7 @@ class AuthorityOrder:
         id: 16 random bytes, hex: an order is served once.
         region: urn:inland:region:<id>.
         reference: of the authority's file.
+        basis: the law that lets it order this, in words: the owner is told.
         authority: its name, as the region trusts it.
         officer: who answers for it.
         vehicle: pseudonym.
@@ -48,11 +50,13 @@ class AuthorityOrder:
         issued_s: Unix time at which it was signed.
         expires_s: Unix time after which it is not served any more.
         tell_from_s: Unix time from which the owner may be told; 0: at once.
+        recipient: what is opened is sealed to this key, 1216 bytes; empty: it is not sealed.
     """
 
     id: str
     region: str
     reference: str
+    basis: str
     authority: str
     officer: str
     vehicle: str
@@ -62,14 +66,15 @@ class AuthorityOrder:
     issued_s: int
     expires_s: int
     tell_from_s: int
+    recipient: bytes = b""
 
 
 def write(order: AuthorityOrder, key: Ed25519PrivateKey) -> bytes:
     """Return the file of an order."""
     values: dict[str, Any] = {name: getattr(order, name) for name in _NAMES}
-    return signed.write(
-        {**values, "format": FORMAT, "lanes": list(order.lanes)}, DOMAIN, key
-    )  # fmt: skip
+    recipient = base64.b64encode(order.recipient).decode()
+    said = {**values, "format": FORMAT, "lanes": list(order.lanes), "recipient": recipient}
+    return signed.write(said, DOMAIN, key)
 
 
 def read(data: bytes, trusted: Mapping[str, bytes]) -> tuple[AuthorityOrder, str]:
@@ -89,11 +94,12 @@ def read(data: bytes, trusted: Mapping[str, bytes]) -> tuple[AuthorityOrder, str
     signed.check(found, DOMAIN, trusted[authority])
     order = AuthorityOrder(
         signed.hexed(found["id"], ID_BYTES), signed.words(found["region"], "region"),
-        signed.words(found["reference"], "reference"), authority,
+        signed.words(found["reference"], "reference"), signed.words(found["basis"], "basis"),
+        authority,
         signed.words(found["officer"], "officer"), signed.words(found["vehicle"], "vehicle"),
         whole(found["from_ns"]), whole(found["to_ns"]), tuple(map(text, listed(found["lanes"]))),
         signed.second(found["issued_s"]), signed.second(found["expires_s"]),
-        signed.second(found["tell_from_s"]),
+        signed.second(found["tell_from_s"]), _recipient(found["recipient"]),
     )  # fmt: skip
     if order.from_ns > order.to_ns:
         raise ValueError("its window ends before it begins")
@@ -102,6 +108,16 @@ def read(data: bytes, trusted: Mapping[str, bytes]) -> tuple[AuthorityOrder, str
     if order.tell_from_s > order.issued_s + MAX_SILENCE_S:
         raise ValueError("it would keep the owner from being told for more than a year")
     return order, keys.kid(trusted[authority]).hex()
+
+
+def _recipient(value: object) -> bytes:
+    found = signed.unpacked(value)
+    if found:
+        try:
+            keys.load_public(found)
+        except ConfigError as error:
+            raise ValueError(f"its recipient: {error.what}") from None
+    return found
 
 
 def refused(why: str, *, todo: str = "") -> StationError:

@@ -1,7 +1,9 @@
 """An authority's order, served: entered first, then exactly its window is opened, into one folder.
 
-What is opened is what the region's key opens. Segments are chosen by the window, and rows, events
-and triggers outside of it are cut: an order is never answered with more than it names.
+What is opened is what the region's key opens. If the order names a key, the folder is sealed to it
+and only the box stays (box.py); the files lie in a closed folder meanwhile. Segments are chosen by
+the window, and rows, events and triggers outside of it are cut: an order is never answered with
+more than it names.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Final
 
+from agent.digest import sha256
 from agent.errors import ConfigError
-from agent.evidence import signed
+from agent.evidence import box, signed
 from agent.evidence.opening import Opened
 from agent.evidence.proof import LANES
 from agent.evidence.selection import Request
-from agent.files import cannot_write, place_folder, write_new
+from agent.files import cannot_write, place_folder, sync_folder, write_new, write_whole
 from agent.station.authority import RegionFolder
 from agent.station.disclose import Order, disclose
 from agent.station.order import AuthorityOrder, read, refused
@@ -28,6 +31,7 @@ from agent.station.telling import TELL_FROM
 FRAMES: Final = "frames.log"
 SIGNALS: Final = "signals.csv"
 ORDER: Final = "order.json"
+SEALED: Final = ".sealed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,12 @@ class Served:
     Attributes:
         order: the authority's.
         opened: what was opened of its window.
+        place: the folder, or the box.
     """
 
     order: AuthorityOrder
     opened: Opened
+    place: Path
 
 
 def serve(
@@ -58,7 +64,8 @@ def serve(
     Args:
         region: with its recipient key.
         data: the order's file.
-        folder: to be made: rows, events, and the order itself.
+        folder: to be made: rows, events, and the order itself. If the order names a key, a file
+            of that name and SEALED.
         who: user of the operating system that serves it.
         now: the region's clock.
         begin: called with the number of segments before the first.
@@ -70,8 +77,9 @@ def serve(
         DiskError: the disk has no room for it.
     """
     order, kid = checked(region, data, int(now.timestamp()))
-    if folder.exists():
-        raise ConfigError("is there already", where=str(folder), todo="name another with -o")
+    place = folder.with_name(f"{folder.name}{SEALED}") if order.recipient else folder
+    if place.exists():
+        raise ConfigError("is there already", where=str(place), todo="name another with -o")
     draft = folder.with_name(f".{folder.name}.part")
     try:
         rmtree(draft, ignore_errors=True)  # of an attempt that was cut short
@@ -79,12 +87,16 @@ def serve(
         write_new(draft / ORDER, data)
         wanted = _opening(order, kid, draft, who, now)
         opened = disclose(region, wanted, begin=begin, progress=progress)
-        place_folder(draft, folder)
+        if order.recipient:
+            write_whole(place, box.seal(sorted(draft.iterdir()), order.recipient, sha256(data)))
+            sync_folder(place.parent)
+        else:
+            place_folder(draft, folder)
     except OSError as error:
         raise cannot_write(error, folder) from None
     finally:
         rmtree(draft, ignore_errors=True)
-    return Served(order, opened)
+    return Served(order, opened, place)
 
 
 def checked(region: RegionFolder, data: bytes, now_s: int) -> tuple[AuthorityOrder, str]:
@@ -117,7 +129,7 @@ def _opening(order: AuthorityOrder, kid: str, draft: Path, who: str, now: dt.dat
         window_of(order), str(draft / FRAMES), str(draft / SIGNALS), who=who,
         reason=order.reference, at=now.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         more={
-            "kind": "order", "id": order.id, "authority": order.authority,
+            "kind": "order", "id": order.id, "authority": order.authority, "basis": order.basis,
             "officer": order.officer, "order_key": kid, TELL_FROM: order.tell_from_s,
         },
     )  # fmt: skip

@@ -37,7 +37,8 @@ class Survey:
     Attributes:
         gone: indices of the entries whose bodies go, ascending.
         erased: how many bodies and bytes, by lane and recipients; sessions are not counted.
-        held: bodies among them that an event holds, and events that are not over.
+        held: bodies among them of incidents, also of those that the region has; and events that are
+            not over.
     """
 
     gone: tuple[int, ...]
@@ -52,7 +53,7 @@ def survey(rows: Rows) -> Survey:
     needed: set[int] = set()
     counts: Counter[tuple[int, int]] = Counter()
     sizes: Counter[tuple[int, int]] = Counter()
-    held = int(rows("SELECT count(*) FROM hold")[0][0])
+    held = int(rows("SELECT count(*) FROM hold")[0][0]) + _salvaged(rows)
     for shelf, i, size, session, consent in _items(rows):
         if session == i or not session:
             continue  # a session, see below; or a policy
@@ -61,8 +62,8 @@ def survey(rows: Rows) -> Survey:
             needed.add(session)
             continue
         gone.append(i)
-        held += shelf in INCIDENTS
         key = _lane(rows, i), who
+        held += _is_held(shelf, key[0])
         counts[key] += 1
         sizes[key] += size
     gone += [i for _, i, _, session, _ in _items(rows) if session == i and i not in needed]
@@ -74,6 +75,19 @@ def survey(rows: Rows) -> Survey:
         for key in sorted(counts)
     )  # fmt: skip
     return Survey(tuple(sorted(gone)), erased, held)
+
+
+def _is_held(shelf: int, lane: int) -> bool:
+    """Return whether a body is of an incident. The recorder's is sent only if an event holds it."""
+    sent = shelf == Shelf.CONFIRMED and lane in (sealed_pb2.INCIDENT, sealed_pb2.RECORDER)
+    return shelf in INCIDENTS or sent
+
+
+def _salvaged(rows: Rows) -> int:
+    """Return how many bodies of incidents were carried over from a damaged file."""
+    shelves = ",".join(str(int(shelf)) for shelf in INCIDENTS)
+    sql = f"SELECT count(*) FROM salvage WHERE blob IS NOT NULL AND shelf IN ({shelves})"  # noqa: S608
+    return int(rows(sql)[0][0])
 
 
 def _items(rows: Rows) -> list[tuple[int, int, int, int, str]]:

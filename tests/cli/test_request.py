@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent.cli.main import inland
-from agent.errors import ConfigError, StationError, UndecidedError
+from agent.errors import ConfigError, SealError, StationError, UndecidedError
 from agent.owner import keyfile
 from agent.pb import sealed_pb2
 from tests.station import asking, test_order
@@ -59,8 +60,8 @@ def test_a_request_is_signed_at_home_and_answered_once(
     assert (told["role"], told["bodies"], told["verdict"], told["opening"]) == ("owner", 2, 0, 0)
     assert "intact" in run("verify", told["bundle"]).output
     said = run("owner", "ledger", told["bundle"]).output
-    assert f"request of owner {ANNA.public.kid}, served by" in said
-    assert "2 sealed parts, unopened  mine" in said
+    assert f"request of owner {ANNA.public.kid}\n  by      served at the region by user" in said
+    assert "  reason  mine\n  got     2 parts, sealed: the region opened nothing\n" in said
     known = json.loads(run("owner", "ledger", told["bundle"], "--json").output)
     assert known["openings"][0]["reason"] == "mine"
     assert f"request  {ANNA.public.kid}" in run("station", "ls", region, "--openings").output
@@ -104,15 +105,21 @@ def test_an_order_is_served_for_an_authority_that_was_added(
     assert len((case / "frames.log").read_text().splitlines()) == 80
     file.write_bytes(test_order.signed(place, id="ab" * 16, from_ns=0, to_ns=1, expires_s=later))
     none = json.loads(run("station", "order", region, file, "-o", tmp_path / "b", "--json").output)
-    assert (none["folder"], none["id"], none["frames"]) == (f"{tmp_path}/b", "ab" * 16, 0)
+    assert (none["written"], none["id"], none["frames"]) == (f"{tmp_path}/b", "ab" * 16, 0)
     assert (none["vehicle"], none["reference"]) == (place.car.vehicle, "2026/117")
     run(*ask)
     told = json.loads(
         run("station", "request", region, tmp_path / "ask.json", "-o", tmp_path, "--json").output
     )
     said = run("owner", "ledger", told["bundle"]).output
-    assert "order of Police of Zhengzhou, Wang Min, opened by" in said
-    assert "4 parts  2026/117" in said
+    lines = said.splitlines()
+    at = next(i for i, line in enumerate(lines) if "order of Police of Zhengzhou" in line)
+    assert re.match(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ  order of", lines[at])
+    assert lines[at + 1].startswith("  by      Wang Min; served at the region by user ")
+    assert lines[at + 2].startswith("  window  1970-01-01T00:00:00")
+    assert lines[at + 2].endswith("lanes: all")
+    assert lines[at + 3] == f"  basis   {test_order.BASIS}; file 2026/117"
+    assert lines[at + 4] == "  got     4 parts, opened: frames and signals"
     keys = ("station", "order-key")
     told = json.loads(run(*keys, "ls", region, "--json").output)
     assert told == {"authorities": [{"name": test_order.NAME, "kid": kid}]}
@@ -133,3 +140,31 @@ def test_a_bundle_of_a_car_does_not_say_who_got_what(tmp_path: Path) -> None:
 def test_a_request_that_cannot_be_read_is_one_line(place: Place, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         run("station", "request", place.region.path, tmp_path / "none.json")
+
+
+def test_an_authority_opens_what_was_sealed_to_its_key(
+    place: Place, ask: list[object], tmp_path: Path
+) -> None:
+    """The key is one of `owner keygen`; the order names it; the region cannot read the box."""
+    public = base64.b64encode(test_order.POLICE.public_key().public_bytes_raw()).decode()
+    run("station", "order-key", "add", place.region.path, test_order.NAME, public)
+    later = int(time.time()) + 60
+    order, case = tmp_path / "order.json", tmp_path / "case"
+    order.write_bytes(test_order.signed(
+        place, from_ns=0, to_ns=1 << 62, expires_s=later, recipient=ANNA.public.recipient,
+    ))  # fmt: skip
+    said = run("station", "order", place.region.path, order, "-o", case).output
+    assert "case.sealed: order 2026/117" in said
+    assert "`inland unseal` opens it" in said
+    words = ["unseal", tmp_path / "case.sealed", "--key", tmp_path / "owner.key",
+             "--passphrase-file", tmp_path / "phrase", "-o", tmp_path / "mine"]  # fmt: skip
+    other = tmp_path / "other.json"
+    other.write_bytes(test_order.signed(place))
+    with pytest.raises(SealError, match="answers another order"):
+        run(*words, "--order", other)
+    assert "frames.log" in run(*words, "--order", order).output
+    assert len((tmp_path / "mine" / "frames.log").read_text().splitlines()) == 80
+    with pytest.raises(ConfigError, match="is there already"):
+        run(*words)
+    with pytest.raises(ConfigError, match="no such key"):
+        run(*words, "--key", tmp_path / "none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,12 @@ from agent.cli.main import inland
 from agent.errors import ConfigError, OwnerError
 from agent.owner import hold, transfer
 from agent.pb import sealed_pb2
-from tests.vault.world import LEDGER, MIB, RECEIPT, REGION, VEHICLE, Car, draft
+from agent.vault import parting
+from tests.station.conftest import Place, place, template
+from tests.vault.world import LEDGER, MIB, RECEIPT, REGION, VEHICLE, Car, Region, draft
 from tests.vault.world import hold as hold_piece
+
+__all__ = ["place", "template"]  # fixtures
 
 
 @pytest.fixture
@@ -57,6 +62,14 @@ def held(state: Path) -> None:
     car.vault.close()
 
 
+def sent(state: Path, lane: int = sealed_pb2.INCIDENT) -> None:
+    """An incident that the region has received: nothing in the car holds it any more."""
+    car, region = Car(state, quota=16 * MIB), Region()
+    car.vault.seal(draft(300, lane=lane, recipients=sealed_pb2.SHARED))
+    region.drain(car.vault)
+    car.vault.close()
+
+
 def run(config: Path, *words: object, typed: str = "") -> Result:
     return CliRunner().invoke(
         inland, ["transfer", "--config", str(config), *map(str, words)], input=typed,
@@ -83,7 +96,7 @@ def test_it_says_what_goes_and_names_the_export_before_it_asks(state, config, at
 
 def test_what_an_event_holds_is_refused_and_then_asked_twice(state, config, at_a_terminal):
     held(state)
-    with pytest.raises(OwnerError, match=r"held by events.*--even-held"):
+    with pytest.raises(OwnerError, match=r"of incidents are held.*--even-held"):
         run(config, "--yes")
     with pytest.raises(OwnerError, match="nothing has changed"):
         run(config, "--even-held", typed="y\nn\n")
@@ -91,6 +104,30 @@ def test_what_an_event_holds_is_refused_and_then_asked_twice(state, config, at_a
     assert not transfer.certificate_of(state, 1).exists()
     assert "HELD" in run(config, "--even-held", typed="y\ny\n").stderr
     assert transfer.certificate_of(state, 1).exists()
+
+
+def test_an_incident_that_the_region_has_is_asked_about_twice_as_well(state, config, at_a_terminal):
+    """The owner's own copy is what goes: what the region has is not the owner's to read."""
+    sent(state)
+    with pytest.raises(OwnerError, match=r"1 contents of incidents are held.*--even-held"):
+        run(config, "--yes")
+    with pytest.raises(OwnerError, match="nothing has changed"):
+        run(config, "--even-held", typed="y\nn\n")
+    assert "HELD" in run(config, "--even-held", typed="y\ny\n").stderr
+
+
+def test_what_is_of_no_incident_is_asked_about_once(state, config):
+    """The planted bug would be a car that cannot be sold without the second word."""
+    sent(state, sealed_pb2.ROUTINE)
+    assert "ownership 1 ended" in run(config, "--yes").output
+
+
+def test_planted_question_about_what_still_waits_alone_misses_what_was_sent(
+    state, config, monkeypatch: pytest.MonkeyPatch
+):
+    sent(state)
+    monkeypatch.setattr(parting, "_is_held", lambda shelf, _: shelf in parting.INCIDENTS)
+    assert "ownership 1 ended" in run(config, "--yes").output
 
 
 def test_planted_refusal_that_looks_at_nothing_erases_what_is_held(
@@ -114,6 +151,46 @@ def test_an_order_is_kept_and_holds(state, config, tmp_path: Path):
         run(config, "--yes")
     run(config, "--yes", "--even-held")
     assert not (state / hold.FILE).exists()
+
+
+def test_the_region_signs_an_order_that_its_car_obeys(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """From `station hold` to the refusal at the sale, with the region's own key and card."""
+    from agent.region import load_region_card
+
+    vehicle, order = place.car.vehicle, tmp_path / "hold.json"
+    words = ["station", "hold", str(place.region.path), vehicle, "--reference", "3 Js 17/26"]
+
+    def sign(*more: str) -> Result:
+        return CliRunner().invoke(
+            inland, [*words, "-o", str(order), *more], catch_exceptions=False,
+            standalone_mode=False,
+        )  # fmt: skip
+
+    with pytest.raises(ConfigError, match="for more than 180 days"):
+        sign("--until", "2199-01-01")
+    with pytest.raises(ConfigError, match="it is over"):
+        sign("--until", "2026-01-01")
+    assert not order.exists()
+    assert "inland transfer --hold hold.json" in sign().output
+    with pytest.raises(ConfigError, match="cannot be written"):
+        sign()  # a file that is there is not replaced
+    words[3] = "v-nobody"
+    with pytest.raises(ConfigError, match="no vehicle 'v-nobody'"):
+        sign()
+    card = load_region_card(place.region.path / "region.toml")
+    state = tmp_path / "state"
+    state.mkdir()
+    now_s = int(time.time())
+    known = {"vehicle": vehicle, "receipt_keys": card.receipt_keys, "now_s": now_s}
+    assert hold.register(state, order, **known).reference == "3 Js 17/26"
+    found = hold.standing(state, **known)
+    assert found is not None
+    assert found.until_s == pytest.approx(now_s + 90 * 86_400, abs=60)
+    assert hold.standing(state, **known | {"now_s": found.until_s}) is None
+    with pytest.raises(OwnerError, match="for another car"):
+        hold.register(state, order, **known | {"vehicle": "v-other"})
 
 
 def test_an_order_that_was_altered_in_the_car_holds_all_the_same(state, config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import can
@@ -23,8 +24,8 @@ from agent.frames import (
     FrameBatch,
     concatenate,
 )
-from agent.owner import frame_files
-from agent.owner.frame_files import bus_numbers, gvret, has_gvret_place, write_blf
+from agent.owner import blf, frame_files
+from agent.owner.frame_files import bus_numbers, gvret, has_gvret_place
 from tests.evidence.test_text import START_NS, batch_of, frame_rows
 
 NAMES = ("can0", "can17")
@@ -52,7 +53,7 @@ def plain(batch: FrameBatch, names: tuple[str, ...]) -> list[tuple[object, ...]]
 
 def check_blf(batch: FrameBatch, where: Path) -> None:
     path = where / "a.blf"
-    write_blf(path, batch, NAMES)
+    blf.write_blf(path, batch, bus_numbers(NAMES))
     if not len(batch):
         with can.BLFReader(path) as reader:
             assert list(reader) == []
@@ -80,18 +81,72 @@ def two_backwards() -> FrameBatch:
 
 
 def test_a_frame_with_an_earlier_stamp_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The planted bug: python-can's writer alone would move the second frame to the first."""
+    """The planted bug: whoever counts from the first frame alone moves the second to it."""
     check_blf(two_backwards(), tmp_path)
+    objects = blf.objects
 
-    class Plain(can.BLFWriter):  # type: ignore[misc]
-        start_timestamp = property(lambda self: self.__dict__.get("first"), lambda self, value: (
-            self.__dict__.setdefault("first", None) if value is None
-            else self.__dict__.update(first=START_NS / 1e9 + 5)
-        ))  # fmt: skip
+    def from_the_first(frames: FrameBatch, numbers: tuple[int, ...], begin_ns: int) -> bytes:
+        frames = frames.copy()
+        first_ns = int(frames["timestamp_ns"][0])
+        frames["timestamp_ns"] = np.maximum(frames["timestamp_ns"] - first_ns, 0) + begin_ns
+        return objects(frames, numbers, begin_ns)
 
-    monkeypatch.setattr(frame_files.can, "BLFWriter", Plain)
+    monkeypatch.setattr(blf, "objects", from_the_first)
     with pytest.raises(AssertionError):
         check_blf(two_backwards(), tmp_path)
+
+
+def by_python_can(path: Path, batch: FrameBatch) -> bytes:
+    """The objects of the file that python-can's own writer makes of the same frames."""
+    with can.BLFWriter(path) as writer:
+        writer.start_timestamp = int(batch["timestamp_ns"].min()) // 10**6 / 1000
+        for row in batch:
+            flags = int(row["flags"])
+            writer.on_message_received(can.Message(
+                timestamp=row["timestamp_ns"] / 1e9, arbitration_id=int(row["arbitration_id"]),
+                channel=bus_numbers(NAMES)[row["channel"]], dlc=int(row["length"]),
+                is_extended_id=bool(flags & EXTENDED), is_remote_frame=bool(flags & REMOTE),
+                is_error_frame=bool(flags & ERROR), is_fd=bool(flags & FD),
+                bitrate_switch=bool(flags & BRS), error_state_indicator=bool(flags & ESI),
+                data=b"" if flags & REMOTE else row["data"][: row["length"]].tobytes(),
+            ))  # fmt: skip
+    return objects_of(path)
+
+
+def objects_of(path: Path) -> bytes:
+    """What is in the containers, one behind the other, but for the stamps."""
+    data, at, found = path.read_bytes(), blf.HEADER_BYTES, b""
+    while at < len(data):
+        magic, _, _, size, _, _, _ = blf._CONTAINER.unpack_from(data, at)
+        assert magic == b"LOBJ"
+        found += zlib.decompress(data[at + blf._CONTAINER.size : at + size])
+        at += size + size % 4
+    out, at = bytearray(found), 0
+    while at < len(out):
+        out[at + 24 : at + 32] = bytes(8)
+        at += int.from_bytes(out[at + 8 : at + 12], "little")
+    return bytes(out)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(frame_rows(), min_size=1, max_size=12))
+def test_blf_is_what_python_can_s_writer_writes(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[object, ...]]
+):
+    """Byte for byte, but for the stamps, which its doubles round."""
+    batch, where = batch_of(rows), tmp_path_factory.mktemp("blf")
+    batch["timestamp_ns"] = START_NS + batch["timestamp_ns"] % UNTIL_2036
+    blf.write_blf(where / "ours.blf", batch, bus_numbers(NAMES))
+    assert objects_of(where / "ours.blf") == by_python_can(where / "theirs.blf", batch)
+
+
+def test_an_object_may_go_on_in_the_next_container(tmp_path: Path):
+    batch = np.zeros(9000, FRAME)
+    batch["timestamp_ns"] = START_NS + np.arange(9000) * 250_000
+    batch["length"], batch["flags"] = 8, np.where(np.arange(9000) % 7, 0, FD)
+    batch["data"][:, 0] = np.arange(9000) % 256
+    assert blf.CONTAINER_BYTES % 116
+    check_blf(batch, tmp_path)
 
 
 def test_python_can_reads_the_flags_by_itself(tmp_path: Path):
@@ -102,7 +157,7 @@ def test_python_can_reads_the_flags_by_itself(tmp_path: Path):
         (START_NS + 2000, 0x124, 0, FD | BRS | ESI, 64, bytes(range(64))),
         (START_NS + 3000, 0x80, 0, ERROR, 8, bytes(8)),
     ]
-    write_blf(tmp_path / "a.blf", batch_of(rows), NAMES)
+    blf.write_blf(tmp_path / "a.blf", batch_of(rows), bus_numbers(NAMES))
     with can.BLFReader(tmp_path / "a.blf") as reader:
         wide, remote, fd, error = list(reader)
     assert (wide.is_extended_id, wide.arbitration_id, wide.channel) == (True, 0x18FEF100, 17)
@@ -113,10 +168,10 @@ def test_python_can_reads_the_flags_by_itself(tmp_path: Path):
 
 
 def test_progress_adds_up(tmp_path: Path):
-    batch, done = np.zeros(frame_files.CHUNK_ROWS + 5, FRAME), []
+    batch, done = np.zeros(blf.CHUNK_ROWS + 5, FRAME), []
     batch["timestamp_ns"] = START_NS
-    write_blf(tmp_path / "a.blf", batch, NAMES, done.append)
-    assert done == [frame_files.CHUNK_ROWS, 5]
+    blf.write_blf(tmp_path / "a.blf", batch, bus_numbers(NAMES), done.append)
+    assert done == [blf.CHUNK_ROWS, 5]
 
 
 @settings(max_examples=60, deadline=None)

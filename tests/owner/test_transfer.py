@@ -17,6 +17,7 @@ from agent.policy.consent import Book
 from agent.vault import parting
 from agent.vault.opening import open_session
 from agent.vault.scribe import Scribe
+from agent.vault.shelves import Shelf
 from tests.owner import selling
 from tests.owner.people import ANNA, BELA, enroll
 from tests.owner.test_custody import Counter as Tpm
@@ -247,6 +248,18 @@ def test_an_open_hold_ends_with_the_transfer(car: Sold):
     car.sell()
     assert car.vault.holds() == []
     assert [one.state for one in car.what("incident")] == [ledger_pb2.Incident.INTERRUPTED]
+
+
+def test_an_incident_that_was_carried_over_counts_as_held(car: Sold):
+    car.fill()
+    before = parting.survey(car.vault._spool.rows).held
+    with car.vault._spool.write() as transaction:
+        for i, shelf in enumerate((Shelf.KEPT, Shelf.INCIDENT, Shelf.ROUTINE)):
+            transaction.run(
+                "INSERT INTO salvage(log, i, shelf, entry, blob) VALUES(?,?,?,?,?)",
+                (bytes(16), i, int(shelf), b"entry", b"body"),
+            )
+    assert parting.survey(car.vault._spool.rows).held == before + 2
 
 
 def test_quarantined_files_are_removed(car: Sold):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.errors import ConfigError, StationError
+from agent.evidence import box
 from agent.evidence.disclosures import disclosures_of
 from agent.pb import sealed_pb2
 from agent.station import disclose as disclose_module
@@ -21,12 +23,14 @@ from agent.station import order_keys, serve_order
 from agent.station.journal import Journal
 from agent.station.order import AuthorityOrder
 from agent.station.serve_order import Served
+from agent.vault import keys
 from tests.station import asking
 from tests.station.asking import ANNA, NOW, PeopledCar, S, begins_ns
 from tests.station.conftest import Place
 
 POLICE = Ed25519PrivateKey.from_private_bytes(b"p" * 32)
 NAME = "Police of Zhengzhou"
+BASIS = "Criminal Procedure Law, article 54"
 SEGMENTS = (5, 6, 8, 9, 11, 12, 14, 15, 17, 18)
 NOW_S = int(NOW.timestamp())
 FIRST, LAST = begins_ns(9) + 5 * 10**6, begins_ns(11) + 3 * 10**6
@@ -46,6 +50,7 @@ def car(place: Place) -> PeopledCar:
 def order(place: Place, **more: object) -> AuthorityOrder:
     values: dict[str, object] = {
         "id": os.urandom(16).hex(), "region": place.region.card.region, "reference": "2026/117",
+        "basis": BASIS,
         "authority": NAME, "officer": "Wang Min", "vehicle": place.car.vehicle,
         "from_ns": FIRST, "to_ns": LAST, "lanes": (), "issued_s": NOW_S - 60,
         "expires_s": NOW_S + 3600, "tell_from_s": 0,
@@ -193,3 +198,43 @@ def test_the_owner_is_told_unless_the_order_bars_it_until_a_day(
     assert seen == [
         ["2026/117", "my accident"], ["2026/117", "secret", "my accident", "my accident"],
     ]  # fmt: skip
+
+
+def test_what_an_order_with_a_key_gets_is_sealed_to_it(
+    place: Place, car: PeopledCar, tmp_path: Path
+) -> None:
+    """Nothing readable stays at the region, and the box holds what the folder would."""
+    serve(place, tmp_path / "open", signed(place))
+    private, public = keys.generate_recipient()
+    data = signed(place, recipient=public)
+    served = serve(place, tmp_path / "case", data)
+    assert served.place == tmp_path / "case.sealed"
+    assert {one.name for one in tmp_path.iterdir()} == {"car", "cn", "open", "case.sealed"}
+    assert served.place.stat().st_mode & 0o777 == 0o600
+    lines = (tmp_path / "open" / "frames.log").read_bytes().splitlines()
+    assert not any(line in served.place.read_bytes() for line in lines)
+    told = box.unseal(served.place, {keys.kid(public): private}, tmp_path / "mine")
+    assert told == hashlib.sha256(data).digest()
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {
+        path.name for path in (tmp_path / "open").iterdir()
+    }
+    for path in (tmp_path / "open").iterdir():
+        if path.name != serve_order.ORDER:
+            assert (tmp_path / "mine" / path.name).read_bytes() == path.read_bytes()
+    assert (tmp_path / "mine" / serve_order.ORDER).read_bytes() == data
+    with pytest.raises(ConfigError, match="is there already"):
+        serve(place, tmp_path / "case", signed(place, recipient=public))
+
+
+def test_planted_serving_that_forgets_the_key_leaves_a_readable_folder(
+    place: Place, car: PeopledCar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order_module, "_recipient", lambda _: b"")
+    served = serve(place, tmp_path / "case", signed(place, recipient=keys.generate_recipient()[1]))
+    assert (served.place / "frames.log").exists()
+
+
+def test_a_key_that_is_none_is_refused(place: Place, car: PeopledCar, tmp_path: Path) -> None:
+    with pytest.raises(StationError, match="its recipient"):
+        serve(place, tmp_path / "case", signed(place, recipient=b"short"))
+    assert list(tmp_path.glob("*case*")) == []

@@ -228,8 +228,14 @@ def region(folder: Path, net: Net) -> Iterator[Region]:
 
 @contextmanager
 def car(
-    folder: Path, image: Path, payload: Path, *, data_mb: int | None = None,
-    machine: Machine | None = None, files: Mapping[str, bytes] | None = None, **settings: Any,
+    folder: Path,
+    image: Path,
+    payload: Path,
+    *,
+    data_mb: int | None = None,
+    machine: Machine | None = None,
+    files: Mapping[str, bytes] | None = None,
+    **settings: Any,
 ) -> Iterator[Car]:
     """A booted car with its agent installed, nothing of it started; its region runs.
 
@@ -244,9 +250,7 @@ def car(
     try:
         with (
             region(folder, net) as home,
-            Guest(
-                image, payload, net=net, data_mb=data_mb, machine=machine, files=files
-            ) as guest,
+            Guest(image, payload, net=net, data_mb=data_mb, machine=machine, files=files) as guest,
         ):
             assert guest.ready() == "running"
             yield Car(home, guest, **settings)

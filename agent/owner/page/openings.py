@@ -18,7 +18,7 @@ def openings(story: Story, page: Page) -> Html:
     if story.openings is None:
         return Html("")
     rows = [
-        (_time(page, one["at"]), _who(page, one), _span(page, one), one["reason"])
+        (_time(page, one["at"]), _who(page, one), _span(page, one), _why(one))
         for one in story.openings
     ]
     return join(
@@ -40,6 +40,11 @@ def _who(page: Page, one: Mapping[str, Any]) -> str:
                 "opened_order", authority=one.get("authority", ""), officer=one.get("officer", "")
             )
     return page.text("opened_region", who=one["who"])
+
+
+def _why(one: Mapping[str, Any]) -> str:
+    """Return the reason, and of an order the law that it names."""
+    return ": ".join(str(part) for part in (one.get("basis", ""), one["reason"]) if part)
 
 
 def _span(page: Page, one: Mapping[str, Any]) -> Html | str:

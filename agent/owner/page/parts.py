@@ -80,10 +80,12 @@ def overview(story: Story, page: Page) -> Html:
     return join(
         (
             tag("ul", *cards, class_="cards"),
+            tag("p", *_coded(page.text("copies", count=story.copies)), class_="none")
+            if story.copies else "",
             tag("h3", page.text("policies")),
             table(page, ("policy", "in_force", "fingerprint"), decided),
         )
-    )
+    )  # fmt: skip
 
 
 def timelines(story: Story, page: Page) -> Html:

@@ -45,7 +45,8 @@ class Story:
         cameras: triggers, as `records.cameras_jsonl` has them.
         presence: the matrix.
         signals: that can be drawn.
-        frames, samples: how many were opened.
+        frames, samples: how many were opened, each counted once.
+        copies: frames and samples that were opened a second time, on another lane.
         problems: what could not be opened.
         cosigned: by the region, newest last.
         epochs: ownerships that the rows are of.
@@ -62,6 +63,7 @@ class Story:
     signals: Signals
     frames: int
     samples: int
+    copies: int
     problems: Sequence[Problem]
     cosigned: Sequence[Cosigned]
     epochs: Sequence[int]

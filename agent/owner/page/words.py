@@ -64,6 +64,16 @@ TEXTS: Final[Words] = {
     ),
     "frames": ("raw frames", "原始报文"),
     "samples": ("signal values", "信号数值"),
+    "copies": (
+        (
+            "Each frame and value counts once. {count:,} more are copies: the recorder kept them as"
+            " well as a rule. The files of `inland owner open` have both, on lanes of their own."
+        ),
+        (
+            "每条报文和每个数值只计一次。另有 {count:,} 份是副本：记录器与某条规则都保存了它们。"
+            "`inland owner open` 写出的文件包含两份，分别位于各自的通道。"
+        ),
+    ),
     "signals_present": ("signals present", "有数据的信号"),
     "signals_of": ("of {count} named", "共 {count} 个"),
     "camera_triggers": ("camera triggers", "摄像头触发"),

@@ -244,7 +244,7 @@ OPENINGS = (
     {"i": 0, "at": "2026-11-28T09:00:00Z", "who": "li", "from": "begin", "to": "end",
      "reason": EVIL},
     {"i": 3, "at": "2026-11-28T09:00:00+00:00", "who": "li", "kind": "order", "reason": "2026/117",
-     "authority": "Police", "officer": "Wang Min", "from": "1795000000000000000",
+     "authority": "Police", "officer": "Wang Min", "basis": "Law 54", "from": "1795000000000000000",
      "to": "1795000060000000000"},
     {"i": 4, "at": EVIL, "who": "li", "kind": "request", "kid": "0" * 16, "reason": "mine",
      "from": "9" * 30, "to": "end"},
@@ -261,7 +261,7 @@ def test_who_opened_it_at_the_region_is_said_as_the_regions_word(story: Story):
     assert EVIL in said
     for part in (
         "Police (Wang Min), by order",
-        "2026/117",
+        "Law 54: 2026/117",
         "the region itself, li",
         "unopened",
         "the beginning to the end",
@@ -280,3 +280,13 @@ def test_style_and_script_are_in_the_package():
     patterns = data["tool"]["setuptools"]["package-data"]["agent"]
     packed = {path for pattern in patterns for path in (root / "agent").glob(pattern)}
     assert {path for path in FOLDER.iterdir() if path.suffix in (".css", ".js")} <= packed
+
+
+def test_the_overview_counts_a_frame_once_and_says_what_is_a_copy(story: Story):
+    """The drive keeps frames by a rule and in the recorder."""
+    assert story.copies > 0
+    text = Parsed(page(story)).text
+    assert f"{story.frames:,}" in text
+    assert f"{story.copies:,} more are copies" in text
+    alone = Parsed(page(replace(story, copies=0))).text
+    assert "more are copies" not in alone

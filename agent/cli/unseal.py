@@ -1,0 +1,60 @@
+"""`inland unseal`: what a region has sealed to whoever ordered it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from agent.errors import ConfigError, SealError
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--key", "key_file", type=click.Path(path_type=Path, dir_okay=False), default="owner.key",
+    show_default=True, help="The private key that it is sealed to.",
+)  # fmt: skip
+@click.option(
+    "--passphrase-file", type=click.Path(path_type=Path, dir_okay=False),
+    help="Its first line opens the key, in place of asking.",
+)  # fmt: skip
+@click.option(
+    "--order", "order_file", type=click.Path(path_type=Path, dir_okay=False),
+    help="Refuse it if it does not answer this order.",
+)  # fmt: skip
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True,
+    help="New folder for what is in it.",
+)  # fmt: skip
+def command(
+    *, file: Path, key_file: Path, passphrase_file: Path | None, order_file: Path | None, out: Path
+) -> None:
+    """Open FILE, which a region has sealed to the key that an order named.
+
+    The key is one of `inland owner keygen`; an order names what `recipient` says in its owner.pub.
+
+    \b
+    Example:
+      inland unseal case-17.sealed --key police.key --order order.json -o case-17
+    """
+    from agent.cli.owner_bundle import passphrase_of
+    from agent.cli.station_request import read_signed
+    from agent.digest import sha256
+    from agent.evidence import box
+    from agent.files import cannot_write
+    from agent.owner import keyfile
+    from agent.vault import keys
+
+    if not key_file.exists():
+        raise ConfigError("no such key", where=str(key_file), todo="name it with --key")
+    wanted = None if order_file is None else sha256(read_signed(order_file))
+    private = keyfile.load(key_file, passphrase_of(passphrase_file)).private
+    try:
+        if wanted is not None and box.answers(file) != wanted:
+            raise SealError("it answers another order", where=str(file))
+        box.unseal(file, {keys.kid(keys.public_of(private)): private}, out.absolute())
+    except OSError as error:
+        raise cannot_write(error, out) from None
+    for path in sorted(out.iterdir()):
+        click.echo(f"{path}  {path.stat().st_size:,} bytes")
