@@ -144,8 +144,8 @@ class Qemu:
         if self._cache != "host":
             keeps = {"volatile": "writeback", "liar": "unsafe"}[self._cache]
             line = box.folder / "nbd"
-            helpers = [f"rm -f {line}",
-                       f"nbdkit -U {line} --filter=cache file {box.disk} cache={keeps}"]  # fmt: skip
+            serve = f"nbdkit -U {line} --filter=cache file {box.disk} cache={keeps}"
+            helpers = [f"rm -f {line}", serve]
             drive = f"file=nbd:unix:{line}"
         return helpers, [
             "-drive", f"{drive},if=none,id=disk,format=raw,cache=writeback",
@@ -177,6 +177,6 @@ class Qemu:
     def _tpm_helper(self, box: Box) -> list[str]:
         if self._tpm is None:
             return []
+        line = f"--ctrl type=unixio,path={box.folder}/tpm"
         return [f"mkdir -p {self._tpm}",
-                f"swtpm socket --tpm2 --tpmstate dir={self._tpm} --daemon "
-                f"--ctrl type=unixio,path={box.folder}/tpm"]  # fmt: skip
+                f"swtpm socket --tpm2 --tpmstate dir={self._tpm} {line} --daemon"]  # fmt: skip

@@ -34,15 +34,11 @@ from tests.rig import EVERYTHING, wait_for
 from tests.vehicle.car import PYTHON, RUN, Car
 
 INSIDE = Path(__file__).parent / "inside"
-LINE = "/dev/ttyS1"
 LOG = "/root/drive.log"
 FIRMWARE = f"{PYTHON} -m firmware_sim --load half"
 DRIVES = ("cangen vcan0 -g 1 -I i -L i -D i", f"{FIRMWARE} --socketcan vcan0 --seconds 0",
           f"inland replay {LOG} --channel vcan0")  # fmt: skip
 FLUSH_S, STEP_S = 1.0, 0.15  # how long a frame may wait for its segment, and for the next look
-# An installation loads 24 MB of Python after a cold boot, beside a drive at half load: that takes
-# 8 s, and took 53 s where ten processes wanted two CPUs.
-INSTALL_S = 180
 # How long after what it is aimed at the power is cut, s.
 AIM_S = {"time": (1, 6), "installing": (0, 5), "in force": (0, 0.5)}
 # An installation loads 24 MB of Python after a cold boot, beside a drive at half load: that takes
@@ -105,11 +101,13 @@ class Bench:
     Args:
         car: nothing of it started.
         seed: of all that is random here.
+        drives: commands that fill the bus, turn by turn.
     """
 
-    def __init__(self, car: Car, *, seed: int) -> None:
+    def __init__(self, car: Car, *, seed: int, drives: tuple[str, ...] = DRIVES) -> None:
         self.car, self.guest, self.region = car, car.guest, car.region
         self.runs: list[Run] = []
+        self._drives = drives
         self._rng = random.Random(seed)
         self._heard = len(self.guest.heard())
         self.guest.push(INSIDE, "/root/inside")
@@ -129,7 +127,7 @@ class Bench:
         run.aim = aim
         if install == "folder":
             self.guest.push(self.region.folder / f"drop{self.region.version}", "/root/drop")
-        self.car.drive(DRIVES[run.number % len(DRIVES)])
+        self.car.drive(self._drives[run.number % len(self._drives)])
         wait_for(lambda: self._listen(run).frames, 30, "the first frame of the drive")
         began_s = time.monotonic()
         self.car.start("uplink")
@@ -148,7 +146,7 @@ class Bench:
         """Boot once more and drive to the last receipt; then let both ends sign for all of it."""
         run = self._begin(None)
         self.car.start("uplink")
-        self.car.drive(DRIVES[0])
+        self.car.drive(self._drives[0])
         wait_for(lambda: len(self._listen(run).frames) >= 1000, 60, "a last drive")
         self.car.park()
         wait_for(self._is_receipted, 120, "the last receipt")
@@ -171,7 +169,7 @@ class Bench:
             self.guest.ready()
             run.found = self.examine()
         self.runs.append(run)
-        self.guest.sh(f"stty -F {LINE} raw -echo")
+        self.guest.run(f"stty -F {self._line} raw -echo")  # where it is a terminal
         return run
 
     def examine(self) -> dict[str, Any]:
@@ -181,7 +179,7 @@ class Bench:
 
     def cut_at(self, path: str, *, most_s: float) -> None:
         """Cut the power within some time after a file or folder of the guest is there."""
-        self.guest.begin("tripwire", f"until [[ -e {path} ]]; do :; done; echo >{LINE}")
+        self.guest.begin("tripwire", f"until [[ -e {path} ]]; do :; done; echo >{self._line}")
         heard = len(self.guest.heard())
         self.car.start("capture", wait=False)
         wait_for(lambda: self.guest.heard(heard), 60, f"{path} in the guest")
@@ -205,6 +203,10 @@ class Bench:
             )  # fmt: skip
             return [Entry.FromString(entry).boot.clean for (entry,) in rows]
 
+    @property
+    def _line(self) -> str:
+        return self.guest.machine.line
+
     def _begin(self, offer: Future[None] | None) -> Run:
         """Boot, look at what was left, start capture and who watches it.
 
@@ -217,12 +219,12 @@ class Bench:
             offer.result()
         if run.number == 0:  # until its first policy has come, it keeps nothing
             self.car.start("uplink")
-        observe = f"{PYTHON} /root/inside/observe.py {RUN}/hatch.sock {LINE}"
+        observe = f"{PYTHON} /root/inside/observe.py {RUN}/hatch.sock {self._line}"
         self.guest.begin("observe", f"exec {observe}")
         wait_for(lambda: self._listen(run).last("policy"), 90, "a policy in force")
         if run.number == 0:
             self.car.stop("uplink")
-        self.guest.begin("candump", f"exec candump -L -r 33554432 vcan0 >{LINE}")
+        self.guest.begin("candump", f"exec candump -L -r 33554432 vcan0 >{self._line}")
         self.guest.until("grep -q vcan0 /proc/net/can/rcvlist_all")
         return run
 
