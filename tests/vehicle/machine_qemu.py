@@ -153,11 +153,14 @@ class Qemu:
         ]  # fmt: skip
 
     def _drives(self, box: Box) -> list[str]:
+        # The payload is shared: User-Mode Linux holds a lock on it, where another guest runs.
+        kinds = {"payload": (box.payload, "readonly=on,file.locking=off"),
+                 "data": (box.data, "readonly=off")}  # fmt: skip
         words = []
-        for name, path in (("payload", box.payload), ("data", box.data)):
+        for name, (path, access) in kinds.items():
             if path is not None:
-                access = ",readonly=on" if name == "payload" else ""
-                words += ["-drive", f"file={path},if=none,id={name},format=raw{access}",
+                file = f"file.driver=file,file.filename={path},format=raw,{access}"
+                words += ["-drive", f"{file},if=none,id={name}",
                           "-device", f"virtio-blk-pci,drive={name}"]  # fmt: skip
         return words
 

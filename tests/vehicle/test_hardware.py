@@ -2,7 +2,7 @@
 
 What QEMU's CAN controllers do not model, and what therefore nothing here claims: acknowledgement (a
 frame is sent although everybody only listens), bit timing (controllers of different bit rates hear
-each other), error frames of the wire and bus-off. Figures: pytest -s.
+each other), error frames of the wire, bus-off and the restart after it. Figures: pytest -s.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tests.vehicle.machine_qemu import Qemu
 from tests.vehicle.outcome import Drive, Table, catalogue, tidy, waiting
 
 NOTICED_S = 30.0
+OVERRUN = "20000204#0001000000000000"  # CAN_ERR_CRTL_RX_OVERFLOW
 EXPOSURE = 1.5  # of systemd-analyze security, at most
 
 
@@ -214,6 +215,26 @@ def test_ownership_is_counted_in_the_tpm_behind_the_wall(made: Car):
     assert float(level[1]) <= EXPOSURE, said
     shown = made.guest.sh("systemctl show -P DeviceAllow inland-capture")
     assert "/dev/tpmrm0 rw" in shown
+
+
+def test_overruns_of_the_controller_are_heard_as_its_driver_tells_them(
+    made: Car, watch: Watch, table: Table
+):
+    """A remote frame with a length fills the model's receive buffer for good: all is lost then.
+
+    Each overrun is an error frame of the driver's. (After this, can0 hears nothing any more.)
+    """
+    before, heard = watch.now()["frames"]["received"], counters(made, "can0")["stats64"]["rx"]
+    made.guest.sh("cansend can1 508#R4; cangen can1 -g 2 -n 300 -I 509 -L 8 -D i")
+    made.guest.until("[ $(cat /sys/class/net/can0/statistics/rx_over_errors) -gt 200 ]")
+    delivered(watch, 60)
+    now = counters(made, "can0")["stats64"]["rx"]
+    overruns, got = (now[name] - heard[name] for name in ("over_errors", "packets"))
+    watch.until(lambda s: s["frames"]["received"] - before == overruns + got, 30, "all of them")
+    delivered(watch, 60)
+    told = [line for line in made.region.opened() if line.endswith(f" can0 {OVERRUN}")]
+    table.row("overruns of the SJA1000", sent=301, heard=got, overruns=overruns, told=len(told))
+    assert len(told) == overruns > 200
 
 
 @pytest.mark.slow
