@@ -225,7 +225,7 @@ class Guest:
             self.sh(f"tc qdisc add dev {name} root netem {netem}")
 
     def heard(self, start: int = 0) -> bytes:
-        """What the guest wrote to `machine.line`: out of its reach at once, whatever comes."""
+        """What the guest wrote to /dev/ttyS1: out of its reach at once, whatever comes."""
         with (self.folder / "heard").open("rb") as file:
             file.seek(start)
             return file.read()

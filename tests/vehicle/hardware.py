@@ -29,6 +29,7 @@ from tests.vehicle.car import PYTHON, RUN, Car, car
 from tests.vehicle.guest import Guest, GuestError
 from tests.vehicle.machine_qemu import Qemu
 from tests.vehicle.outcome import SHORT_FLUSH
+from tests.vehicle.power import LINE
 
 INSIDE = Path(__file__).parent / "inside"
 TTY = "/dev/ttyUSB0"
@@ -56,8 +57,8 @@ class Watch:
         self._guest = guest
         self._heard = len(guest.heard())
         guest.write("/run/observe.py", (INSIDE / "observe.py").read_bytes())
-        line = guest.machine.line
-        guest.begin("watch", f"exec {PYTHON} /run/observe.py {RUN}/hatch.sock {line} all")
+        guest.sh(f"stty -F {LINE} raw -echo")
+        guest.begin("watch", f"exec {PYTHON} /run/observe.py {RUN}/hatch.sock {LINE} all")
         self.until(lambda _: True, 60, "the agent's first word")
 
     def now(self) -> dict[str, Any]:

@@ -40,7 +40,6 @@ class Qemu:
     """
 
     interface = "eth0"
-    line = "/dev/virtio-ports/inland.heard"
     boot_s = 240.0
 
     def __init__(
@@ -72,8 +71,7 @@ class Qemu:
             "-chardev", f"socket,id=door,fd={box.door}",
             "-device", "virtserialport,chardev=door,name=org.qemu.guest_agent.0",
             "-add-fd", f"fd={box.heard},set=1",
-            "-chardev", "file,id=heard,path=/dev/fdset/1,append=on",
-            "-device", "virtserialport,chardev=heard,name=inland.heard",
+            "-chardev", "file,id=heard,path=/dev/fdset/1,append=on", "-serial", "chardev:heard",
             *disk, *self._drives(box), *self._hardware(box),
         ]  # fmt: skip
         script = [*helpers, f"exec {shlex.join(machine)}"]

@@ -34,6 +34,7 @@ from tests.rig import EVERYTHING, wait_for
 from tests.vehicle.car import PYTHON, RUN, Car
 
 INSIDE = Path(__file__).parent / "inside"
+LINE = "/dev/ttyS1"
 LOG = "/root/drive.log"
 FIRMWARE = f"{PYTHON} -m firmware_sim --load half"
 DRIVES = ("cangen vcan0 -g 1 -I i -L i -D i", f"{FIRMWARE} --socketcan vcan0 --seconds 0",
@@ -169,7 +170,7 @@ class Bench:
             self.guest.ready()
             run.found = self.examine()
         self.runs.append(run)
-        self.guest.run(f"stty -F {self._line} raw -echo")  # where it is a terminal
+        self.guest.sh(f"stty -F {LINE} raw -echo")
         return run
 
     def examine(self) -> dict[str, Any]:
@@ -179,7 +180,7 @@ class Bench:
 
     def cut_at(self, path: str, *, most_s: float) -> None:
         """Cut the power within some time after a file or folder of the guest is there."""
-        self.guest.begin("tripwire", f"until [[ -e {path} ]]; do :; done; echo >{self._line}")
+        self.guest.begin("tripwire", f"until [[ -e {path} ]]; do :; done; echo >{LINE}")
         heard = len(self.guest.heard())
         self.car.start("capture", wait=False)
         wait_for(lambda: self.guest.heard(heard), 60, f"{path} in the guest")
@@ -203,10 +204,6 @@ class Bench:
             )  # fmt: skip
             return [Entry.FromString(entry).boot.clean for (entry,) in rows]
 
-    @property
-    def _line(self) -> str:
-        return self.guest.machine.line
-
     def _begin(self, offer: Future[None] | None) -> Run:
         """Boot, look at what was left, start capture and who watches it.
 
@@ -219,12 +216,12 @@ class Bench:
             offer.result()
         if run.number == 0:  # until its first policy has come, it keeps nothing
             self.car.start("uplink")
-        observe = f"{PYTHON} /root/inside/observe.py {RUN}/hatch.sock {self._line}"
+        observe = f"{PYTHON} /root/inside/observe.py {RUN}/hatch.sock {LINE}"
         self.guest.begin("observe", f"exec {observe}")
         wait_for(lambda: self._listen(run).last("policy"), 90, "a policy in force")
         if run.number == 0:
             self.car.stop("uplink")
-        self.guest.begin("candump", f"exec candump -L -r 33554432 vcan0 >{self._line}")
+        self.guest.begin("candump", f"exec candump -L -r 33554432 vcan0 >{LINE}")
         self.guest.until("grep -q vcan0 /proc/net/can/rcvlist_all")
         return run
 
