@@ -167,6 +167,7 @@ def _common(site: Site) -> dict[str, Sequence[str]]:
         "MOUNT": [str(path) for path in site.mounts],
         "ALLOWED": site.allowed,
         "RMEM_MAX": (str(RMEM_MAX),),
+        "MEMBER_OF": (TPM_GROUP,) if site.tpm else (),
     }
 
 

@@ -210,6 +210,13 @@ def test_a_tpm_is_for_capture_alone():
     assert "tpmrm0" not in texts(SITE)[CAPTURE_UNIT]
 
 
+def test_with_a_tpm_captures_user_may_open_it_outside_of_the_service():
+    """A transfer that root begins acts as this user, with the groups that it has everywhere."""
+    member = "m inland-capture tss"
+    assert member in unit_files(boot.templates(), TPM)[SYSUSERS].splitlines()
+    assert member not in unit_files(boot.templates(), SITE)[SYSUSERS].splitlines()
+
+
 def test_a_serial_line_is_opened_for_capture_and_no_other_device():
     capture, uplink = texts(SERIAL)[CAPTURE_UNIT], texts(SERIAL)[UPLINK_UNIT]
     assert values(capture, "PrivateDevices") == ["no"]

@@ -13,6 +13,7 @@ import pytest
 
 from tests.vehicle import needs
 from tests.vehicle.image import image
+from tests.vehicle.kernel import kernel
 from tests.vehicle.payload import payload
 
 UNAVAILABLE = 69  # sysexits.h EX_UNAVAILABLE
@@ -25,8 +26,11 @@ def main() -> int:
         print(f"the car's computer cannot run here: it {why}", file=sys.stderr)
         return UNAVAILABLE
     began = time.monotonic()
-    payload(image())
-    print(f"image and payload: {time.monotonic() - began:.1f} s")
+    built = image()
+    payload(built)
+    if not needs.missing_qemu():
+        kernel(built)
+    print(f"image, payload and kernel: {time.monotonic() - began:.1f} s")
     workers = ["-n", str(min(2, len(os.sched_getaffinity(0)))), "--dist", "loadfile"]
     # The tests of a module are what happens to one computer, in order.
     options = [*workers, "-p", "no:randomly", "-m", "vehicle"]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,6 @@ class Car:
         limits: more of agent.toml, e.g. a table [limits].
         channel: of its bus can0.
         bus: more settings of this bus, and more buses.
-        vehicle: more of the table [vehicle].
         environment: NAME=value for capture, e.g. a PYTHONPATH that plants a mistake; the boot
             service takes none.
         installed: run by the boot service's own units, as their users, behind their walls.
@@ -102,14 +101,13 @@ class Car:
 
     def __init__(
         self, region: Region, guest: Guest, *, state: str = STATE, limits: str = "",
-        channel: str = "vcan0", bus: str = "fd = true", vehicle: str = "",
+        channel: str = "vcan0", bus: str = "fd = true",
         environment: str = "", installed: bool = False,
     ) -> None:  # fmt: skip
         self.region, self.guest, self.state = region, guest, state
         self._environment, self._is_installed = environment, installed
         text = region.enrolled.replace('state = "state"', f'state = "{state}"')
         text = text.replace('run = "run"', f'run = "{RUN}"')
-        text = text.replace("[vehicle]\n", f"[vehicle]\n{vehicle}\n")
         text += f'\n{limits}\n[[bus]]\nname = "can0"\ninterface = "socketcan"\n'
         region.config.write_text(f'{text}channel = "{channel}"\n{bus}\n', "utf-8")
         bundle = os.path.dirname(CONFIG)  # noqa: PTH120 - a path of the guest
@@ -130,6 +128,12 @@ class Car:
         self.guest.sh(f"systemctl disable inland.target && systemctl stop inland.target {both} && "
                       f"rm -rf {self.state}/*", timeout=120)  # fmt: skip
         self.guest.link(True)
+
+    def configure(self, change: Callable[[str], str]) -> None:
+        """Change agent.toml, in the car alone."""
+        text = self.guest.read(CONFIG).decode()
+        assert change(text) != text
+        self.guest.write(CONFIG, change(text).encode())
 
     def install_service(self) -> str:
         """Install the boot service and start it, as a workshop does; return what it said."""
@@ -243,7 +247,9 @@ def car(
         folder: for the region.
         image: of the guest.
         payload: of the guest.
-        data_mb, machine, files: of the guest.
+        data_mb: of the guest, as machine and files.
+        machine: see `Guest`.
+        files: see `Guest`.
         settings: of `Car`.
     """
     net = Net()

@@ -39,11 +39,21 @@ def table() -> Iterator[Table]:
 @pytest.fixture(scope="session")
 def image() -> Path:
     """The guest's disk and kernel, built if they are not cached."""
-    if why := needs.missing():
-        if os.environ.get("CI"):
-            pytest.fail(f"CI must not skip this: {why}")
-        pytest.skip(why)
+    _skip(needs.missing())
     return images.image()
+
+
+@pytest.fixture(scope="session")
+def qemu() -> None:
+    """There is emulated hardware."""
+    _skip(needs.missing_qemu())
+
+
+def _skip(why: str) -> None:
+    if why and os.environ.get("CI"):
+        pytest.fail(f"CI must not skip this: {why}")
+    if why:
+        pytest.skip(why)
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,9 @@ class Guest:
         data_mb: size of a data disk of its own, /data in the guest; None: it has none.
         files: put on the disk before the first boot: path, content. Owned by root; readable by
             root alone where the path ends in .key.
+
+    Attributes:
+        disk: a file, which a test may copy or put back while the machine is off.
     """
 
     def __init__(
@@ -69,8 +72,8 @@ class Guest:
         self.tap, self.address = self.net.new_guest()
         self.machine: Machine = machine or Uml()
         self._image, self._payload = image, payload
-        self._disk = self.folder / "disk"
-        run("cp", "--sparse=always", "--reflink=auto", str(image / "disk"), str(self._disk))
+        self.disk = self.folder / "disk"
+        run("cp", "--sparse=always", "--reflink=auto", str(image / "disk"), str(self.disk))
         self._data = None if data_mb is None else self.folder / "data"
         if self._data is not None and data_mb is not None:
             make_disk(self._data, "data", data_mb)
@@ -222,7 +225,7 @@ class Guest:
             self.sh(f"tc qdisc add dev {name} root netem {netem}")
 
     def heard(self, start: int = 0) -> bytes:
-        """What the guest wrote to `machine.line`: out of its reach at once, whatever happens to it."""
+        """What the guest wrote to /dev/ttyS1: out of its reach at once, whatever comes."""
         with (self.folder / "heard").open("rb") as file:
             file.seek(start)
             return file.read()
@@ -264,7 +267,7 @@ class Guest:
         # Memory may be a file in /dev/shm, which is 64 MB in many containers: it gets its own.
         memory = ("--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh")
         with its, self._append("console") as console, self._append("heard") as heard:
-            box = Box(self.folder, self._image, self._disk, self._payload, self._data, self.tap,
+            box = Box(self.folder, self._image, self.disk, self._payload, self._data, self.tap,
                       self.address, its.fileno(), heard.fileno())  # fmt: skip
             command = self.machine.command(box)
             self._process = subprocess.Popen(
@@ -300,7 +303,7 @@ class Guest:
             return
         script = self.folder / "put"
         script.write_text("\n".join(commands) + "\n", "utf-8")
-        run("debugfs", "-w", "-f", str(script), str(self._disk))
+        run("debugfs", "-w", "-f", str(script), str(self.disk))
         for left in self.folder.glob("put*"):
             left.unlink()
 

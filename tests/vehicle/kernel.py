@@ -57,8 +57,9 @@ def kernel(image: Path) -> Path:
 
 def _make(place: Path, image: Path) -> None:
     work = place / "work"
-    run("mmdebstrap", "--quiet", "--mode=root", "--variant=extract", "--include=busybox-static",
-        '--aptopt=Acquire::Retries "5"', f"--extract-hook={DOWNLOAD}", SUITE, str(work))  # fmt: skip
+    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=extract"]
+    command += ["--include=busybox-static", '--aptopt=Acquire::Retries "5"']
+    run(*command, f"--extract-hook={DOWNLOAD}", SUITE, str(work))
     (package,) = work.glob("linux-image-*.deb")
     run("dpkg-deb", "-x", str(package), str(work / "kernel"))
     (binary,) = (work / "kernel" / "boot").glob("vmlinuz-*")
@@ -89,7 +90,7 @@ def _take_modules(found: Path, place: Path, image: Path) -> None:
 
 
 def _depmod(modules: Path, version: str, image: Path) -> None:
-    """Run the image's depmod on a folder of modules, bound into the image for as long as it runs."""
+    """Run the image's depmod on a folder of modules, bound into the image meanwhile."""
     script = """
         mkdir -p "$2/bound/lib"
         mount --bind "$2/bound" "$1/payload"

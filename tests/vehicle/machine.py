@@ -27,7 +27,7 @@ class Box:
         tap: of the guest, in its network.
         address: of the guest there.
         door: descriptor of the line to the tests' way in.
-        heard: descriptor of the file that the guest's line `Machine.line` ends in.
+        heard: descriptor of the file that the guest's /dev/ttyS1 ends in.
     """
 
     folder: Path
@@ -46,12 +46,10 @@ class Machine(Protocol):
 
     Attributes:
         interface: what the guest calls its network interface.
-        line: what it calls the line that ends in a file of this computer.
         boot_s: how long a boot may take.
     """
 
     interface: str
-    line: str
     boot_s: float
 
     def command(self, box: Box) -> list[str]:

@@ -40,7 +40,6 @@ class Qemu:
     """
 
     interface = "eth0"
-    line = "/dev/virtio-ports/inland.heard"
     boot_s = 240.0
 
     def __init__(
@@ -72,8 +71,7 @@ class Qemu:
             "-chardev", f"socket,id=door,fd={box.door}",
             "-device", "virtserialport,chardev=door,name=org.qemu.guest_agent.0",
             "-add-fd", f"fd={box.heard},set=1",
-            "-chardev", "file,id=heard,path=/dev/fdset/1,append=on",
-            "-device", "virtserialport,chardev=heard,name=inland.heard",
+            "-chardev", "file,id=heard,path=/dev/fdset/1,append=on", "-serial", "chardev:heard",
             *disk, *self._drives(box), *self._hardware(box),
         ]  # fmt: skip
         script = [*helpers, f"exec {shlex.join(machine)}"]
@@ -144,8 +142,8 @@ class Qemu:
         if self._cache != "host":
             keeps = {"volatile": "writeback", "liar": "unsafe"}[self._cache]
             line = box.folder / "nbd"
-            helpers = [f"rm -f {line}",
-                       f"nbdkit -U {line} --filter=cache file {box.disk} cache={keeps}"]  # fmt: skip
+            serve = f"nbdkit -U {line} --filter=cache file {box.disk} cache={keeps}"
+            helpers = [f"rm -f {line}", serve]
             drive = f"file=nbd:unix:{line}"
         return helpers, [
             "-drive", f"{drive},if=none,id=disk,format=raw,cache=writeback",
@@ -153,11 +151,14 @@ class Qemu:
         ]  # fmt: skip
 
     def _drives(self, box: Box) -> list[str]:
+        # The payload is shared: User-Mode Linux holds a lock on it, where another guest runs.
+        kinds = {"payload": (box.payload, "readonly=on,file.locking=off"),
+                 "data": (box.data, "readonly=off")}  # fmt: skip
         words = []
-        for name, path in (("payload", box.payload), ("data", box.data)):
+        for name, (path, access) in kinds.items():
             if path is not None:
-                access = ",readonly=on" if name == "payload" else ""
-                words += ["-drive", f"file={path},if=none,id={name},format=raw{access}",
+                file = f"file.driver=file,file.filename={path},format=raw,{access}"
+                words += ["-drive", f"{file},if=none,id={name}",
                           "-device", f"virtio-blk-pci,drive={name}"]  # fmt: skip
         return words
 
@@ -177,6 +178,6 @@ class Qemu:
     def _tpm_helper(self, box: Box) -> list[str]:
         if self._tpm is None:
             return []
+        line = f"--ctrl type=unixio,path={box.folder}/tpm"
         return [f"mkdir -p {self._tpm}",
-                f"swtpm socket --tpm2 --tpmstate dir={self._tpm} --daemon "
-                f"--ctrl type=unixio,path={box.folder}/tpm"]  # fmt: skip
+                f"swtpm socket --tpm2 --tpmstate dir={self._tpm} {line} --daemon"]  # fmt: skip

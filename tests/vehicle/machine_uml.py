@@ -17,7 +17,6 @@ class Uml:
     """
 
     interface = "vec0"
-    line = "/dev/ttyS1"
     boot_s = 120.0
 
     def __init__(self, *, memory_mb: int = 512) -> None:

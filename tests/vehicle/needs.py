@@ -14,12 +14,17 @@ PACKAGES = {  # a command that shows it is there
     "mosquitto": "mosquitto",
     "util-linux": "setpriv",
 }
+QEMU_PACKAGES = {  # for the machine with emulated hardware
+    "qemu-system-x86": "qemu-system-x86_64",
+    "swtpm": "swtpm",
+    "nbdkit": "nbdkit",
+}
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
-def missing_packages() -> list[str]:
+def missing_packages(packages: dict[str, str]) -> list[str]:
     """Names of Debian packages that are not installed."""
-    return [name for name, tool in PACKAGES.items() if shutil.which(tool, path=_PATH) is None]
+    return [name for name, tool in packages.items() if shutil.which(tool, path=_PATH) is None]
 
 
 def missing() -> str:
@@ -28,8 +33,8 @@ def missing() -> str:
         return "needs root (network namespaces, a tap, a chroot)"
     if os.uname().machine != "x86_64":
         return "needs an x86-64 machine: the guest's kernel is a process of it"
-    if packages := missing_packages():
-        return f"needs {', '.join(packages)}: apt-get install {' '.join(packages)}"
+    if why := _missing(PACKAGES):
+        return why
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         return "needs /dev/net/tun"
     spaces = ["unshare", "--net", "--mount", "--pid", "--fork", "true"]
@@ -38,9 +43,19 @@ def missing() -> str:
     return ""
 
 
+def missing_qemu() -> str:
+    """Why there is no emulated hardware here, beside what `missing` says; empty if there is."""
+    return _missing(QEMU_PACKAGES)
+
+
+def _missing(packages: dict[str, str]) -> str:
+    names = missing_packages(packages)
+    return f"needs {', '.join(names)}: apt-get install {' '.join(names)}" if names else ""
+
+
 def install() -> None:
     """Install the Debian packages that are missing, quietly, where we are root."""
-    packages = missing_packages()
+    packages = missing_packages(PACKAGES | QEMU_PACKAGES)
     if not packages or os.geteuid() != 0 or not Path("/usr/bin/apt-get").exists():
         return
     apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=500"]

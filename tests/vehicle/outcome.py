@@ -30,17 +30,22 @@ class Drive:
         car: that drives; capture is up.
         identifier: of the frames, three hex digits, used by no other drive of this car.
         gap_ms: between two frames.
+        interface: by which they are sent.
     """
 
-    def __init__(self, car: Car, identifier: str, *, gap_ms: int = 2) -> None:
+    def __init__(
+        self, car: Car, identifier: str, *, gap_ms: int = 2, interface: str = "vcan0"
+    ) -> None:
         self.car, self.identifier, self.gap_ms = car, identifier, gap_ms
+        self._interface = interface
+        self._count = f"/sys/class/net/{interface}/statistics/tx_packets"
         self.sent = 0
         self._before = 0
 
     def begin(self) -> None:
         """Begin to send. One drive at a time: they share the bus's counter."""
         self._before = self._counter()
-        self.car.drive(f"cangen vcan0 -g {self.gap_ms} -I {self.identifier} -L 8 -D i")
+        self.car.drive(f"cangen {self._interface} -g {self.gap_ms} -I {self.identifier} -L 8 -D i")
 
     def so_far(self) -> int:
         """How many were sent up to now."""
@@ -48,8 +53,9 @@ class Drive:
 
     def more(self, count: int, *, timeout: float = 60) -> None:
         """Wait in the guest until so many more were sent."""
-        path = "/sys/class/net/vcan0/statistics/tx_packets"
-        self.car.guest.until(f"[ $(cat {path}) -ge {self._counter() + count} ]", timeout=timeout)
+        self.car.guest.until(
+            f"[ $(cat {self._count}) -ge {self._counter() + count} ]", timeout=timeout
+        )
 
     def end(self) -> int:
         """End; return how many were sent."""
@@ -68,7 +74,7 @@ class Drive:
         judge(self.numbers(), self.sent)
 
     def _counter(self) -> int:
-        return int(self.car.guest.sh("cat /sys/class/net/vcan0/statistics/tx_packets"))
+        return int(self.car.guest.sh(f"cat {self._count}"))
 
 
 def tidy(car: Car) -> None:

@@ -40,9 +40,6 @@ FIRMWARE = f"{PYTHON} -m firmware_sim --load half"
 DRIVES = ("cangen vcan0 -g 1 -I i -L i -D i", f"{FIRMWARE} --socketcan vcan0 --seconds 0",
           f"inland replay {LOG} --channel vcan0")  # fmt: skip
 FLUSH_S, STEP_S = 1.0, 0.15  # how long a frame may wait for its segment, and for the next look
-# An installation loads 24 MB of Python after a cold boot, beside a drive at half load: that takes
-# 8 s, and took 53 s where ten processes wanted two CPUs.
-INSTALL_S = 180
 # How long after what it is aimed at the power is cut, s.
 AIM_S = {"time": (1, 6), "installing": (0, 5), "in force": (0, 0.5)}
 # An installation loads 24 MB of Python after a cold boot, beside a drive at half load: that takes
@@ -105,11 +102,13 @@ class Bench:
     Args:
         car: nothing of it started.
         seed: of all that is random here.
+        drives: commands that fill the bus, turn by turn.
     """
 
-    def __init__(self, car: Car, *, seed: int) -> None:
+    def __init__(self, car: Car, *, seed: int, drives: tuple[str, ...] = DRIVES) -> None:
         self.car, self.guest, self.region = car, car.guest, car.region
         self.runs: list[Run] = []
+        self._drives = drives
         self._rng = random.Random(seed)
         self._heard = len(self.guest.heard())
         self.guest.push(INSIDE, "/root/inside")
@@ -129,7 +128,7 @@ class Bench:
         run.aim = aim
         if install == "folder":
             self.guest.push(self.region.folder / f"drop{self.region.version}", "/root/drop")
-        self.car.drive(DRIVES[run.number % len(DRIVES)])
+        self.car.drive(self._drives[run.number % len(self._drives)])
         wait_for(lambda: self._listen(run).frames, 30, "the first frame of the drive")
         began_s = time.monotonic()
         self.car.start("uplink")
@@ -148,7 +147,7 @@ class Bench:
         """Boot once more and drive to the last receipt; then let both ends sign for all of it."""
         run = self._begin(None)
         self.car.start("uplink")
-        self.car.drive(DRIVES[0])
+        self.car.drive(self._drives[0])
         wait_for(lambda: len(self._listen(run).frames) >= 1000, 60, "a last drive")
         self.car.park()
         wait_for(self._is_receipted, 120, "the last receipt")
