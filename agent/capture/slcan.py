@@ -16,12 +16,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 import os
 import select
-import termios
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -298,7 +296,6 @@ def open_slcan(settings: dict[str, Any], channels: ChannelTable) -> SlcanBus:
         raise ConfigError(str(error), where=name) from error
     port: Any = bus.serialPortOrig  # type: ignore[attr-defined]  # slcanBus has it
     try:
-        _tell_silence_from_the_end(bus.fileno())
         source: Callable[[float], bytes] = DescriptorSource(
             bus.fileno(), drain_seconds(bitrate or _FASTEST)
         )
@@ -312,11 +309,3 @@ def open_slcan(settings: dict[str, Any], channels: ChannelTable) -> SlcanBus:
             port.close()  # python-can leaves it open if the adapter does not answer any more
 
     return SlcanBus(source, name, channels, shutdown=shutdown)
-
-
-def _tell_silence_from_the_end(fileno: int) -> None:
-    """Have a tty say EAGAIN where nothing waits; as pyserial sets it, that reads like a hang-up."""
-    with contextlib.suppress(termios.error):  # no tty
-        attributes = termios.tcgetattr(fileno)
-        attributes[6][termios.VMIN] = 1
-        termios.tcsetattr(fileno, termios.TCSANOW, attributes)

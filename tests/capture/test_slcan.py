@@ -235,21 +235,3 @@ def test_what_came_before_the_adapter_went_is_kept() -> None:
     assert len(bus.recv_batch(1)) == 1
     with pytest.raises(BusError, match="unplugged"):
         bus.recv_batch(1)
-
-
-def test_a_line_that_falls_silent_is_no_line_that_ends(line) -> None:
-    """A car that is parked: the adapter stays open, and what comes next is read."""
-    adapter, path = line
-    bus = open_bus({"interface": "slcan", "channel": path, "bitrate": 500_000}, ChannelTable())
-    for _ in range(3):
-        os.write(adapter, b"t1232AABB\r" * 5)
-        assert len(receive(bus, 5)) == 5
-        assert [len(bus.recv_batch(0.05)) for _ in range(3)] == [0, 0, 0]
-    bus.close()
-
-
-def test_as_pyserial_leaves_the_line_silence_would_be_its_end(line, monkeypatch) -> None:
-    """The planted mistake: the test above finds it."""
-    monkeypatch.setattr("agent.capture.slcan._tell_silence_from_the_end", lambda fileno: None)
-    with pytest.raises(BusError, match="hung up"):
-        test_a_line_that_falls_silent_is_no_line_that_ends(line)
