@@ -170,7 +170,7 @@ def test_a_line_that_differs_is_found(tmp_path: Path, bug: str):
     seen = held[2:8]
     assert between(seen, tmp_path / "frames.log", stamp_of_candump) == 6
     if bug == "altered":
-        seen[3] = seen[3][:-1] + "F"
+        seen[3] = seen[3][:-1] + "E"
     elif bug == "missing":
         del seen[3]
     else:
