@@ -232,7 +232,11 @@ def test_an_agent_that_dies_is_said_too(tmp_path: Path, quick: None, key: Path):
         sock.bind(str(tmp_path / "live.sock"))
         sock.listen()
         sock.settimeout(20)
-        dying = threading.Thread(target=lambda: sock.accept()[0].close())
+
+        def die() -> None:
+            sock.accept()[0].close()
+
+        dying = threading.Thread(target=die)
         dying.start()
         with pytest.raises(HatchError, match="broke: the other end closed it; connect again"):
             run(key, tmp_path / "live.sock")
