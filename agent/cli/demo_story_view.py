@@ -18,6 +18,7 @@ def told(result: dict[str, Any], *, kept: bool) -> None:
         f"  the owner opened      {frames['opened']:>9,} frames, "
         f"{result['samples_opened']:,} samples"
     )
+    click.echo(f"  seen live             {result['live_age_s']:>9.2f} s old at most, while driving")
     click.echo(f"  on the page           {result['incidents']:>9,} incidents, with their curves")
     click.echo(
         f"  it took               {took['export']:>9.1f} s to export, {took['verify']:.1f} s to "

@@ -57,8 +57,9 @@ def live(
     form of `owner open`. The car sends it sealed to your key: nobody on the way can read it.
 
     \b
-    Examples, in the car, and from afar through ssh:
+    Examples, in the car, on a bench, and from afar through ssh:
       inland owner live --key ~/inland/owner.key --signal DI_vehicleSpeed
+      inland owner live --socket car/run/live.sock --key ~/inland/owner.key
       ssh -N -L ./car.sock:/run/inland/live.sock CAR &
       inland owner live --socket ./car.sock --key ~/inland/owner.key --json
     """
