@@ -482,7 +482,7 @@ def test_what_is_not_sealed_is_found(car: Watched, monkeypatch: pytest.MonkeyPat
 
 @contextmanager
 def forwarded(path: Path, to: Path, heard: bytearray) -> Iterator[Path]:
-    """What `ssh -L` does with a Unix socket: bytes go over TCP; and it keeps all that it carries."""
+    """What `ssh -L` does with a Unix socket: bytes go over TCP. It keeps all that it carries."""
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as near,
         socket.create_server(("127.0.0.1", 0)) as middle,
