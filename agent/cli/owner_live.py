@@ -54,7 +54,7 @@ def live(
 
     It is what a bundle of this time will hold for your key: the same samples with the same stamps,
     some tenths of a second old. A line is a change; with --json it is a sample or an event, in the
-    form of `owner open`. The car sends it sealed to your key: nobody on the way can read it. The key
+    form of `owner open`. The car sends it sealed to it: nobody on the way can read it. The key
     stays on your own computer; ssh brings the car's socket there.
 
     \b
