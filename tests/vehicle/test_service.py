@@ -171,8 +171,9 @@ def test_an_owner_without_a_right_on_the_computer_sees_what_the_kernel_stamps(
                   "chown -R nobody /run/home && chmod 700 /run/home")  # fmt: skip
     made.region.publish(EVERYTHING.replace('recipients = "region"', 'recipients = "shared"'), 2)
     wait_for(lambda: made.policy_version() == 2, 90, "the policy over the air")
-    look = ("cd /run/home && timeout -s INT 12 setpriv --reuid=nobody --regid=nogroup "
-            "--clear-groups inland owner live --passphrase-file phrase --frames --key ")  # fmt: skip
+    who = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
+    command = "inland owner live --passphrase-file phrase --frames --key"
+    look = f"cd /run/home && timeout -s INT 12 {who} {command} "
     made.drive("cangen vcan0 -g 2 -L 8 -D i")
     refused, seen = (made.guest.run(look + key, timeout=60) for key in
                      ("stranger.key", "owner.key"))  # fmt: skip
