@@ -46,6 +46,7 @@ def test_good_file_gives_every_value(tmp_path: Path):
     config = load(tmp_path, GOOD)
     assert config.state == tmp_path / "state"
     assert config.hatch == tmp_path / "run" / "hatch.sock"
+    assert config.live == tmp_path / "run" / "live.sock"
     assert config.vehicle.id == "car-1234"
     assert config.buses[0].name == "can0"
     assert dict(config.buses[0].settings) == {

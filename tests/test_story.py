@@ -40,6 +40,7 @@ def test_story_of_an_owner_who_brakes_and_sells_the_car(tmp_path: Path):
     frames = found["frames"]
     assert frames["sent"] == frames["kept"] == frames["opened"] > 1000
     assert found["samples_opened"] > 100
+    assert 0 < found["live_age_s"] <= 1
     assert found["incidents"] == 1
     verdicts = {"export": 0, "verify": 0, "open": 0, "report": 0, "altered": 1, "order": 0,
                 "answer": 0}  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -112,6 +113,36 @@ class Person:
         """Whether the running agent seals to this person by now."""
         status = self._stage.status()
         return status is not None and status["people"]["driving"] == self.kid
+
+    def look_on(self, signal: str) -> None:
+        """Begin to look at a signal, live."""
+        self._stage.processes.start("live", [
+            *INLAND, "owner", "live", "--socket", str(self._stage.car / "run" / "live.sock"),
+            "--key", str(self.home / "owner.key"), "--passphrase-file", str(self._phrase),
+            "--signal", signal, "--json",
+        ])  # fmt: skip
+        self._stage.wait("the live stream", self._said_live)
+
+    def sees(self, count: int) -> list[tuple[dict[str, Any], float]]:
+        """Return the next samples that come, and how old each is at most, in seconds; then go."""
+        found: list[tuple[dict[str, Any], float]] = []
+        known = len(self._samples())
+
+        def more() -> bool:
+            at_s, fresh = time.time(), self._samples()[known + len(found) :]
+            found.extend((one, at_s - one["unix_s"]) for one in fresh)
+            return len(found) >= count
+
+        self._stage.wait("what is seen live", more)
+        self._stage.processes.stop("live")
+        return found[:count]
+
+    def _samples(self) -> list[dict[str, Any]]:
+        lines = self._said_live().split("\n")[:-1]
+        return [json.loads(line) for line in lines if line.startswith('{"utc"')]
+
+    def _said_live(self) -> str:
+        return self._stage.processes.output("live").read_text("utf-8")
 
     def export(self) -> dict[str, Any]:
         """Take a copy of what the car has kept, on a stick."""

@@ -36,6 +36,8 @@ from agent.station.broker import Kind, start_broker
 
 T = TypeVar("T")
 NEXT_DRIVE_S: Final = 4.0  # of the next owner
+LIVE: Final = "VehicleSpeed"
+LIVE_S: Final = 1.0  # old at most
 CAPTURE_TOLD: Final = 75  # how a running agent ends when the car is sold
 
 
@@ -125,7 +127,9 @@ class Story:
 
     def _drive(self) -> None:
         sent = self._folder / "sent.log"
+        self._li.look_on(LIVE)
         self._stage.start_car(sent, self._seconds, self._seed)
+        self._see()
         status = self._stage.watch(self._seconds)
         self._sent = _frames(sent)
         self._result["frames"] = {"sent": len(self._sent), "kept": status["frames"]["kept"]}
@@ -133,6 +137,15 @@ class Story:
             self._fail(f"{len(self._sent)} frames were sent, {status['frames']['kept']} kept")
         if self._stage.car_said()["host_frames"]:
             self._fail("the agent sent frames on the bus")
+
+    def _see(self) -> None:
+        """The owner sees what is kept while it is kept."""
+        seen = self._li.sees(3)
+        for one, age_s in seen:
+            self._say("live", f"{one['signal']} {one['value']} {one['unit']}, {age_s:.2f} s old")
+        self._result["live_age_s"] = round(max(age_s for _, age_s in seen), 3)
+        if self._result["live_age_s"] > LIVE_S:
+            self._fail(f"what the owner sees live is {self._result['live_age_s']} s old")
 
     def _export(self) -> None:
         done = self._timed("export", self._li.export)

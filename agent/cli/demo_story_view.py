@@ -18,6 +18,7 @@ def told(result: dict[str, Any], *, kept: bool) -> None:
         f"  the owner opened      {frames['opened']:>9,} frames, "
         f"{result['samples_opened']:,} samples"
     )
+    click.echo(f"  seen live             {result['live_age_s']:>9.2f} s old at most, while driving")
     s = "" if result["incidents"] == 1 else "s"
     click.echo(f"  on the page           {result['incidents']:>9,} incident{s}, with the curves")
     click.echo(

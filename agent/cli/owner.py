@@ -53,7 +53,7 @@ def command() -> None:
     Examples, at home and in the car:
       inland owner keygen ~/inland
       inland owner enroll ~/inland/owner.pub
-      inland owner live --key ~/inland/owner.key
+      inland owner live --socket ./car.sock --key ~/inland/owner.key
       inland owner export -o /media/stick
       inland owner open /media/stick/BUNDLE.inland --key ~/inland/owner.key
       inland owner report /media/stick/BUNDLE.inland --key ~/inland/owner.key

@@ -54,13 +54,15 @@ def live(
 
     It is what a bundle of this time will hold for your key: the same samples with the same stamps,
     some tenths of a second old. A line is a change; with --json it is a sample or an event, in the
-    form of `owner open`. The car sends it sealed to your key: nobody on the way can read it.
+    form of `owner open`. The car sends it sealed to it: nobody on the way can read it. The key
+    stays on your own computer; ssh brings the car's socket there.
 
     \b
-    Examples, in the car, and from afar through ssh:
-      inland owner live --key ~/inland/owner.key --signal DI_vehicleSpeed
+    Examples, through ssh, and on a bench:
       ssh -N -L ./car.sock:/run/inland/live.sock CAR &
-      inland owner live --socket ./car.sock --key ~/inland/owner.key --json
+      inland owner live --socket ./car.sock --key ~/inland/owner.key
+      inland owner live --socket ./car.sock --key ~/inland/owner.key --signal DI_vehicleSpeed --json
+      inland owner live --socket car/run/live.sock --key ~/inland/owner.key --frames
     """
     from agent.cli.owner_bundle import passphrase_of
     from agent.owner import keyfile

@@ -14,6 +14,7 @@ it. What has to be believed by others is in the ledger, and in a bundle.
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ LOOK_S: Final = 0.25  # at `is_over`
 NOBODY: Final = "no car answers here"
 RUNNING: Final = "is `inland capture` running, and is this its socket?"
 _CHUNK: Final = 64 << 10
+_WAIT: Final = struct.pack("ll", int(SILENT_S), 0)  # struct timeval
 _MEANT: Final = frozenset({sealed_pb2.OWNER, sealed_pb2.DRIVER})
 
 
@@ -251,6 +253,8 @@ class _Link:
         self._where, self._is_over = str(path), is_over
         self._frames = Frames(live.MAX_MESSAGE_BYTES)
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # A full backlog is waited for, which Python's own timeout does not do; but not for ever.
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _WAIT)
         try:
             with short_name(path) as name:
                 self._sock.connect(name)

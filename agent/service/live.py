@@ -4,8 +4,8 @@ Rules:
 - A Unix socket of mode 0666: whoever is in the car may knock. What comes of it is a challenge, and
   a refusal for all but enrolled people (`live_reader.py`); all else is sealed to their keys.
 - At most MAX_WATCHING watch, at most MAX_KNOCKING are being asked. Of those the user with most
-  loses its oldest when another knocks, so nobody keeps another user out by knocking. An answer is
-  due within ANSWER_S.
+  loses its oldest when another knocks, so that nobody takes another user's place. An answer is due
+  within ANSWER_S.
 - Strangers cost at most CORE_SHARE of a core: beyond that nobody is let in for a while. Who watches
   already does not notice.
 - The sealer never waits for anything here. A reader that is slow loses, and is told; one that reads

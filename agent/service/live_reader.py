@@ -205,7 +205,7 @@ class LiveReader:
         assert self._session is not None  # it watches
         assert self.onlooker is not None
         if self._index == 0:
-            part.opens.extend(self.onlooker.opens)  # type: ignore[arg-type]  # numbers of the enum
+            part.opens.extend(sorted(self.onlooker.opens))  # type: ignore[arg-type]  # numbers of the enum
         if self._policy is not None:
             part.policy.CopyFrom(LivePolicy(compiled=self._policy))
         part.lost_frames, part.lost_samples, part.lost_records = self._lost

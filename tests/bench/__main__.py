@@ -34,6 +34,7 @@ GROUPS = {
     "loaded-socket": ("live", "loaded_socket", 120, True),
     "socket": ("live", "socket_bus", 120, True),
     "buses": ("live", "eight_buses", 90, True),
+    "looked-on": ("looked_on", "looked_on", 120, True),
     "backlog": ("live", "backlog", 600, True),
     "far": ("live", "far_backlog", 300, True),
 }

@@ -150,6 +150,6 @@ class Looker:
 def knock(path: Path) -> Iterator[socket.socket]:
     """A bare connection to a live socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.connect(str(path))  # which waits for room in the backlog, as no timeout would
         sock.settimeout(SOME_S)
-        sock.connect(str(path))
         yield sock

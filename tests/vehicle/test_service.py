@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.rig import wait_for
+from agent.owner import keyfile
+from tests.owner.people import ANNA, BELA, enroll
+from tests.rig import EVERYTHING, wait_for
 from tests.vehicle.car import STATE, Car, serviced_car
 
 UNITS = ("inland-capture", "inland-uplink")
@@ -151,6 +154,37 @@ def test_after_a_boot_capture_is_there_before_the_network(made: Car):
     print({unit: f"{us / 1e6:.2f} s" for unit, us in began.items()})
     assert online, "this guest has no network target"
     assert began["inland-capture.service"] <= min(online)
+
+
+def test_an_owner_without_a_right_on_the_computer_sees_what_the_kernel_stamps(
+    made: Car, tmp_path: Path
+):
+    """As `nobody`, in no group: the key alone lets in; frames of vcan0, and how old they are."""
+    home = tmp_path / "home"
+    home.mkdir()
+    enroll(home / "owners.json", ANNA)
+    keyfile.save(home / "owner.key", ANNA, "four words of nothing", os.urandom)
+    keyfile.save(home / "stranger.key", BELA, "four words of nothing", os.urandom)
+    (home / "phrase").write_text("four words of nothing\n")
+    made.guest.push(home, "/run/home")
+    made.guest.sh(f"install -o inland-capture -g inland -m 600 /run/home/owners.json {STATE}/ && "
+                  "chown -R nobody /run/home && chmod 700 /run/home")  # fmt: skip
+    made.region.publish(EVERYTHING.replace('recipients = "region"', 'recipients = "shared"'), 2)
+    wait_for(lambda: made.policy_version() == 2, 90, "the policy over the air")
+    who = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
+    command = "inland owner live --passphrase-file phrase --frames --key"
+    look = f"cd /run/home && timeout -s INT 12 {who} {command} "
+    made.drive("cangen vcan0 -g 2 -L 8 -D i")
+    refused, seen = (made.guest.run(look + key, timeout=60) for key in
+                     ("stranger.key", "owner.key"))  # fmt: skip
+    made.park()
+    assert "nobody with this key is enrolled here" in refused.err
+    assert refused.out == ""
+    assert len(seen.out.splitlines()) > 500
+    print(seen.err.splitlines()[-1])
+    age = re.search(r"all within (\d+) ms", seen.err)
+    assert age is not None, seen.err
+    assert int(age[1]) <= 1000
 
 
 def test_memory_of_the_services_is_within_the_bars(made: Car):

@@ -18,6 +18,7 @@ from agent.owner import register
 from agent.owner.keyfile import OwnerKey
 from agent.owner.register import Register
 from agent.pb import sealed_pb2
+from agent.pb.policy_pb2 import Dictionary
 from agent.policy import consent_file
 from agent.policy.engine import Kept
 from agent.policy.terms import terms
@@ -52,11 +53,9 @@ def hard_brake(car: Watched, seconds: int = 20) -> FrameBatch:
     return frames
 
 
-def samples_of(
-    batch: SignalBatch, names: Mapping[int, Any], buses: tuple[str, ...]
-) -> Iterator[Any]:
+def samples_of(batch: SignalBatch, words: Dictionary, buses: tuple[str, ...]) -> Iterator[Any]:
     for row in batch:
-        signal = names[int(row["signal"])]
+        signal = words.signal[int(row["signal"])]
         key = signal.message, signal.name, buses[row["channel"]]
         yield key, (int(row["timestamp_ns"]), int(row["raw"]))
 
@@ -75,9 +74,8 @@ def seen_by(looker: Looker) -> Rows:
         assert part.lost == (0, 0, 0)
         for lane, payload in part.pieces:
             rule = looker.stream.rule_of(payload)
-            rows = [*samples_of(payload.signals, dict(enumerate(rule.dictionary.signal)),
-                                payload.channels), *frames_of(payload.frames, payload.channels)]  # fmt: skip
-            for key, row in rows:
+            samples = samples_of(payload.signals, rule.dictionary, payload.channels)
+            for key, row in (*samples, *frames_of(payload.frames, payload.channels)):
                 found[lane, *key].append(row)
             for record in payload.records:
                 found[lane, "record"].append(record.SerializeToString(deterministic=True))
@@ -95,8 +93,7 @@ def opened_by(folder: Path, key: OwnerKey) -> Rows:
     assert opened.problems == []
     found = defaultdict(list)
     for span, name, batch in opened.samples:
-        signals = dict(enumerate(opened.dictionaries[name].signal))
-        for key_, row in samples_of(batch, signals, opened.channels.names):
+        for key_, row in samples_of(batch, opened.dictionaries[name], opened.channels.names):
             found[span.lane, *key_].append(row)
     for span, batch in opened.frames:
         for key_, row in frames_of(batch, opened.channels.names):

@@ -9,12 +9,12 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import live
@@ -249,7 +249,7 @@ def data_of(row: Any) -> bytes:
 
 
 def test_what_is_kept_after_a_change_is_not_for_those_before(car: Watched):
-    """To the frame: what the ledger has for her until the change, and nothing of what comes then."""
+    """To the frame: what the ledger has for her until the change, and not what comes then."""
     seen, held = around_a_removal(car)
     assert seen == held
     assert b"before.." in seen
@@ -269,21 +269,23 @@ def test_a_change_that_does_not_end_the_stream_is_found(
     assert seen != held
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.binary(max_size=400), whole=st.booleans())
-def test_garbage_ends_a_connection_and_nothing_else(car: Watched, data: bytes, whole: bool):
-    """Bare bytes, or as a message of the right length."""
+def test_garbage_ends_a_connection_and_nothing_else(car: Watched):
+    """Bare bytes, or as a message of the right length; the owner comes in after it."""
     with serving(car.folder, car.feed) as served:
-        with knock(served.path) as sock:
-            asked = challenge(sock)
-            with suppress(OSError):
-                sock.sendall(frame(data, 4096) if whole else data)
-                sock.shutdown(socket.SHUT_WR)
-            for message in hear(sock):
-                assert message.WhichOneof("what") == "refused"
-        assert live.read_challenge(asked).vehicle
-        looker = Looker(served.path, ANNA)
-        looker.go()
+
+        @settings(max_examples=60)
+        @given(data=st.binary(max_size=400), whole=st.booleans())
+        def check(data: bytes, *, whole: bool) -> None:
+            with knock(served.path) as sock:
+                challenge(sock)
+                with suppress(OSError):
+                    sock.sendall(frame(data, 4096) if whole else data)
+                    sock.shutdown(socket.SHUT_WR)
+                for message in hear(sock):
+                    assert message.WhichOneof("what") == "refused"
+
+        check()
+        Looker(served.path, ANNA).go()
 
 
 def test_a_watcher_who_speaks_is_closed(car: Watched):
@@ -476,6 +478,59 @@ def test_what_is_not_sealed_is_found(car: Watched, monkeypatch: pytest.MonkeyPat
     got = on_the_wire(car)
     assert MARK in got
     assert b"owner-frames" in got
+
+
+@contextmanager
+def forwarded(path: Path, to: Path, heard: bytearray) -> Iterator[Path]:
+    """What `ssh -L` does with a Unix socket: bytes go over TCP. It keeps all that it carries."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as near,
+        socket.create_server(("127.0.0.1", 0)) as middle,
+    ):
+        near.bind(str(path))
+        near.listen()
+
+        def carry(source: socket.socket, sink: socket.socket) -> None:
+            with suppress(OSError):
+                while data := source.recv(1 << 16):
+                    heard.extend(data)
+                    sink.sendall(data)
+            with suppress(OSError):
+                sink.shutdown(socket.SHUT_WR)
+
+        def run() -> None:
+            caller, _ = near.accept()
+            with (
+                caller, socket.create_connection(middle.getsockname()) as out,
+                middle.accept()[0] as far, knock(to) as car,
+            ):  # fmt: skip
+                pairs = (caller, out), (far, car), (car, far)
+                threads = [threading.Thread(target=carry, args=one) for one in pairs]
+                for thread in threads:
+                    thread.start()
+                carry(out, caller)
+                for thread in threads:
+                    thread.join(SOME_S)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield path
+        thread.join(SOME_S)
+        assert not thread.is_alive()
+
+
+def test_through_a_relay_it_is_the_same_and_the_relay_reads_nothing(car: Watched):
+    heard = bytearray()
+    with (
+        serving(car.folder, car.feed) as served,
+        forwarded(car.folder / "car.sock", served.path, heard) as path,
+    ):
+        looker = Looker(path, ANNA)
+        car.step([(0x100, MARK)])
+        looker.wait(lambda: frames_in(looker) == 3)
+        looker.go()
+    assert len(heard) > 2000
+    assert [one for one in SECRETS if one in heard] == []
 
 
 def test_the_socket_file_is_open_to_all_and_goes_with_its_server(car: Watched):

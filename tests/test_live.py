@@ -1,0 +1,179 @@
+"""`inland owner live` with real processes: its age, and what region and owner open afterwards.
+
+A socket stands in for AF_CAN: the kernel stamps its frames as it stamps CAN's.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli.demo_stage import OWNER_RULES
+from tests.bench.live import send, start_on_a_socket
+from tests.bench.loaded import drive
+from tests.rig import INLAND, Rig, needs_mosquitto, rig, wait_for
+from tests.test_owner_at_home import enroll, fleet
+
+SECONDS = 12
+MOST_MS = 1000  # issue 5: from the kernel's stamp to the reader
+ZONE = ("--tz", "Asia/Shanghai")
+
+
+class Live:
+    """`inland owner live`, started; what it says goes into files."""
+
+    def __init__(self, made: Rig, home: Path, name: str, *more: str, socket: Path | None = None):
+        self.out, self.err = made.folder / f"{name}.out", made.folder / f"{name}.err"
+        command = [
+            *INLAND, "owner", "live", "--socket", str(socket or made.car / "run" / "live.sock"),
+            "--key", str(home / "owner.key"), "--passphrase-file", str(made.folder / "phrase"),
+            *ZONE, *more,
+        ]  # fmt: skip
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self.process = subprocess.Popen(command, stdout=out, stderr=err)
+
+    def lines(self) -> list[str]:
+        """Whole lines, so far."""
+        return self.out.read_text("utf-8").split("\n")[:-1]
+
+    def said(self) -> str:
+        return self.err.read_text("utf-8")
+
+    def end(self, number: int = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@contextmanager
+def driving(made: Rig) -> Iterator[Path]:
+    """A car with an owner, whose bus is full for some seconds; gives the owner's home."""
+    made.policy(fleet() + "[[collect]]" + OWNER_RULES.split("[[collect]]")[1])  # and every frame
+    home = enroll(made)
+    port, _, _ = start_on_a_socket(made)
+    frames = drive(SECONDS)
+    wait_for((made.car / "run" / "live.sock").exists, 30, "the live socket")
+    child = send([port], SECONDS, frames)
+    try:
+        yield home
+    finally:
+        child.wait(60)
+
+
+@pytest.mark.slow
+@needs_mosquitto
+@pytest.mark.timeout(170)
+def test_it_is_young_and_it_is_what_region_and_owner_open_later(tmp_path: Path):
+    """A full bus; two readers to the end, one killed in the middle."""
+    with rig(tmp_path) as made:
+        with driving(made) as home:
+            live = Live(made, home, "live", "--json")
+            raw = Live(made, home, "raw", "--frames", "--lane", "routine")
+            killed = Live(made, home, "killed", "--json")
+            wait_for(killed.lines, 30, "what it prints")
+            killed.end(signal.SIGKILL)
+            wait_for(lambda: len(live.lines()) > 40 and len(raw.lines()) > 40, 30, "lines")
+        status = settled(made)
+        assert status["frames"]["lost"] == 0
+        assert live.end() == raw.end() == 0
+        for one in (live, raw):
+            summary = one.said().splitlines()[-1]
+            print(summary)
+        ages = json.loads(live.said().splitlines()[-1])["age_ms_within"]
+        assert ages["all"] <= MOST_MS
+        opened = opened_at_home(made, home)
+        assert between(live.lines(), opened / "signals.jsonl", stamp_of_json) > 40
+        assert between(raw.lines(), opened / "frames.log", stamp_of_candump) > 5000
+        compare_with_region(made, live.lines())
+
+
+def settled(made: Rig) -> Any:
+    """The status, once everything is receipted and no segment is open."""
+    seen: list[Any] = []
+
+    def quiet() -> bool:
+        seen.append(made.status())
+        same = len(seen) > 3 and seen[-1]["segments"] == seen[-3]["segments"]
+        return same and not sum(seen[-1]["spool"]["pending"].values())
+
+    wait_for(quiet, 60, "everything receipted")
+    return seen[-1]
+
+
+def opened_at_home(made: Rig, home: Path) -> Path:
+    stick, out = made.folder / "stick", made.folder / "out"
+    stick.mkdir()
+    told = json.loads(made.inland("owner", "export", "-o", str(stick), "--config",
+                                  str(made.config), "--json").splitlines()[0])  # fmt: skip
+    made.inland("owner", "open", str(told["bundle"]), "--key", str(home / "owner.key"),
+                "--passphrase-file", str(made.folder / "phrase"), *ZONE, "-o", str(out),
+                "--lane", "routine", "--card", str(made.car / "region.toml"))  # fmt: skip
+    return out
+
+
+def stamp_of_json(line: str) -> str:
+    return str(json.loads(line)["utc"])
+
+
+def stamp_of_candump(line: str) -> str:
+    return line.split(" ", 1)[0]
+
+
+def between(seen: list[str], file: Path, stamp_of: Any) -> int:
+    """Check that what was seen is, line by line, what was opened since; return how many."""
+    stamps = sorted(map(stamp_of, seen))
+    held = [
+        line for line in file.read_text("utf-8").splitlines()
+        if stamps[0] <= stamp_of(line) <= stamps[-1]
+    ]  # fmt: skip
+    # Rows that were kept in the same step as the first one, by another rule, may be before it.
+    first = [line for line in held if stamp_of(line) == stamps[0]]
+    assert set(seen) <= set(held)
+    assert sorted(set(held) - set(seen)) in ([], sorted(set(first) - set(seen)))
+    assert len(seen) == len(held) - len(set(first) - set(seen))
+    return len(seen)
+
+
+def compare_with_region(made: Rig, seen: list[str]) -> None:
+    """The region's own copy: the same samples, values and units."""
+    out = made.folder / "region.csv"
+    made.inland("station", "open", str(made.region), "--vehicle", made.vehicle, "--signals",
+                str(out))  # fmt: skip
+    with out.open(encoding="utf-8", newline="") as file:
+        region = {
+            (row["unix"], row["name"], row["value"], row["unit"], row["channel"])
+            for row in csv.DictReader(file)
+        }
+    mine = {(f"{one['unix_s']:.6f}", one["signal"], text_of(line), one["unit"], one["bus"])
+            for line in seen for one in (json.loads(line),)}  # fmt: skip
+    assert mine <= region
+    assert len(mine) == len(seen)
+
+
+def text_of(line: str) -> str:
+    """A value as its line writes it."""
+    return line.split('"value": ', 1)[1].split(",", 1)[0]
+
+
+@pytest.mark.parametrize("bug", ["altered", "missing", "of nobody"])
+def test_a_line_that_differs_is_found(tmp_path: Path, bug: str):
+    """The comparison of lines sees what it is there for."""
+    held = [f"({at}.000000) can0 123#{at:02X}" for at in range(10, 20)]
+    (tmp_path / "frames.log").write_text("".join(f"{line}\n" for line in held))
+    seen = held[2:8]
+    assert between(seen, tmp_path / "frames.log", stamp_of_candump) == 6
+    if bug == "altered":
+        seen[3] = seen[3][:-1] + "E"
+    elif bug == "missing":
+        del seen[3]
+    else:
+        seen.insert(3, f"{seen[3][:-2]}77")
+    with pytest.raises(AssertionError):
+        between(seen, tmp_path / "frames.log", stamp_of_candump)
