@@ -98,7 +98,8 @@ def events(car: Car) -> int:
     It goes by the stamps of what came: whoever sends may have stood still meanwhile.
     """
     log = car.region.folder / "bus.log"
-    log.write_text(car.guest.sh(f"grep -v '##' {SEEN}"), "ascii")
+    car.guest.sh(f"grep -v '##' {SEEN} >{SEEN}.classic")
+    log.write_bytes(car.guest.read(f"{SEEN}.classic"))
     policy = car.region.folder / f"v{car.region.version}.toml"
     found = json.loads(
         car.region.inland(
