@@ -99,7 +99,8 @@ def events(car: Car) -> int:
     """
     log = car.region.folder / "bus.log"
     car.guest.sh(f"grep -v '##' {SEEN} >{SEEN}.classic")
-    log.write_bytes(car.guest.read(f"{SEEN}.classic"))
+    whole = car.guest.read(f"{SEEN}.classic").rpartition(b"\n")[0]  # the last line may be half one
+    log.write_bytes(whole + b"\n")
     policy = car.region.folder / f"v{car.region.version}.toml"
     found = json.loads(
         car.region.inland(
