@@ -92,6 +92,24 @@ def make_room(guest: Guest) -> None:
     guest.sh("rm -f /data/fill; sync")
 
 
+def events(car: Car) -> int:
+    """How many events the policy finds in the classic frames of the bus: of a log, without a disk.
+
+    It goes by the stamps of what came: whoever sends may have stood still meanwhile.
+    """
+    log = car.region.folder / "bus.log"
+    car.guest.sh(f"grep -v '##' {SEEN} >{SEEN}.classic")
+    whole = car.guest.read(f"{SEEN}.classic").rpartition(b"\n")[0]  # the last line may be half one
+    log.write_bytes(whole + b"\n")
+    policy = car.region.folder / f"v{car.region.version}.toml"
+    found = json.loads(
+        car.region.inland(
+            "policy", "simulate", str(policy), str(log), "--map", "vcan0=can0", "--json"
+        )
+    )
+    return sum(len(one["events"]) for one in found["logs"])
+
+
 def places(car: Car, what: str) -> list[dict[str, Any]]:
     """Where something stands; see `inside/places.py`."""
     found: list[dict[str, Any]] = json.loads(

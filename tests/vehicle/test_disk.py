@@ -14,6 +14,7 @@ from tests.vehicle.disk import (
     STATE,
     arrived,
     begin,
+    events,
     fill,
     logs,
     make_room,
@@ -91,13 +92,16 @@ def test_a_full_disk_keeps_the_incident_and_says_what_it_drops(stand: Car):
         guest.begin("flood", f"exec {FLOOD} 1000")
         wait_for(lambda: made.status()["spool"]["stored_bytes"] > 1.5e6, 120, "a filled spool")
         fill(guest)
-        made.drive(f"{PYTHON} -m firmware_sim --socketcan vcan0 --scenario hard-brake "
-                   "--seconds 24 --brake-at 10")  # fmt: skip
-        guest.finished("drive", timeout=120)
+        for _ in range(3):  # a computer that stalls for a second in between has not braked hard
+            made.drive(f"{PYTHON} -m firmware_sim --socketcan vcan0 --scenario hard-brake "
+                       "--seconds 24 --brake-at 10")  # fmt: skip
+            guest.finished("drive", timeout=120)
+            if brakes := events(made):
+                break
         fill(guest)  # whatever the spool has given up meanwhile
         full = made.status()
         assert full["spool"]["holds"] == 0  # the incident is complete
-        assert full["events"]["recorded"] == 1
+        assert full["events"]["recorded"] == brakes == 1
         make_room(guest)
         wait_for(lambda: guest.run(f"test -e {STATE}/ballast").code == 0, 30, "room for ballast")
         guest.end("flood")
