@@ -97,7 +97,7 @@ def _watch(path: Path, key: OwnerKey, show: _Show, *, as_json: bool) -> int:
     finally:
         stream.close()
         show.end(time.monotonic() - began_s, as_json=as_json)
-    if ended:
+    if ended and not stop.is_set():
         raise HatchError(ended, where=stream.vehicle)
     return 0
 

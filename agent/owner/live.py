@@ -274,9 +274,12 @@ class _Link:
     def take(self) -> LiveMessage | None:
         """Return the next message; None: it is over."""
         silent_s = time.monotonic() + SILENT_S
-        while (message := self._frames.take()) is None:
-            if self._is_over():
+        while True:
+            if self._is_over():  # looked at before each message: a full bus leaves no pause
                 return None
+            message = self._frames.take()
+            if message is not None:
+                break
             try:
                 data = self._sock.recv(_CHUNK)
             except TimeoutError:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -85,6 +86,28 @@ def test_a_key_that_cannot_be_opened_asks_no_car(quick: None, key: Path, tmp_pat
     (tmp_path / "phrase").write_text("another one\n")
     with pytest.raises(OwnerError, match="the passphrase is another one"):
         run(key, nowhere)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to nothing"])
+@pytest.mark.parametrize("which", ["key", "passphrase"])
+def test_odd_files_are_one_sentence_and_not_waited_for(
+    quick: None, key: Path, tmp_path: Path, kind: str, which: str
+):
+    odd = tmp_path / "odd"
+    if kind == "pipe":
+        os.mkfifo(odd, 0o600)
+    elif kind == "device":
+        odd.symlink_to("/dev/zero")
+    elif kind == "folder":
+        odd.mkdir()
+    else:
+        odd.symlink_to(tmp_path / "none")
+    words = ["owner", "live", "--socket", tmp_path / "s", "--key", odd if which == "key" else key,
+             "--passphrase-file", tmp_path / "phrase" if which == "key" else odd]  # fmt: skip
+    with pytest.raises((ConfigError, click.UsageError)):
+        CliRunner().invoke(
+            inland, list(map(str, words)), catch_exceptions=False, standalone_mode=False
+        )
 
 
 @pytest.mark.parametrize("more", [("--json",), ("--signal", "Gear")])
@@ -205,6 +228,7 @@ def test_a_program_reads_what_open_writes(tmp_path: Path):
 def test_one_signal_alone(tmp_path: Path):
     with looking(tmp_path, "--signal", "VehicleSpeed") as (_, typed):
         typed.process.send_signal(signal.SIGINT)
+        assert typed.process.wait(30) == 0
     assert {line.split()[1] for line in typed.said()[0]} == {"VehicleSpeed"}
 
 
@@ -212,6 +236,7 @@ def test_raw_frames_alone(tmp_path: Path):
     """As candump writes them, of the black box alone."""
     with looking(tmp_path, "--frames", "--lane", "recorder") as (_, typed):
         typed.process.send_signal(signal.SIGINT)
+        assert typed.process.wait(30) == 0
     lines, words = typed.said()
     assert len(lines) > 1000
     assert all(re.fullmatch(r"\(\d+\.\d{6}\) can0 [0-9A-F]{3}#[0-9A-F]*", one) for one in lines)

@@ -79,12 +79,12 @@ class Watched(PeopledCar):
 
 @contextmanager
 def serving(
-    folder: Path, feed: LiveFeed, *, epoch: int = 1, vehicle: str = VEHICLE, boot_id: bytes = BOOT
+    folder: Path, feed: LiveFeed, *, rng: Callable[[int], bytes] = os.urandom
 ) -> Iterator[LiveServer]:
     """The live socket of a car, until the end of the block."""
-    car = Car(vehicle, REGION, epoch, boot_id, 1)
+    car = Car(VEHICLE, REGION, 1, BOOT, 1)
     server = LiveServer(
-        folder / "live.sock", feed, car, rng=os.urandom,
+        folder / "live.sock", feed, car, rng=rng,
         moment=lambda: Moment(unix_ns=time.time_ns()),
     )  # fmt: skip
     stop = threading.Event()

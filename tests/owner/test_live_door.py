@@ -157,9 +157,9 @@ def test_without_looking_at_the_signature_they_would_be(
         assert next(one.WhichOneof("what") for one in hear(sock)) == "session"
 
 
-def test_a_recorded_answer_is_good_once(car: Watched):
-    """The very bytes that let somebody in open nothing on the next connection."""
-    with serving(car.folder, car.feed) as served:
+def played_again(car: Watched, **more: Any) -> list[LiveMessage]:
+    """What comes of the very bytes that let somebody in, on the next connection."""
+    with serving(car.folder, car.feed, **more) as served:
         with knock(served.path) as sock:
             recorded = answer(challenge(sock), ANNA)
             say(sock, recorded)
@@ -168,7 +168,18 @@ def test_a_recorded_answer_is_good_once(car: Watched):
         with knock(served.path) as sock:
             challenge(sock)
             say(sock, recorded)
-            assert refusal(sock) == live_reader.STRANGER
+            sock.shutdown(socket.SHUT_WR)
+            return hear(sock)
+
+
+def test_a_recorded_answer_is_good_once(car: Watched):
+    (message,) = played_again(car)
+    assert message.refused.why == live_reader.STRANGER
+
+
+def test_a_challenge_that_comes_again_is_found(car: Watched):
+    """Planted: a car whose random numbers are always the same."""
+    assert played_again(car, rng=bytes)[0].session
 
 
 def test_a_driver_who_does_not_drive_sees_nothing(car: Watched):
