@@ -93,6 +93,24 @@ def bus(status: dict[str, Any], name: str) -> dict[str, Any]:
     return next(dict(one) for one in status["buses"] if one["name"] == name)
 
 
+class Heard:
+    """What the driver of can0 has handed on since a moment, by its own counters.
+
+    A controller holds a few frames only. Where an emulated processor is too slow for them, some are
+    lost before anybody could read them, and the driver says so by an error frame.
+    """
+
+    def __init__(self, made: Car) -> None:
+        self._made, self._before = made, (0, 0)
+        self._before = self.counts()
+
+    def counts(self) -> tuple[int, int]:
+        """Return (frames, overruns)."""
+        folder = "/sys/class/net/can0/statistics"
+        said = self._made.guest.sh(f"cat {folder}/rx_packets {folder}/rx_over_errors").split()
+        return int(said[0]) - self._before[0], int(said[1]) - self._before[1]
+
+
 class Adapter:
     """The firmware of a USB adapter, at the other end of the guest's USB line.
 

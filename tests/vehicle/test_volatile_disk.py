@@ -20,7 +20,8 @@ from tests.vehicle.test_power import NOT_SYNCED
 
 CUTS = int(os.environ.get("INLAND_VOLATILE_CUTS", "2"))
 DRIVE = ("cangen vcan0 -g 5 -I i -L i -D i",)  # an emulated processor is slow
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.slow
+LONG = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,7 @@ def begun(stand: Car, *, installed: bool = True, environment: str = "") -> Bench
     return bench
 
 
+@LONG
 def test_what_was_committed_outlives_a_disk_that_forgets(stand: Car):
     bench = begun(stand)
     bench.guest.machine = Qemu(cache="volatile")
@@ -60,6 +62,7 @@ def test_what_was_committed_outlives_a_disk_that_forgets(stand: Car):
     assert bench.runs[-1].lost == 0
 
 
+@LONG
 @pytest.mark.parametrize("mistake", ["the spool is not synced", "the disk ignores flushes"])
 def test_a_loss_would_be_found(stand: Car, mistake: str):
     """The two planted mistakes: ours, and one that only another disk can mend."""
