@@ -81,6 +81,14 @@ class Forgetting:
         )
         if gone := [row[0] for row in rows if row[0] not in live]:
             self._log.append([], dropped={ledger_pb2.Drop.CONFIRMED: gone})
+        alone = (
+            "FROM salvage WHERE shelf=?1 AND log NOT IN"
+            " (SELECT log FROM salvage WHERE shelf<>?1 AND blob IS NOT NULL)"
+        )
+        pinned = (int(Shelf.PINNED),)
+        if self._log.spool.one(f"SELECT 1 {alone} LIMIT 1", pinned) is not None:
+            with self._log.spool.write() as transaction:  # its log is closed, as in `expire`
+                transaction.run(f"DELETE {alone}", pinned)
 
     def roll(self, window_ns: int) -> int:
         """Drop the recorder's segments that have left the window; see `Vault.roll`."""

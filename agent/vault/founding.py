@@ -24,6 +24,7 @@ from agent.vault import checkpoint, keys, salvage, tree
 from agent.vault.identity import Identity
 from agent.vault.log import Log, New, axis_end, set_meta
 from agent.vault.schema import VERSION, migrate_apart
+from agent.vault.shelves import Shelf
 from agent.vault.spool import Size, Spool, Transaction
 from agent.vault.sqlite_errors import UNREADABLE, translate
 from agent.vault.timekeeper import Timekeeper
@@ -186,8 +187,8 @@ def carry_over(log: Log, folder: Path, why: str) -> None:
         log.recorded_ns = axis_end(spool)
         log.time.not_before(old.floor_ns)
         # Counted here: a run that was cut short may have carried some of them over before.
-        bodies = "SELECT count(*) FROM salvage WHERE log=? AND blob IS NOT NULL"
-        salvaged = spool.one(bodies, (old.log,))
+        bodies = "SELECT count(*) FROM salvage WHERE log=? AND blob IS NOT NULL AND shelf<>?"
+        salvaged = spool.one(bodies, (old.log, int(Shelf.PINNED)))
         gap = ledger_pb2.Gap(why=why or "corrupt", log=old.log, size=old.size, salvaged=salvaged)
         # In one transaction: a gap is told once.
         log.append([New(gap)], also=partial(_mark, mark))

@@ -145,7 +145,8 @@ def _drop_salvaged(log: Log) -> None:
     if not log.spool.one("SELECT 1 FROM salvage WHERE blob IS NOT NULL LIMIT 1"):
         return
     with log.spool.write() as transaction:
-        transaction.run("DELETE FROM salvage WHERE shelf=?", (int(Shelf.KEPT),))
+        gone = int(Shelf.KEPT), int(Shelf.PINNED)
+        transaction.run("DELETE FROM salvage WHERE shelf IN (?,?)", gone)
         transaction.run(
             "UPDATE salvage SET blob=NULL, shelf=? WHERE blob IS NOT NULL", (int(Shelf.HOLLOW),)
         )

@@ -6,6 +6,8 @@
   body has the hash that it names. It keeps its old identity (log, i); the region's receipt is what
   removes it. Where the list of what waits is damaged, each row of it that can still be reached is:
   entries without one are carried over as they are, and the region holds them against the tree.
+- With a body goes its session, without which nobody opens it, also if the region has that already;
+  it stays as long as such bodies do.
 - What an event holds is carried over with its body: for upload, or, if it is to stay in the car,
   to stay here. Open holds and what the agent remembers go on. Where it cannot be told any more what
   waits, the recorder's bodies are carried over as far as an Incident entry sends them home.
@@ -177,10 +179,20 @@ class Salvage:
                     found[i] = Stood(shelf, *stood)
                     if time.monotonic() > self._deadline:
                         return found, True
+            self._add_sessions(connection, found)
         except UNREADABLE:
             self._holes += 1
             return found, False
         return found, True
+
+    def _add_sessions(self, connection: sqlite3.Connection, found: dict[int, Stood]) -> None:
+        """Find the confirmed sessions of what was found."""
+        for session in {stood.session for stood in found.values()} - found.keys():
+            for i, _, *stood in connection.execute(
+                f"SELECT i, {self._stands} FROM item WHERE shelf=? AND i=? AND session=i",  # noqa: S608
+                (int(Shelf.PINNED), session),
+            ):
+                found[i] = Stood(Shelf.PINNED, 0, *stood)
 
     def _stood(self, connection: sqlite3.Connection, i: int) -> Stood | None:
         """Return where one entry stood: other pages than the damaged one lead there."""
@@ -229,7 +241,7 @@ class Salvage:
             body = b""
         if stood.consent in self._withdrawn:
             body = b""
-        if shelf == Shelf.KEPT and not body:
+        if shelf in (Shelf.KEPT, Shelf.PINNED) and not body:
             return  # confirmed, and gone
         if not body and entry.WhichOneof("what") == "session":
             self._lost_sessions.add(entry.session.session)

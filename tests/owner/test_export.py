@@ -351,6 +351,8 @@ def spoil(car: Car) -> None:
 @pytest.fixture
 def damaged(car: Car, region: Region) -> tuple[Car, bytes]:
     """A car whose spool was damaged twice, and the first of its logs: its file is gone."""
+    fill(car, 1)
+    region.drain(car.vault)  # the session is confirmed, and waits no more
     fill(car, 40)
     witness(car, region)(None)  # type: ignore[arg-type]
     spoil(car)

@@ -11,6 +11,7 @@ from agent.pb import ledger_pb2
 from agent.vault import founding, salvage
 from agent.vault.floor import spool_floor_ns
 from agent.vault.log import set_meta
+from agent.vault.shelves import Shelf
 from tests.vault import world
 from tests.vault.world import Car, Region, draft
 
@@ -328,3 +329,42 @@ def test_a_cut_in_the_middle_of_salvage_changes_nothing_in_what_is_told(car, mon
             car.start()
     car.start()
     assert [gap.salvaged for gap in car.what("gap")] == [len(sealed) + 1]
+
+
+def sessions_of(car, log):
+    rows = car.vault._spool.rows("SELECT shelf, entry, blob FROM salvage WHERE log=?", (log,))
+    kinds = [(shelf, ledger_pb2.Entry.FromString(e).WhichOneof("what"), b) for shelf, e, b in rows]
+    return [shelf for shelf, kind, blob in kinds if kind == "session" and blob]
+
+
+def test_a_confirmed_session_goes_along_with_the_bodies_that_need_it(car, real_schema):
+    """Else nobody who has the car alone could open what was carried over."""
+    region = Region()
+    backlog(car, 2)
+    region.drain(car.vault)
+    sealed, log = backlog(car, 3), car.vault._log.log
+    car.shut()
+    scar(car.database, [0])
+    car.start()
+    assert car.what("gap")[0].salvaged == len(sealed)
+    assert sessions_of(car, log) == [int(Shelf.PINNED)]
+    car.vault._scribe.forgetting.sweep(())
+    assert sessions_of(car, log) == [int(Shelf.PINNED)]  # it is still needed
+    assert {i for at, i in region.payloads if at == log}.isdisjoint(sealed)
+    region.drain(car.vault)
+    assert {i for at, i in region.payloads if at == log} >= sealed
+    car.vault._scribe.forgetting.sweep(())
+    assert sessions_of(car, log) == []
+
+
+def test_planted_salvage_of_what_waits_alone_leaves_the_session(car, real_schema, monkeypatch):
+    monkeypatch.setattr(salvage.Salvage, "_add_sessions", lambda *_: None)
+    region = Region()
+    backlog(car, 2)
+    region.drain(car.vault)
+    backlog(car, 3)
+    log = car.vault._log.log
+    car.shut()
+    scar(car.database, [0])
+    car.start()
+    assert sessions_of(car, log) == []
