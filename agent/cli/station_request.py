@@ -59,11 +59,14 @@ def request(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
         print_json({
             "bundle": str(done.folder), "vehicle": done.request.vehicle, "kid": done.request.kid,
             "role": done.role, "bodies": done.bodies, "opening": done.opening,
-            "verdict": done.result["verdict"],
+            "verdict": done.result["verdict"], "later": done.later,
         })  # fmt: skip
         return
     click.echo(str(done.folder))
     click.echo(f"for the {done.role} {done.request.kid}: {counted(done.bodies, 'sealed part')}")
+    if done.later:
+        newer = counted(done.later, "newer entry is", "newer entries are")
+        click.echo(f"  {newer} not in it: they wait for the region's co-signature", err=True)
     for line in done.result["altered"] + done.result["missing"]:
         click.echo(f"  {line}", err=True)
 

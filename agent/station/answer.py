@@ -39,6 +39,7 @@ class Answer:
         bodies: sealed bodies of segments in it.
         opening: number of the entry in the ledger of openings.
         result: the verifier's word on the bundle.
+        later: entries that came since the last co-signature, and are not in it.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Answer:
     bodies: int
     opening: int
     result: dict[str, Any]
+    later: int
 
 
 def answer(
@@ -87,7 +89,9 @@ def answer(
     except OSError as error:
         raise cannot_write(error, folder) from None
     result = verifier.verify(folder, "\n".join(region.card.cosign_keys))
-    return Answer(folder, request, role, bodies, opening, result)
+    goes_on = parts[-1].stay.last is None and request.to_ns is None
+    later = parts[-1].ledger.later() if goes_on else 0
+    return Answer(folder, request, role, bodies, opening, result, later)
 
 
 def checked(region: RegionFolder, data: bytes, now_s: int) -> OwnerRequest:

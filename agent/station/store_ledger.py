@@ -46,6 +46,11 @@ class StoreLedger:
         """Return how many entries are co-signed, and to be looked at."""
         return self._end
 
+    def later(self) -> int:
+        """Return how many entries are here that the region has not co-signed yet."""
+        row = self._one("SELECT count(*) FROM entries WHERE log = ? AND i >= ?", self._cosigned)
+        return int(row[0]) if row else 0
+
     def entries(self, first: int, end: int) -> Iterator[Stored]:
         """Yield the entries of a range."""
         end = min(end, self._end)

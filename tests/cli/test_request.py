@@ -58,6 +58,7 @@ def test_a_request_is_signed_at_home_and_answered_once(
     assert file.stat().st_mode & 0o777 == 0o600
     told = json.loads(run("station", "request", region, file, "-o", tmp_path, "--json").output)
     assert (told["role"], told["bodies"], told["verdict"], told["opening"]) == ("owner", 2, 0, 0)
+    assert told["later"] == 0
     assert "intact" in run("verify", told["bundle"]).output
     said = run("owner", "ledger", told["bundle"]).output
     assert f"request of owner {ANNA.public.kid}\n  by      served at the region by user" in said
@@ -69,6 +70,23 @@ def test_a_request_is_signed_at_home_and_answered_once(
         run("station", "request", region, file, "-o", tmp_path / "cn")
     with pytest.raises(ConfigError, match="cannot be written"):
         run(*ask)  # a file that is there is not replaced
+
+
+def test_what_is_newer_than_the_last_co_signature_is_told(
+    place: Place, ask: list[object], tmp_path: Path
+) -> None:
+    """The bundle ends there, and nothing in it says that there is more."""
+    car = asking.new_car(place)
+    car.log = bytes(15) + b"2"
+    car.entries.clear(), car.bodies.clear()
+    car.genesis()
+    car.enroll(ANNA)
+    asking.deliver(place, car)
+    car.drive(sealed_pb2.SHARED)
+    asking.deliver(place, car, cosign=False)
+    run(*ask)
+    done = run("station", "request", place.region.path, tmp_path / "ask.json", "-o", tmp_path)
+    assert "3 newer entries are not in it" in done.stderr
 
 
 def test_what_no_request_can_say_is_one_line(ask: list[object], tmp_path: Path) -> None:
