@@ -85,8 +85,8 @@ def test_limits_hold_and_nothing_is_lost(seed: int):
 @pytest.mark.parametrize(
     ("name", "planted"),
     [
-        ("_slices", lambda rows, costs: [rows] if rows.size else []),
-        ("_slices", lambda rows, costs: [rows[:MAX_ROWS]] if rows.size else []),
+        ("slices", lambda rows, costs: [rows] if rows.size else []),
+        ("slices", lambda rows, costs: [rows[:MAX_ROWS]] if rows.size else []),
         ("MAX_ROWS", MAX_ROWS * 2),
     ],
 )

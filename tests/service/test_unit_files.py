@@ -152,7 +152,9 @@ def test_the_environment_names_no_proxy_no_certificates_and_no_code():
         unset = " ".join(values(texts()[name], "UnsetEnvironment")).split()
         for one in ("https_proxy", "SSL_CERT_FILE", "SSLKEYLOGFILE", "PYTHONPATH", "LD_PRELOAD"):
             assert one in unset
-        assert values(texts()[name], "Environment") == ["OPENSSL_CONF=/dev/null"]
+        bare = values(texts()[name], "Environment")
+        assert bare[0] == "OPENSSL_CONF=/dev/null"
+        assert bare[1:] in ([], ["MALLOC_ARENA_MAX=1"])
 
 
 def test_one_target_starts_both_at_boot():
