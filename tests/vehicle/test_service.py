@@ -156,6 +156,16 @@ def test_after_a_boot_capture_is_there_before_the_network(made: Car):
     assert began["inland-capture.service"] <= min(online)
 
 
+def test_memory_of_the_services_is_within_the_bars(made: Car):
+    for unit, bar in zip(UNITS, (48, 32), strict=True):
+        pid = shown(made, unit, "MainPID")
+        peak = int(
+            made.guest.sh(f"sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/{pid}/status")
+        )
+        print(f"{unit}: {peak / 1024:.1f} MiB")
+        assert peak <= bar * 1024
+
+
 def test_an_owner_without_a_right_on_the_computer_sees_what_the_kernel_stamps(
     made: Car, tmp_path: Path
 ):
@@ -182,19 +192,11 @@ def test_an_owner_without_a_right_on_the_computer_sees_what_the_kernel_stamps(
     assert refused.out == ""
     assert len(seen.out.splitlines()) > 500
     print(seen.err.splitlines()[-1])
-    age = re.search(r"all within (\d+) ms", seen.err)
+    # The oldest of all is held to the second in tests/test_live.py; here it tells how busy the
+    # machine under the guest is.
+    age = re.search(r"half within (\d+) ms", seen.err)
     assert age is not None, seen.err
     assert int(age[1]) <= 1000
-
-
-def test_memory_of_the_services_is_within_the_bars(made: Car):
-    for unit, bar in zip(UNITS, (48, 32), strict=True):
-        pid = shown(made, unit, "MainPID")
-        peak = int(
-            made.guest.sh(f"sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/{pid}/status")
-        )
-        print(f"{unit}: {peak / 1024:.1f} MiB")
-        assert peak <= bar * 1024
 
 
 def test_uninstalled_it_is_gone_and_the_data_stays(made: Car):
