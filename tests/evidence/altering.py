@@ -150,7 +150,7 @@ def anything(folder: Path, seed: int) -> str:
         change(folder, "bodies", swap)
         return f"body {body} is that of {other[0]}"
     if choice == 4:
-        at = rng.randrange(1, 60)
+        at = rng.randrange(1, min(60, 1 + next(len(d) for i, _, d in bodies if i == body)))
 
         def turn(what: Rows) -> Rows:
             return [(i, h, d[:-at] + bytes([d[-at] ^ 1]) + d[len(d) - at + 1 :] if i == body else d)
