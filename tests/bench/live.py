@@ -108,7 +108,8 @@ def stand_in(channel, **flags):
     sock.bind(("127.0.0.1", int(channel)))
     prepare(sock)
     return sock
-sockets.open_socket = stand_in
+assert sockets.bind_socket
+sockets.bind_socket = stand_in
 from agent.capture.socketcan import SocketcanBus
 SocketcanBus.set_filters = lambda self, wanted: None
 from agent.cli.__main__ import start
