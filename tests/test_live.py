@@ -9,6 +9,7 @@ import csv
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from agent.cli.demo_stage import OWNER_RULES
+from agent.cli.demo_stage import OWNER_RULES, SETTLED_S
 from tests.bench.live import send, start_on_a_socket
 from tests.bench.loaded import drive
 from tests.rig import INLAND, Rig, needs_mosquitto, rig, wait_for
@@ -97,11 +98,15 @@ def test_it_is_young_and_it_is_what_region_and_owner_open_later(tmp_path: Path):
 def settled(made: Rig) -> Any:
     """The status, once everything is receipted and no segment is open."""
     seen: list[Any] = []
+    since_s = time.monotonic()
 
     def quiet() -> bool:
+        nonlocal since_s
         seen.append(made.status())
-        same = len(seen) > 3 and seen[-1]["segments"] == seen[-3]["segments"]
-        return same and not sum(seen[-1]["spool"]["pending"].values())
+        if len(seen) < 2 or seen[-1]["segments"] != seen[-2]["segments"]:
+            since_s = time.monotonic()
+        closed = time.monotonic() - since_s > SETTLED_S
+        return closed and not sum(seen[-1]["spool"]["pending"].values())
 
     wait_for(quiet, 60, "everything receipted")
     return seen[-1]

@@ -127,12 +127,13 @@ def test_p09_all_at_once_costs_little_and_the_agent_goes_on(tmp_path: Path) -> N
 
 
 def _frames(made: Rig) -> dict[str, Any]:
-    return (made.status() or {"frames": {"received": 0, "waiting": 1}})["frames"]
+    return (made.status() or {"frames": {"received": 0, "kept": 0, "waiting": 1}})["frames"]
 
 
 def _all_here(made: Rig, total: int) -> bool:
+    """Whether so many were kept; before the policy's filter was set more may have been read."""
     found = _frames(made)
-    return bool(found["received"] == total and not found["waiting"])
+    return bool(found["kept"] == total and not found["waiting"])
 
 
 def _waiting(made: Rig) -> int:
