@@ -453,12 +453,14 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle_module, "verify_py", lambda: b"")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bare")
 def test_a_log_may_be_longer_than_memory(tmp_path: Path):
     """What is held for an entry is a place in a file, not the entry."""
     assert per_entry(tmp_path) < 200
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bare")
 def test_holding_the_entries_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The planted bug: what is disclosed is held while it is written."""

@@ -149,7 +149,15 @@ def test_without_raw_frames_the_samples_are_the_same(car: Watched):
 
 
 @pytest.mark.parametrize(
-    "bug", ["finer stamps", "no recorder", "for the region too", "a sample less", "events left out"]
+    "bug",
+    [
+        "finer stamps",
+        "for the region too",
+        *(
+            pytest.param(one, marks=pytest.mark.slow)
+            for one in ("no recorder", "a sample less", "events left out")
+        ),
+    ],
 )
 def test_a_planted_difference_is_found(car: Watched, monkeypatch: pytest.MonkeyPatch, bug: str):
     """The comparison sees what it is there for."""

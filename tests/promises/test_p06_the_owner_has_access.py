@@ -126,6 +126,7 @@ def bundle_of_the_region(made: Rig, mine: tuple[str, ...]) -> str:
     return str(json.loads(told)["bundle"])
 
 
+@pytest.mark.slow
 @needs_mosquitto
 @pytest.mark.timeout(120)
 def test_p06_all_of_it_from_the_car_and_from_the_region(tmp_path: Path) -> None:
