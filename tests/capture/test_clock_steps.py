@@ -168,9 +168,9 @@ def test_a_clock_that_is_set_changes_nothing_that_is_kept(drives: Drives, number
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@settings(max_examples=40, deadline=None, phases=(Phase.generate,))
+@settings(max_examples=20, deadline=None, phases=(Phase.generate,))
 @given(number=st.integers(0, 2**32 - 1))
-def test_nor_do_forty_other_settings(drives: Drives, number: int):
+def test_nor_do_twenty_other_settings(drives: Drives, number: int):
     check(drives, DRIVES[number % len(DRIVES)], stepping.steps_of(Random(number)))
 
 

@@ -169,7 +169,10 @@ def test_capture_starts_on_a_full_disk(stand: Car):
 
 @pytest.mark.parametrize(
     "while_",
-    [pytest.param("stopped", marks=SLOW), "running", pytest.param("under way", marks=SLOW)],
+    [
+        pytest.param("stopped", marks=SLOW),
+        *(pytest.param(one, marks=SLOW) for one in ("running", "under way")),
+    ],
 )
 def test_bodies_that_rot_are_said_and_never_sent(stand: Car, while_: str):
     """A bit of three segments flips on the disk while they wait; all others arrive.
