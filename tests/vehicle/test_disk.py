@@ -167,13 +167,8 @@ def test_capture_starts_on_a_full_disk(stand: Car):
     assert unexplained(seen, segments) <= log["losses"]
 
 
-@pytest.mark.parametrize(
-    "while_",
-    [
-        pytest.param("stopped", marks=SLOW),
-        *(pytest.param(one, marks=SLOW) for one in ("running", "under way")),
-    ],
-)
+@SLOW
+@pytest.mark.parametrize("while_", ["stopped", "running", "under way"])
 def test_bodies_that_rot_are_said_and_never_sent(stand: Car, while_: str):
     """A bit of three segments flips on the disk while they wait; all others arrive.
 
