@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ from google.protobuf.message import DecodeError
 from agent.errors import HatchError, InlandError
 from agent.files import short_name
 from agent.hatch_frames import Frames, frame
-from agent.hatch_socket import bind
+from agent.hatch_socket import accept, bind, remove
 from agent.pb import hatch_pb2 as pb
 from agent.pb.delivery_pb2 import CheckpointUpload, PolicyQuestion
 from agent.pb.hatch_pb2 import HatchReply, HatchRequest
@@ -133,15 +132,13 @@ class HatchServer:
         for fd in list(self._clients):
             self._drop(fd)
         self._listener.close()
-        if self.path.exists() and self.path.lstat().st_ino == self._inode:
-            self.path.unlink(missing_ok=True)
+        remove(self.path, self._inode)
 
     def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionError):
+        came = accept(self._listener)
+        if came is None:
             return
-        _, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        sock, uid = came
         is_visitor = uid not in self._allowed_uids
         if is_visitor and not self._visitors:
             self.counts.refused += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from pathlib import Path
 
 from agent.errors import HatchError
@@ -34,6 +35,22 @@ def bind(path: Path, *, mode: int = 0o660) -> tuple[socket.socket, int]:
     except OSError as error:
         sock.close()
         raise HatchError(f"cannot bind: {error}", where=str(path)) from None
+
+
+def accept(listener: socket.socket) -> tuple[socket.socket, int] | None:
+    """Return a client and its user's id; None: it went away again."""
+    try:
+        sock, _ = listener.accept()
+    except (BlockingIOError, ConnectionError):
+        return None
+    _, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return sock, uid
+
+
+def remove(path: Path, inode: int) -> None:
+    """Remove the socket file if it is still the one that `bind` has made."""
+    if path.exists() and path.lstat().st_ino == inode:
+        path.unlink(missing_ok=True)
 
 
 def _remove_stale(path: Path) -> None:

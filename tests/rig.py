@@ -11,17 +11,19 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from agent.cli.processes import free_port
+from agent.pb.ledger_pb2 import Entry
 
 INLAND = [sys.executable, "-m", "agent.cli"]
 PATH = os.environ.get("PATH", "") + ":/usr/sbin"
@@ -56,6 +58,14 @@ def wait_for(there: Callable[[], object], seconds: float, what: str) -> None:
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds} s: {what}")
         pause.wait(0.02)
+
+
+def ledger_of(state: Path) -> list[Entry]:
+    """Entries of the ledger in a car's state folder, which may be in use."""
+    spool = (state / "spool" / "spool.db").as_uri()
+    with closing(sqlite3.connect(f"{spool}?mode=ro", uri=True)) as car:
+        rows = car.execute("SELECT entry FROM ledger ORDER BY i").fetchall()
+    return [Entry.FromString(row) for (row,) in rows]
 
 
 class Rig:

@@ -6,18 +6,15 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from agent.pb.ledger_pb2 import Entry
-from tests.rig import EVERYTHING, INLAND, Rig, needs_mosquitto, rig, wait_for
+from tests.rig import EVERYTHING, INLAND, Rig, ledger_of, needs_mosquitto, rig, wait_for
 
 pytestmark = pytest.mark.timeout(120)
 MARK = "INLAND_TEST_RUN"
@@ -332,10 +329,7 @@ def on_disk(made: Rig, disk: Path) -> None:
 
 def losses_in_car(disk: Path) -> int:
     """Frames that the car's own ledger counts as lost."""
-    spool = (disk / "state" / "spool" / "spool.db").as_uri()
-    with closing(sqlite3.connect(f"{spool}?mode=ro", uri=True)) as car:
-        entries = [Entry.FromString(row[0]) for row in car.execute("SELECT entry FROM ledger")]
-    return sum(entry.loss.count for entry in entries)
+    return sum(entry.loss.count for entry in ledger_of(disk / "state"))
 
 
 def account(made: Rig, disk: Path, folder: Path) -> int:
@@ -363,9 +357,7 @@ def account(made: Rig, disk: Path, folder: Path) -> int:
 
 def dropped_bodies(disk: Path) -> int:
     """Bodies that the car dropped for its quota."""
-    spool = (disk / "state" / "spool" / "spool.db").as_uri()
-    with closing(sqlite3.connect(f"{spool}?mode=ro", uri=True)) as car:
-        entries = [Entry.FromString(row[0]) for row in car.execute("SELECT entry FROM ledger")]
+    entries = ledger_of(disk / "state")
     return sum(r.last - r.first + 1 for entry in entries for r in entry.drop.range)
 
 

@@ -20,7 +20,7 @@ from agent.pb.ledger_pb2 import Entry, Incident
 from agent.policy import probation
 from firmware_sim.__main__ import command as simulate
 from tests.policy.making import EXAMPLES
-from tests.rig import Rig, needs_mosquitto, rig, wait_for
+from tests.rig import Rig, ledger_of, needs_mosquitto, rig, wait_for
 
 KILLS = 10
 RATE = 2_000  # frames a second
@@ -204,10 +204,7 @@ keep = "1d"
 
 def incidents(made: Rig) -> list[Incident]:
     """Incident entries of the car's ledger."""
-    spool = (made.car / "state" / "spool" / "spool.db").as_uri()
-    with closing(sqlite3.connect(f"{spool}?mode=ro", uri=True)) as car:
-        rows = car.execute("SELECT entry FROM ledger ORDER BY i").fetchall()
-    entries = [Entry.FromString(row) for (row,) in rows]
+    entries = ledger_of(made.car / "state")
     return [entry.incident for entry in entries if entry.HasField("incident")]
 
 

@@ -97,6 +97,31 @@ def parse_maps(texts: Iterable[str], what: str) -> dict[str, str]:
     return maps
 
 
+def span_options(function: F) -> F:
+    """Add --from and --to; `span_of` reads them."""
+    end = click.option("--to", "end", help="Last moment, inclusive.")
+    start = click.option(
+        "--from", "start", help="First moment: ISO 8601 (UTC if no zone) or Unix seconds."
+    )
+    return start(end(function))
+
+
+def span_of(start: str | None, end: str | None) -> tuple[int, int]:
+    """Return the first and last moment that --from and --to say, ns since the Unix epoch.
+
+    Raises:
+        ConfigError: one is no moment.
+    """
+    from agent.evidence.selection import BEGIN_NS, FOREVER_NS
+
+    return moment_of(start, "--from", BEGIN_NS), moment_of(end, "--to", FOREVER_NS)
+
+
+def lane_numbers(lanes: Iterable[str]) -> tuple[int, ...]:
+    """Return sealed_pb2.Lane numbers of what --lane options say."""
+    return tuple(LANES.index(lane) for lane in lanes)
+
+
 def counted(count: int, one: str, many: str = "") -> str:
     """Return "1 vehicle", "2 vehicles"."""
     return f"{count} {one if count == 1 else many or one + 's'}"

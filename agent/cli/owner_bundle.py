@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from agent.cli.common import LANES, json_option, moment_of, print_json
+from agent.cli.common import LANES, json_option, lane_numbers, print_json, span_of, span_options
+from agent.cli.private_key import KEY, load_keys
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from agent.owner.presence_matrix import Known
 
 F = TypeVar("F", bound=Callable[..., Any])
-KEY: Final = "owner.key"
 MAX_PROBLEMS: Final = 20  # lines; --json has all
 
 
@@ -33,8 +33,7 @@ def _options(function: F) -> F:
                      help="The owner's private key. Repeat for keys of other times."),
         click.option("--passphrase-file", type=click.Path(path_type=Path, dir_okay=False),
                      help="Its first line opens the keys, in place of asking."),
-        click.option("--from", "start", help="First moment: ISO 8601 (UTC if no zone) or Unix s."),
-        click.option("--to", "end", help="Last moment, inclusive."),
+        span_options,
         click.option("--tz", help="Zone of local time, e.g. Asia/Shanghai; the machine's if not."),
         click.option("--dbc", "dbc_files", multiple=True,
                      type=click.Path(path_type=Path, dir_okay=False),
@@ -86,7 +85,7 @@ def open_(
     told = story(home, made_ns=time.time_ns(), known=known)
     wanted = [one for name in decode for one in _named(told, name, "--decode")]
     if lanes:
-        home = only(home, [LANES.index(lane) for lane in lanes])
+        home = only(home, lane_numbers(lanes))
     rows = home.opened.frame_count * sum(one != "none" for one in formats)
     with _bar("writing", rows + 2 * home.opened.sample_count) as advance:
         written = write_out(
@@ -145,44 +144,17 @@ def _beside(bundle: Path, ending: str) -> Path:
 
 def _home(options: dict[str, Any]) -> Home:
     """Verify and open the bundle."""
-    from agent.evidence.selection import BEGIN_NS, FOREVER_NS
     from agent.owner.at_home import bring_home
 
-    moments = (moment_of(options["start"], "--from", BEGIN_NS),
-               moment_of(options["end"], "--to", FOREVER_NS))  # fmt: skip
+    from_ns, to_ns = span_of(options["start"], options["end"])
     card = _card(options["card"])
-    privates = _privates(options["key_files"], options["passphrase_file"])
+    keys = load_keys(options["key_files"], options["passphrase_file"])
     with _bar("opening", 0) as advance:
         return bring_home(
-            options["bundle"], privates, from_ns=moments[0], to_ns=moments[1], card=card,
+            options["bundle"], [key.private for key in keys],
+            from_ns=from_ns, to_ns=to_ns, card=card,
             begin=advance.begin, progress=advance,
         )  # fmt: skip
-
-
-def _privates(paths: tuple[Path, ...], passphrase_file: Path | None) -> list[bytes]:
-    from agent.owner import keyfile
-
-    for path in paths:
-        if not path.exists():
-            raise ConfigError("no such key", where=str(path), todo="name it with --key")
-    phrase = passphrase_of(passphrase_file)
-    return [keyfile.load(path, phrase).private for path in paths]
-
-
-def passphrase_of(path: Path | None) -> str:
-    """Return the passphrase of keys: the first line of a file, or what is typed."""
-    if path is not None:
-        from agent.files import read_small
-
-        try:
-            return read_small(path, 4096).decode().splitlines()[0]
-        except (UnicodeDecodeError, IndexError):
-            raise ConfigError("holds no passphrase", where=str(path)) from None
-    if not sys.stdin.isatty():
-        raise ConfigError("nobody can be asked here", where="passphrase",
-                          todo="say --passphrase-file FILE")  # fmt: skip
-    phrase: str = click.prompt("passphrase of the key", hide_input=True, err=True)
-    return phrase
 
 
 def _card(path: Path | None) -> str:

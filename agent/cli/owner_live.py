@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from agent.cli.common import LANES, json_option, print_json, printable
+from agent.cli.common import LANES, json_option, lane_numbers, print_json, printable
+from agent.cli.private_key import key_options, load_keys
 from agent.errors import ConfigError, HatchError
 
 if TYPE_CHECKING:
@@ -27,14 +28,7 @@ SOCKET: Final = "/run/inland/live.sock"
     "--socket", "path", type=click.Path(path_type=Path), default=SOCKET, show_default=True,
     help="The car's live socket, or where ssh brings it.",
 )  # fmt: skip
-@click.option(
-    "--key", "key_file", type=click.Path(path_type=Path, dir_okay=False), default="owner.key",
-    show_default=True, help="The private key of whoever looks.",
-)  # fmt: skip
-@click.option(
-    "--passphrase-file", type=click.Path(path_type=Path, dir_okay=False),
-    help="Its first line opens the key, in place of asking.",
-)  # fmt: skip
+@key_options("The private key of whoever looks.")
 @click.option(
     "--signal", "names", multiple=True, metavar="NAME",
     help="Show it alone. May be given several times.",
@@ -64,18 +58,14 @@ def live(
       inland owner live --socket ./car.sock --key ~/inland/owner.key --signal DI_vehicleSpeed --json
       inland owner live --socket car/run/live.sock --key ~/inland/owner.key --frames
     """
-    from agent.cli.owner_bundle import passphrase_of
-    from agent.owner import keyfile
     from agent.owner.zone import zone_of
 
     if frames and (names or as_json):
         raise ConfigError("raw frames have neither names nor JSON", where="--frames",
                           todo="leave out --signal and --json")  # fmt: skip
-    if not key_file.exists():
-        raise ConfigError("no such key", where=str(key_file), todo="name it with --key")
     zone = zone_of(tz)
-    key = keyfile.load(key_file, passphrase_of(passphrase_file))
-    show = _Show(zone, frozenset(names), tuple(LANES.index(lane) for lane in lanes), frames=frames)
+    [key] = load_keys([key_file], passphrase_file)
+    show = _Show(zone, frozenset(names), lane_numbers(lanes), frames=frames)
     return _watch(path, key, show, as_json=as_json)
 
 

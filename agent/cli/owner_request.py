@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from agent.cli.common import json_option, moment_of, print_json
+from agent.cli.private_key import key_options, load_keys
 from agent.errors import ConfigError
 
 WEEKS_S = 28 * 86_400  # how long a request is good for if nothing else is said
@@ -23,14 +24,7 @@ WEEKS_S = 28 * 86_400  # how long a request is good for if nothing else is said
 )  # fmt: skip
 @click.option("--purpose", required=True, help="What for; it goes into the region's ledger.")
 @click.option("--expires", metavar="TIME", help="Not to be served later.  [default: in 28 days]")
-@click.option(
-    "--key", "key_file", type=click.Path(path_type=Path, dir_okay=False), default="owner.key",
-    show_default=True, help="The private key of whoever asks.",
-)  # fmt: skip
-@click.option(
-    "--passphrase-file", type=click.Path(path_type=Path, dir_okay=False),
-    help="Its first line opens the key, in place of asking.",
-)  # fmt: skip
+@key_options("The private key of whoever asks.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True,
     help="New file.",
@@ -55,15 +49,11 @@ def request(
     import os
     import time
 
-    from agent.cli.owner_bundle import passphrase_of
     from agent.evidence.owner_request import ID_BYTES, OwnerRequest, write
     from agent.files import write_new
-    from agent.owner import keyfile
     from agent.region import URI_PREFIX
 
-    if not key_file.exists():
-        raise ConfigError("no such key", where=str(key_file), todo="name it with --key")
-    key = keyfile.load(key_file, passphrase_of(passphrase_file))
+    [key] = load_keys([key_file], passphrase_file)
     until_ns = moment_of(expires, "--expires", None)
     until_s = int(time.time()) + WEEKS_S if until_ns is None else until_ns // 10**9
     public = key.public

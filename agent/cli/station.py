@@ -15,7 +15,15 @@ from agent.cli import (
     station_search,
     station_zones,
 )
-from agent.cli.common import LANES, counted, json_option, moment_of, print_json
+from agent.cli.common import (
+    LANES,
+    counted,
+    json_option,
+    lane_numbers,
+    print_json,
+    span_of,
+    span_options,
+)
 from agent.errors import ConfigError
 
 FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
@@ -251,8 +259,7 @@ def list_(folder: Path, openings: bool, as_json: bool) -> None:
 @FOLDER
 @click.option("--vehicle", required=True, help="Pseudonym, as `ls` shows it.")
 @click.option("--log", "log_id", default="", help="Beginning of a log id; all logs if left out.")
-@click.option("--from", "start", help="First moment: ISO 8601 (UTC if no zone) or Unix seconds.")
-@click.option("--to", "end", help="Last moment, inclusive.")
+@span_options
 @click.option(
     "--lane", "lanes", multiple=True, type=click.Choice(LANES),
     help="Only what is on it; an event's frames are on the recorder's. Repeat for more.",
@@ -275,7 +282,7 @@ def open_(**options: Any) -> None:
     import datetime as dt
 
     from agent.cli.station_view import report_opened
-    from agent.evidence.selection import BEGIN_NS, FOREVER_NS, Request
+    from agent.evidence.selection import Request
     from agent.station.authority import load_region
     from agent.station.disclose import Order, disclose, os_user
 
@@ -283,9 +290,8 @@ def open_(**options: Any) -> None:
         raise ConfigError("frames and signals cannot both go to standard output", where="--signals")
     request = Request(
         options["vehicle"], options["log_id"],
-        moment_of(options["start"], "--from", BEGIN_NS),
-        moment_of(options["end"], "--to", FOREVER_NS),
-        tuple(LANES.index(lane) for lane in options["lanes"]),
+        *span_of(options["start"], options["end"]),
+        lane_numbers(options["lanes"]),
     )  # fmt: skip
     order = Order(
         request, options["frames"], options["signals"], who=os_user(),

@@ -45,9 +45,7 @@ def hold(*, folder: Path, vehicle: str, reference: str, until: str | None, outpu
 
     region, now_s = load_region(folder), int(time.time())
     with contextlib.closing(Store(region.path / "station.db")) as store:
-        if store.vehicle(vehicle) is None:
-            raise ConfigError(f"no vehicle '{vehicle}'", where=str(folder),
-                              todo="`inland station ls` lists them")  # fmt: skip
+        store.enrolled(vehicle, str(folder))
     until_ns = moment_of(until, "--until", None)
     until_s = now_s + MONTHS_S if until_ns is None else until_ns // 10**9
     if not now_s < until_s <= now_s + MAX_S:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import LANES, json_option, moment_of, print_json, printable
+from agent.cli.common import (
+    LANES,
+    json_option,
+    lane_numbers,
+    print_json,
+    printable,
+    span_of,
+    span_options,
+)
 
 if TYPE_CHECKING:
     from agent.station.search import Hit
@@ -18,8 +26,7 @@ if TYPE_CHECKING:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--vehicle", default="", help="Pseudonym, as `ls` shows it; all if left out.")
 @click.option("--log", "log_id", default="", help="Beginning of a log id; all logs if left out.")
-@click.option("--from", "start", help="First moment: ISO 8601 (UTC if no zone) or Unix seconds.")
-@click.option("--to", "end", help="Last moment, inclusive.")
+@span_options
 @click.option(
     "--kind", "kinds", multiple=True, metavar="KIND",
     help="Of entry: segment, incident, loss, drop, consent, ... Repeat for more.",
@@ -44,7 +51,6 @@ def search(**options: Any) -> None:
       inland station search cn --vehicle v-1f0c --kind loss --kind drop --json
     """
     from agent.errors import StationError
-    from agent.evidence.selection import BEGIN_NS, FOREVER_NS
     from agent.station.authority import load_region
     from agent.station.search import Search, search
     from agent.station.store import Store
@@ -52,9 +58,8 @@ def search(**options: Any) -> None:
     limit = options["limit"]
     asked = Search(
         options["vehicle"], options["log_id"],
-        moment_of(options["start"], "--from", BEGIN_NS),
-        moment_of(options["end"], "--to", FOREVER_NS),
-        options["kinds"], tuple(LANES.index(lane) for lane in options["lanes"]), limit + 1,
+        *span_of(options["start"], options["end"]),
+        options["kinds"], lane_numbers(options["lanes"]), limit + 1,
     )  # fmt: skip
     found = 0
     region = load_region(options["folder"])

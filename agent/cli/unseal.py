@@ -6,19 +6,13 @@ from pathlib import Path
 
 import click
 
-from agent.errors import ConfigError, SealError
+from agent.cli.private_key import key_options, load_keys
+from agent.errors import SealError
 
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--key", "key_file", type=click.Path(path_type=Path, dir_okay=False), default="owner.key",
-    show_default=True, help="The private key that it is sealed to.",
-)  # fmt: skip
-@click.option(
-    "--passphrase-file", type=click.Path(path_type=Path, dir_okay=False),
-    help="Its first line opens the key, in place of asking.",
-)  # fmt: skip
+@key_options("The private key that it is sealed to.")
 @click.option(
     "--order", "order_file", type=click.Path(path_type=Path, dir_okay=False),
     help="Refuse it if it does not answer this order.",
@@ -38,22 +32,18 @@ def command(
     Example:
       inland unseal case-17.sealed --key police.key --order order.json -o case-17
     """
-    from agent.cli.owner_bundle import passphrase_of
     from agent.cli.station_request import read_signed
     from agent.digest import sha256
     from agent.evidence import box
     from agent.files import cannot_write
-    from agent.owner import keyfile
     from agent.vault import keys
 
-    if not key_file.exists():
-        raise ConfigError("no such key", where=str(key_file), todo="name it with --key")
     wanted = None if order_file is None else sha256(read_signed(order_file))
-    private = keyfile.load(key_file, passphrase_of(passphrase_file)).private
+    [key] = load_keys([key_file], passphrase_file)
     try:
         if wanted is not None and box.answers(file) != wanted:
             raise SealError("it answers another order", where=str(file))
-        box.unseal(file, {keys.kid(keys.public_of(private)): private}, out.absolute())
+        box.unseal(file, {keys.kid(key.public.recipient): key.private}, out.absolute())
     except OSError as error:
         raise cannot_write(error, out) from None
     for path in sorted(out.iterdir()):

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ from typing import Final
 
 from agent.capture.live import Decides, LiveFeed, Lost, People
 from agent.errors import HatchError
-from agent.hatch_socket import bind
+from agent.hatch_socket import accept, bind, remove
 from agent.pb.moment_pb2 import Moment
 from agent.service.live_reader import Car, LiveReader, Piece
 from agent.vault.enrolled import Onlooker
@@ -118,8 +117,7 @@ class LiveServer:
         for client in list(self._clients.values()):
             self._drop(client)
         self._listener.close()
-        if self.path.exists() and self.path.lstat().st_ino == self._inode:
-            self.path.unlink(missing_ok=True)
+        remove(self.path, self._inode)
 
     # --- what the sealer says -------------------------------------------------------------------
 
@@ -202,11 +200,10 @@ class LiveServer:
         return 0.0 if is_known else time.thread_time() - began_s
 
     def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionError):
+        came = accept(self._listener)
+        if came is None:
             return
-        _, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        sock, uid = came
         self._make_room()
         sock.setblocking(False)
         client = _Client(sock, uid, LiveReader(self._car, self._rng), time.monotonic())

@@ -98,11 +98,8 @@ def search(store: Store, asked: Search) -> Iterator[Hit]:
 
 def _check(store: Store, asked: Search) -> None:
     """Raise ConfigError for a name that nothing has: no hits would be no answer."""
-    if asked.vehicle and store.vehicle(asked.vehicle) is None:
-        raise ConfigError(
-            f"no vehicle '{asked.vehicle}'", where="--vehicle",
-            todo="`inland station ls` lists them",
-        )  # fmt: skip
+    if asked.vehicle:
+        store.enrolled(asked.vehicle, "--vehicle")
     if not re.fullmatch("[0-9a-fA-F]{0,32}", asked.log):
         raise ConfigError(f"'{asked.log}' begins no log id", where="--log", todo="write hex digits")
     for kind in asked.kinds:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from agent.errors import ConfigError
 from agent.evidence.selection import Problem, Request, window
 from agent.evidence.source import DROP_REASONS, LOST_LOG, Segment, Stored
 from agent.station.store import GAP_REASON, Store, translated
@@ -25,11 +24,7 @@ class StoreSource:
     """
 
     def __init__(self, store: Store, vehicle: str) -> None:
-        if store.vehicle(vehicle) is None:
-            raise ConfigError(
-                f"no vehicle '{vehicle}'", where=str(store.path),
-                todo="`inland station ls` lists them",
-            )  # fmt: skip
+        store.enrolled(vehicle, str(store.path))
         self._store, self._vehicle = store, vehicle
         with translated(store.path):
             self._logs: dict[bytes, int] = dict(

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from agent.errors import SpoolError
+from agent.errors import ConfigError, SpoolError
 from agent.station.examine import MAX_INDEX, Arrival, Vehicle
 
 SCHEMA_VERSION: Final = 3
@@ -122,6 +122,19 @@ class Store:
                 "SELECT ledger_key, policy_group FROM vehicles WHERE vehicle = ?", (name,)
             ).fetchone()
         return None if row is None else Vehicle(name, *row)
+
+    def enrolled(self, name: str, where: str) -> Vehicle:
+        """Return an enrolled vehicle.
+
+        Raises:
+            ConfigError: it is not; `where` says who named it.
+        """
+        vehicle = self.vehicle(name)
+        if vehicle is None:
+            raise ConfigError(
+                f"no vehicle '{name}'", where=where, todo="`inland station ls` lists them"
+            )
+        return vehicle
 
     def vehicles(self) -> int:
         """Return how many vehicles are enrolled."""

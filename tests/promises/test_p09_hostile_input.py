@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
 import sys
 import time
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.pb.ledger_pb2 import Entry
 from agent.policy.dbc import load_dbc
+from tests.bench.live import cpu_s, peak_mib
 from tests.hostile_broker import HostileBroker, Script, publish
-from tests.rig import EVERYTHING, Rig, needs_mosquitto, rig, wait_for
+from tests.rig import EVERYTHING, Rig, ledger_of, needs_mosquitto, rig, wait_for
 
 SECONDS = 8
 DBC = Path(__file__).resolve().parents[2] / "firmware_sim" / "car.dbc"
@@ -48,22 +46,6 @@ def to(made: Rig, port: int) -> None:
     """Make the car dial another port of the same host."""
     card = made.car / "region.toml"
     card.write_text(re.sub(r"(?m)^port = \d+$", f"port = {port}", card.read_text("utf-8")), "utf-8")
-
-
-def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def peak_mib(pid: int) -> float:
-    text = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+)", text)[1]) / 1024  # type: ignore[index]
-
-
-def entries(made: Rig) -> list[Entry]:
-    spool = (made.car / "state" / "spool" / "spool.db").as_uri()
-    with closing(sqlite3.connect(f"{spool}?mode=ro", uri=True)) as car:
-        return [Entry.FromString(row[0]) for row in car.execute("SELECT entry FROM ledger")]
 
 
 def frames_of(path: Path) -> list[str]:
@@ -121,9 +103,9 @@ def test_p09_all_at_once_costs_little_and_the_agent_goes_on(tmp_path: Path) -> N
         opened = frames_of(made.folder / "opened.log")
         assert Counter(opened) == Counter(expected)
         assert opened == expected
-        refusals = {e.refusal.what for e in entries(made) if e.HasField("refusal")}
+        refusals = {e.refusal.what for e in ledger_of(made.car / "state") if e.HasField("refusal")}
         assert "receipt" in refusals
-        assert not [e for e in entries(made) if e.HasField("loss")]
+        assert not [e for e in ledger_of(made.car / "state") if e.HasField("loss")]
 
 
 def _frames(made: Rig) -> dict[str, Any]:
