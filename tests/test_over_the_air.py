@@ -92,7 +92,7 @@ def in_force(made: Rig) -> tuple[int | None, str]:
 def test_a_policy_changes_over_the_air_while_frames_flow_and_none_is_lost(tmp_path: Path):
     """In force within 10 s of its offer, without a restart; yesterday's repository is refused."""
     with rig(tmp_path) as made:
-        log = log_of(tmp_path, 90)
+        log = log_of(tmp_path, 120)
         made.bus(name="can0", interface="log", channel=str(log), speed="1.0")
         made.start("capture", "capture", "--config", str(made.config))
         made.start("uplink", "uplink", "--config", str(made.config))
@@ -105,6 +105,7 @@ def test_a_policy_changes_over_the_air_while_frames_flow_and_none_is_lost(tmp_pa
         refused = made.inland("policy", "install", str(old), "--config", str(made.config), code=1)
         assert "error: " in refused
         assert in_force(made) == (2, "installed")
+        wait_for(lambda: made.status()["frames"]["kept"] > 2000, 20, "enough frames of both")
         status = made.status()
         assert status["frames"]["lost"] == 0
         assert status["policy_update"]["outcome"] == "installed"
