@@ -31,6 +31,8 @@ SOCKETCAN_KEYS: Final = (
 class BatchBus(Protocol):
     """An open bus that is read in batches, by one thread, which also closes it.
 
+    Filters may be set by another thread, also while it is being read.
+
     Attributes:
         name: the channel's name, e.g. "can0".
         ended: nothing more will come (a log that is over); never true for a live bus.
@@ -51,7 +53,11 @@ class BatchBus(Protocol):
         """Return (channel, frames, ledger_pb2.Loss.Cause) lost since the last call."""
 
     def set_filters(self, wanted: Filters | None) -> None:
-        """Let only these frames pass; None lets all pass, an empty list nothing."""
+        """Let only these frames pass from now on; None lets all pass, an empty list nothing.
+
+        Raises:
+            BusError: the interface does not take them.
+        """
 
     def close(self) -> None:
         """Close the bus. Safe to call twice."""

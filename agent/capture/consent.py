@@ -117,6 +117,10 @@ class ConsentSlot:
         self._time = now_ns, now.boottime_ns
         return now_ns
 
+    def begin_anew(self) -> None:
+        """Have the next look say what counts, whether it changed or not: it is for a new policy."""
+        self._first = True
+
     def entered(self) -> None:
         """Note that the entries of the last step are in the ledger."""
         if not self._known.readable or self._returned <= self._known.book.told:

@@ -114,6 +114,7 @@ class Force:
         self._counters, self._book, self._live = counters, book, around.live
         self._silent: frozenset[str] = frozenset(one.category for one in policy.consents)
         self._consented: frozenset[str] = frozenset()
+        self._asked = not policy.consents  # somebody has looked at the consents
         self._sealed_ns = axis.end_ns
         self._engine = Engine(policy, channels, self._silent)
         self._recorder = Recorder(
@@ -144,7 +145,9 @@ class Force:
         return CLOSED if self._clauses is None else self._clauses.decision
 
     def consent(self, step: ConsentStep) -> bool:
-        """Obey a change of consents; return whether other frames are wanted than before.
+        """Obey a change of consents; return whether `filters` are others than before.
+
+        Its entries are the caller's, once the buses deliver what they say.
 
         Raises:
             SpoolError: the storage failed.
@@ -154,19 +157,22 @@ class Force:
             if self._live is not None:
                 self._live.discard(category)
             self._vault.withdraw(category)
-        for entry in step.entries:
-            self._vault.record(entry)
         self._consented = step.consented
+        first, self._asked = not self._asked, True
         if step.silent == self._silent:
-            return False
+            return first
         self._uses.add(self._engine.counts())
         self._silent = step.silent
         self._engine = Engine(self.policy, self._channels, step.silent)
         return True
 
     def filters(self, channel: str) -> list[dict[str, Any]] | None:
-        """Return python-can filters of a channel; None: everything passes."""
-        return self._engine.kernel_filters(channel)
+        """Return python-can filters of a channel; None: everything passes.
+
+        Until somebody has looked at the consents, what any of them would allow: it is decided here.
+        """
+        engine = self._engine if self._asked else Engine(self.policy, self._channels)
+        return engine.kernel_filters(channel)
 
     def take(self, batch: FrameBatch, now: Moment) -> None:
         """Decide about a batch; an empty one lets time pass.

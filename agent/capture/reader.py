@@ -2,11 +2,13 @@
 
 A reader never dies silently: an interface that goes away is a bus state, reopened with back-off;
 what it cannot hand on is counted. `step()` is one unit of work; the thread around it is the
-service's.
+service's. Filters do not wait for it: who sets them sets them on the open bus, also while that is
+being read, so that afterwards it is true that the bus delivers what is wanted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -70,9 +72,10 @@ class Reader:
         self._retry_s = FIRST_RETRY_S
         self.state = "closed"  # up | down | missing, for the status
         self._filters: list[dict[str, object]] | None = None
-        self._lock = threading.Lock()  # guards the two below: the sealer reads, this thread writes
+        # Guards what the sealer's thread touches: filters, the bus that they go to, and losses.
+        self._lock = threading.Lock()
         self._lost: Counter[tuple[str, int]] = Counter()
-        self._filters_new = False
+        self._filters_new = False  # not on the bus yet
 
     def open_now(self) -> None:
         """Open the bus before the thread starts, so that a wrong setting stops the start.
@@ -98,7 +101,7 @@ class Reader:
             return READ_TIMEOUT_S
         try:
             bus = self._bus or self._reopen()
-            self._apply_filters(bus)
+            self._filter(bus)
             batch = bus.recv_batch(READ_TIMEOUT_S)
         except BusDownError as error:
             return self._down(error)
@@ -113,9 +116,15 @@ class Reader:
         return 0.0
 
     def set_filters(self, filters: list[dict[str, object]] | None) -> None:
-        """Have the bus deliver only what matches; None: everything. Any thread."""
+        """Have the bus deliver only what matches from now on; None: everything. Any thread.
+
+        A bus that is gone gets them when it is back, before it is read.
+        """
         with self._lock:
             self._filters, self._filters_new = filters, True
+            if self._bus is not None:
+                with contextlib.suppress(BusError):  # `step` meets it too, and knows what to do
+                    self._bring_filters(self._bus)
 
     def losses(self) -> list[tuple[str, int, int]]:
         """Return (channel, count, cause) of what was lost since the last call. Any thread."""
@@ -126,10 +135,11 @@ class Reader:
 
     def close(self) -> None:
         """Close the interface."""
-        if self._bus is not None:
-            self._count(self._bus)
-            self._bus.close()
-            self._bus = None
+        with self._lock:  # nobody sets filters on a bus that is being closed
+            bus, self._bus = self._bus, None
+        if bus is not None:
+            self._count(bus)
+            bus.close()
 
     def _hand_over(self, arrival: Arrival) -> float:
         if self._patient:
@@ -145,18 +155,20 @@ class Reader:
         return 0.0
 
     def _reopen(self) -> BatchBus:
-        self._bus = self._open()
+        bus = self._open()
         with self._lock:
-            self._filters_new = True
+            self._bus, self._filters_new = bus, True
         self._opened_s = self._clock_s()
-        return self._bus
+        return bus
 
-    def _apply_filters(self, bus: BatchBus) -> None:
+    def _filter(self, bus: BatchBus) -> None:
         with self._lock:
-            new, filters = self._filters_new, self._filters
+            self._bring_filters(bus)
+
+    def _bring_filters(self, bus: BatchBus) -> None:
+        if self._filters_new:
+            bus.set_filters(self._filters)
             self._filters_new = False
-        if new:
-            bus.set_filters(filters)
 
     def _down(self, error: BusDownError) -> float:
         if self.state != "down":

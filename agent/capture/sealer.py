@@ -177,8 +177,7 @@ class Sealer:
             if change.policy is not None and self._is_put_back(change, now):
                 change = self._slot.put_back(until_ns)
             self._put_in_force(change, now)
-        if self._look_at_consents(now) or change is not None:
-            self._set_filters()
+        self._look_at_consents(now)
         if not self._is_proven and now.boottime_ns - self._since_ns >= PROVEN_NS:
             self._is_proven = True
             if self._trial is not None:
@@ -191,15 +190,18 @@ class Sealer:
         self._end(now)  # first: no segment mixes two policies, no event is open under two
         entry = PolicyInForce(why=change.why)
         policy = change.policy
+        self.force = None if policy is None else Force(
+            policy, vault=self._vault, channels=self._channels, axis=self._axis,
+            drives=self._drives, book=self._book, around=self._around, counters=self.counters,
+        )  # fmt: skip
+        if self.consents is not None:
+            self.consents.begin_anew()
+        self._set_filters()  # before anybody is told: from then on, what it wants is heard
         if policy is not None:
             entry.body, entry.name, entry.version = change.hash, policy.name, policy.version
         self._vault.decide_by(entry, change.data)
         if self._around.live is not None:
             self._around.live.decide(policy, change.data)
-        self.force = None if policy is None else Force(
-            policy, vault=self._vault, channels=self._channels, axis=self._axis,
-            drives=self._drives, book=self._book, around=self._around, counters=self.counters,
-        )  # fmt: skip
         self.in_force = change
         self._since_ns = self._accounted_ns = now.boottime_ns
         self._is_proven = policy is None
@@ -221,24 +223,26 @@ class Sealer:
         owners.entered()
         self.people = step
 
-    def _look_at_consents(self, now: Moment) -> bool:
-        """Obey what people agreed to; return whether other frames are wanted than before."""
+    def _look_at_consents(self, now: Moment) -> None:
+        """Obey what people agreed to."""
         if self.force is None:
-            return False
+            return
         policy = self.force.policy
         if policy.consents and self.consents is None:
             self.consents = ConsentSlot(self._around.consents)
         if self.consents is None:
-            return False
+            return
         step = self.consents.look(
             policy, now, drive=self._drives.number,
             driving=policy.driving is None or self._drives.driving,
         )  # fmt: skip
         if step is None:
-            return False
-        changed = self.force.consent(step)
+            return
+        if self.force.consent(step):
+            self._set_filters()
+        for entry in step.entries:
+            self._vault.record(entry)
         self.consents.entered()
-        return changed
 
     def _set_filters(self) -> None:
         for reader in self._readers:
