@@ -147,6 +147,7 @@ class Sealer:
             pass
         self._end(self._moment())
         self._keep_house(self._moment())
+        self._note_overruns(self._faults.rest())
         if self._trial is not None:
             self._trial.ended_clean()
 
@@ -257,9 +258,17 @@ class Sealer:
             for channel, count, cause in reader.losses():
                 self.counters.lost += count
                 self._vault.record(Loss(channel=channel, count=count, cause=Loss.Cause.Name(cause)))
+        self._note_overruns(self._faults.lost(now.boottime_ns))
         if self.force is not None:
             self.force.roll()
             if now.boottime_ns - self._accounted_ns >= HOUR_NS:
                 self._accounted_ns = now.boottime_ns
                 self.force.account(now)
         self._vault.housekeep()
+
+    def _note_overruns(self, lost: Sequence[tuple[int, int]]) -> None:
+        for number, count in lost:
+            self.counters.lost += count
+            channel = self._channels.names[number]
+            log.warning("bus %s: the controller ran over %d times", channel, count)
+            self._vault.record(Loss(channel=channel, count=count, cause=Loss.OVERRUN))

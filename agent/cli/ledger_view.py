@@ -24,6 +24,7 @@ _WHY_LOST: Final = {
     "kernel": "the kernel's buffer ran over", "queue": "the queue ran over",
     "broken": "they were broken", "seal": "they could not be stored",
     "no_recipient": "nobody is enrolled who could open them", "unknown": "the cause is not known",
+    "overrun": "the bus controller ran over, and counts no frames",
 }  # fmt: skip
 
 
@@ -80,7 +81,8 @@ def _policy(what: ledger_pb2.PolicyInForce) -> str:
 def _loss(what: ledger_pb2.Loss) -> str:
     cause = ledger_pb2.Loss.Cause.Name(what.cause).lower()
     bus = f" of {what.channel}" if what.channel else ""
-    return f"{what.count:,} frames or samples{bus} lost: {_WHY_LOST.get(cause, cause)}"
+    few = "at least " if what.cause == ledger_pb2.Loss.OVERRUN else ""
+    return f"{few}{what.count:,} frames or samples{bus} lost: {_WHY_LOST.get(cause, cause)}"
 
 
 def _drop(what: ledger_pb2.Drop) -> str:

@@ -117,12 +117,14 @@ class Loss(_message.Message):
         BROKEN: _ClassVar[Loss.Cause]
         SEAL: _ClassVar[Loss.Cause]
         NO_RECIPIENT: _ClassVar[Loss.Cause]
+        OVERRUN: _ClassVar[Loss.Cause]
     UNKNOWN: Loss.Cause
     KERNEL: Loss.Cause
     QUEUE: Loss.Cause
     BROKEN: Loss.Cause
     SEAL: Loss.Cause
     NO_RECIPIENT: Loss.Cause
+    OVERRUN: Loss.Cause
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]

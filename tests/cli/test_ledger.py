@@ -64,6 +64,7 @@ ENTRIES = [
     pb.Incident(record=3, state=pb.Incident.INTERRUPTED),
     pb.Loss(channel="can0", count=3, cause=pb.Loss.KERNEL),
     pb.Loss(count=4, cause=pb.Loss.KERNEL),
+    pb.Loss(channel="can1", count=2, cause=pb.Loss.OVERRUN),
     pb.Drop(range=[pb.Range(first=1, last=2), pb.Range(first=9, last=9)],
             reason=pb.Drop.WITHDRAWN),
     pb.Refusal(what="policy", code="rollback", count=2),
@@ -144,7 +145,7 @@ def test_everything_else_is_counted(told, car):
     assert told["incidents"] == {
         "complete": 1, "interrupted": 1, "entries held": 4, "suppressed": 9, "uploaded": 1,
     }  # fmt: skip
-    assert told["losses"] == {"kernel": 7}
+    assert told["losses"] == {"kernel": 7, "overrun": 2}
     assert told["drops"] == {"withdrawn": 3}
     assert told["refusals"] == {"policy: rollback": 2}
     assert told["clock_steps"] == {"count": 1, "largest_s": 60.0}
@@ -192,6 +193,7 @@ def test_last_entries_in_words(car):
         "contents of entries 1-2, 9 dropped: the consent to them has ended",
         "9 events counted and not recorded", "event of entry 3: entries 1-4 held, for the region",
         "3 frames or samples of can0 lost: the kernel's buffer ran over", "jumped by -60 s",
+        "at least 2 frames or samples of can1 lost: the bus controller ran over",
         "bus can0 error-storm, 4,000 error frames", "of 12 entries could not be continued",
         f"owner {'6b' * 8} is enrolled", f"driver {'64' * 8} drives",
         "nobody who is enrolled drives",

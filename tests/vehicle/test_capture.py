@@ -157,6 +157,17 @@ def test_error_frames_of_a_bus_are_told(guest: Guest):
     assert sum("error-storm" in entry for entry in states[2:]) in (1, 2)
 
 
+def test_what_a_controller_lost_is_a_loss(guest: Guest, bug: str):
+    """Its driver says so in an error frame; how many it lost nobody knows."""
+    with capturing(guest, bug=bug):
+        play(guest, ["20000004#0001000000000000"] * 3 + ["20000004#0030000000000000"] * 2)
+        wait_for(lambda: received(guest) == 5, 20, "all of them")
+        wait_for(lambda: any("lost" in e for e in ledger(guest)), 20, "the first loss")
+    said = [entry for entry in ledger(guest) if "lost" in entry]
+    assert all(entry.startswith("at least ") and " of can0 " in entry for entry in said), said
+    assert sum(int(entry.split()[2]) for entry in said) == 3
+
+
 def test_the_first_frame_is_there_within_100_ms_of_exec(guest: Guest):
     """And at least ten times sooner than with everything imported first.
 
@@ -228,6 +239,13 @@ def told_each_time(self, error, real=Reader._down):
     self._notice(self.name, "down")
     return real(self, error)
 Reader._down = told_each_time
+""",
+    ),
+    (
+        test_what_a_controller_lost_is_a_loss,
+        """
+from agent.capture import faults
+faults.RX_OVERFLOW = 0x10
 """,
     ),
     (

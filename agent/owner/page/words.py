@@ -268,6 +268,7 @@ LOSSES: Final[Words] = {
     "broken": ("they were broken", "数据损坏"),
     "seal": ("they could not be stored", "无法存储"),
     "no_recipient": ("nobody is enrolled who could open them", "没有已登记的接收方"),
+    "overrun": ("the bus controller ran over: at least so many", "总线控制器溢出（至少此数）"),
 }
 
 EVENTS: Final[Words] = {
