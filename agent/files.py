@@ -7,11 +7,11 @@ reader takes more than its limit into memory.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Final
@@ -141,7 +141,7 @@ def place_folder(draft: Path, place: Path) -> None:
     sync_folder(place.parent)
 
 
-@contextmanager
+@contextlib.contextmanager
 def short_name(path: Path) -> Iterator[str]:
     """Give a short name for a Unix socket, however deep its folder lies: 108 bytes, unix(7).
 
@@ -153,6 +153,22 @@ def short_name(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{folder}/{path.name}"
     finally:
         os.close(folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder and all that is in it, as far as it can be removed. Links are not followed.
+
+    As `shutil.rmtree` does it; but that loads three compressors into a process that stays.
+    """
+    if folder.is_symlink():
+        return
+    for place, folders, files in os.walk(folder, topdown=False):
+        for name in (*files, *folders):
+            path = Path(place, name)
+            with contextlib.suppress(OSError):
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def sync_folder(folder: Path) -> None:

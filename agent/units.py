@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -56,6 +55,8 @@ def nearest(word: str, valid: Iterable[str], *, noun: str = "valid key") -> str:
         valid: what could have been.
         noun: what such a word is called.
     """
+    import difflib  # noqa: PLC0415 - for a mistake, and not for good
+
     choices = list(valid)
     close = difflib.get_close_matches(word, choices, n=1)
     if close:

@@ -20,6 +20,7 @@ from agent.files import (
     read_private_file,
     read_small,
     read_text,
+    remove_folder,
     replace_file,
     why_unreadable,
     write_new,
@@ -168,3 +169,22 @@ def test_reading_waits_for_nobody_and_has_an_end(tmp_path: Path):
     with pytest.raises(UnicodeDecodeError) as wrong:
         read_text(file, 1024)
     assert why_unreadable(wrong.value) == "no UTF-8 text"
+
+
+def test_a_folder_is_removed_with_all_that_is_in_it_and_nothing_beside_it(tmp_path: Path):
+    beside = tmp_path / "beside"
+    (beside / "kept").mkdir(parents=True)
+    (beside / "kept" / "file").write_text("stays")
+    folder = tmp_path / "folder"
+    (folder / "a" / "b").mkdir(parents=True)
+    for place in (folder, folder / "a", folder / "a" / "b"):
+        (place / "file").write_text("goes")
+        (place / "link").symlink_to(beside / "kept")
+        (place / "dangling").symlink_to(tmp_path / "nowhere")
+    remove_folder(folder)
+    assert sorted(tmp_path.iterdir()) == [beside]
+    assert (beside / "kept" / "file").read_text() == "stays"
+    remove_folder(folder)  # it is not there any more: nothing to say
+    folder.symlink_to(beside)
+    remove_folder(folder)
+    assert (beside / "kept" / "file").exists()

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +29,14 @@ from google.protobuf.message import DecodeError
 
 from agent.digest import sha256
 from agent.errors import PolicyError
-from agent.files import make_folder, read_plain, replace_file, sync_folder, write_new
+from agent.files import (
+    make_folder,
+    read_plain,
+    remove_folder,
+    replace_file,
+    sync_folder,
+    write_new,
+)
 from agent.pb.delivery_pb2 import PolicyBundle, PolicyChunk, PolicyQuestion
 from agent.pb.hatch_pb2 import Accepted
 
@@ -218,7 +224,7 @@ def unpack(whole: bytes, folder: Path) -> Path:
     files = _files(whole)
     fresh, old, place = (folder / f"{FOLDER}{end}" for end in (".new", ".old", ""))
     for remains in (fresh, old):  # of an earlier attempt
-        shutil.rmtree(remains, ignore_errors=True)
+        remove_folder(remains)
     for part in (fresh, fresh / "metadata", fresh / "targets"):
         part.mkdir(mode=0o700)
     for name, data in files.items():
@@ -229,7 +235,7 @@ def unpack(whole: bytes, folder: Path) -> Path:
         place.rename(old)
     fresh.rename(place)
     sync_folder(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    remove_folder(old)
     return place
 
 

@@ -235,7 +235,7 @@ def _forget(state: Path, run: Path) -> None:
         for path in sorted(state.glob(f"{stem}.*")):
             if path.suffix != ".lock":
                 path.unlink(missing_ok=True)
-    import shutil  # noqa: PLC0415 - as in salvage.py: it loads three compressors
+    import shutil  # noqa: PLC0415 - it loads three compressors, and says what it cannot remove
 
     for path in salvage.aside(state):
         shutil.rmtree(path)

@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Final, NoReturn
 
 from agent.policy.clauses import MAX_CONDITION
@@ -277,12 +276,14 @@ class Parser:
             )
         digits = _DIGITS.match(token.text)
         number = digits[0] if digits else ""
-        span = Fraction(number) * DURATIONS[token.text[len(number) :].strip()]
-        if span.denominator != 1 or not 0 < span <= MAX_SPAN_NS:
+        whole, _, part = number.partition(".")
+        scale: int = 10 ** len(part)
+        span, rest = divmod(int(whole + part) * DURATIONS[token.text[len(number) :].strip()], scale)
+        if rest or not 0 < span <= MAX_SPAN_NS:
             raise ExpressionError(
                 token.column, f"'{token.text}' is out of range; whole ns, from 1ns to 60s"
             )
-        return int(span)
+        return span
 
     def _refuse_rest(self) -> None:
         token = self._next

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Final
 
 from agent.policy.quantities import duration_text
@@ -183,6 +182,8 @@ _LEVELS: Final = {Held: _HELD, Not: _NOT, Compare: _COMPARE, Negative: _NEGATIVE
 
 def text_of(node: Node) -> str:
     """Return an expression as `parse` reads it, with the parentheses that it needs."""
+    from decimal import Decimal  # noqa: PLC0415 - 300 KiB that who only decides does not need
+
     match node:
         case Number():
             text = f"{Decimal(repr(node.value)):f}".removesuffix(".0")

@@ -9,7 +9,6 @@ Pure.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from typing import Final
 
 from agent.policy.model import SIGNED, UNSIGNED, SignalInfo
@@ -45,6 +44,8 @@ def grain(info: SignalInfo, space_m: int, *, needed: bool) -> int:
                          "another category, or of the owner alone")  # fmt: skip
     if info.kind not in (SIGNED, UNSIGNED) or info.factor == 0:
         raise ValueError(f"{name} has no fixed steps and cannot be made coarser; name another one")
+    from fractions import Fraction  # noqa: PLC0415 - with decimals 400 KiB, for policies with places
+
     # A factor of 1E-07 is not exactly a ten-millionth; the decimal that was meant is.
     step = abs(Fraction(repr(info.factor)))
     return min(math.ceil(Fraction(1, 10 ** DECIMALS[space_m]) / step), MAX_GRAIN)

@@ -12,6 +12,8 @@ Source: draft-ietf-hpke-pq (MLKEM768-X25519), FIPS 203, RFC 7748, RFC 8032.
 
 from __future__ import annotations
 
+import binascii
+import contextlib
 from pathlib import Path
 from typing import Final
 
@@ -30,9 +32,6 @@ from cryptography.hazmat.primitives.hpke import (
     MLKEM768X25519PublicKey,
     Suite,
 )
-from cryptography.hazmat.primitives.serialization import (
-    load_pem_private_key,
-)
 
 from agent.digest import sha256
 from agent.errors import ConfigError, SealError
@@ -45,6 +44,12 @@ MLKEM_PUBLIC_BYTES: Final = 1184
 MLKEM_SEED_BYTES: Final = 64
 
 KEM_MLKEM768_X25519: Final = 1  # SessionHeader.kem; the only suite there is
+
+_PEM: Final = b"-----BEGIN PRIVATE KEY-----", b"-----END PRIVATE KEY-----"
+_ED25519_HEAD: Final = bytes.fromhex(
+    "302e020100300506032b657004220420"
+)  # RFC 8410, 7: then the key
+_ED25519_BYTES: Final = 32
 
 
 def hpke_suite() -> Suite:
@@ -127,14 +132,33 @@ def load_ledger_key(path: Path) -> Ed25519PrivateKey:
     Raises:
         ConfigError: missing, unreadable, open to others than its owner, or no Ed25519 key.
     """
-    pem = read_private_file(path, "the ledger key")
-    try:
-        key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, Ed25519PrivateKey):
+    key = _ed25519(read_private_file(path, "the ledger key"))
+    if key is None:
         raise ConfigError(
             "not an Ed25519 private key in PKCS8 PEM without a passphrase", where=str(path),
             todo="take ledger.key from the vehicle's bundle",
         )  # fmt: skip
     return key
+
+
+def _ed25519(pem: bytes) -> Ed25519PrivateKey | None:
+    """Return the key; None if it is none.
+
+    The form in which everybody writes it is read here: what reads all forms of all kinds, SSH's
+    among them, would stay in the daemon's memory for nothing.
+    """
+    lines = pem.strip().splitlines()
+    if len(lines) == 3 and (lines[0], lines[2]) == _PEM:
+        with contextlib.suppress(ValueError):  # binascii.Error is one
+            der = binascii.a2b_base64(lines[1], strict_mode=True)
+            if der.startswith(_ED25519_HEAD) and len(der) == len(_ED25519_HEAD) + _ED25519_BYTES:
+                return Ed25519PrivateKey.from_private_bytes(der[len(_ED25519_HEAD) :])
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - see above
+        load_pem_private_key,
+    )
+
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    return key if isinstance(key, Ed25519PrivateKey) else None

@@ -28,7 +28,7 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from agent.files import sync_folder
+from agent.files import remove_folder, sync_folder
 from agent.pb import ledger_pb2
 from agent.vault import tree, unfinished
 from agent.vault.intact import body_hash, is_intact, is_leaf
@@ -90,10 +90,8 @@ def aside(folder: Path) -> list[Path]:
 
 def forget_older(folder: Path) -> None:
     """Keep only the newest file in quarantine: two spools are room enough for an expert."""
-    import shutil  # noqa: PLC0415 - only after a damage; it loads three compressors
-
     for path in aside(folder)[:-1]:
-        shutil.rmtree(path)
+        remove_folder(path)
 
 
 class Salvage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from random import Random
 
 import pytest
@@ -19,9 +20,10 @@ from agent.policy.expression import (
     text_of,
     type_check,
 )
-from agent.policy.grammar import MAX_DEPTH, MAX_NODES
+from agent.policy.grammar import MAX_DEPTH, MAX_NODES, MAX_SPAN_NS
 from agent.policy.model import UNSIGNED, SignalInfo
 from agent.policy.nodes import Compare, Held, Junction, Name, Negative, Not, Number, Window
+from agent.units import DURATIONS
 from tests.policy.conditioning import car, condition, random_text
 from tests.policy.making import RANDOMS, over_seeds
 
@@ -274,3 +276,20 @@ def test_a_shared_label_is_offered_once():
 def test_a_tree_made_by_hand_is_type_checked():
     with pytest.raises(ExpressionError):
         type_check(Not(SPEED))
+
+
+@given(
+    st.from_regex(r"\A[0-9]{1,12}(\.[0-9]{1,12})?\Z"),
+    st.sampled_from(("ns", "us", "ms", "s", "min")),
+)
+def test_a_duration_is_whole_ns_or_refused(number: str, unit: str):
+    """Exactly, however it is written: what is no whole ns is not rounded."""
+    span = Fraction(number) * DURATIONS[unit]
+    text = f"Speed > 1 for {number}{unit}"
+    if span.denominator == 1 and 0 < span <= MAX_SPAN_NS:
+        held = parse(text)
+        assert isinstance(held, Held)
+        assert held.for_ns == span
+    else:
+        with pytest.raises(ExpressionError, match="out of range"):
+            parse(text)

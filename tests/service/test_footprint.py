@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.rig import Rig
+
 # What a running capture process holds, with its buses open; the vault and the policy included.
 CAPTURE = """
 import sys
@@ -26,6 +28,20 @@ while not log.ended:
 log.close()
 import agent.capture.socketcan
 """
+# The same where no log is played, from its start to its first steps, in a car that is enrolled.
+CAR = """
+import sys
+from pathlib import Path
+from agent.config import load_config
+from agent.service.capture import CaptureProcess
+import agent.service.answers, agent.service.live, agent.capture.socketcan
+from agent.policy.expression import parse
+process = CaptureProcess(load_config(Path(sys.argv[1])), {}, askers=frozenset())
+process.sealer.step()
+process.sealer.finish()
+process.vault.close()
+parse("rate(Speed, 0.5s) < -20.5 for 150ms")
+"""
 UPLINK = """
 import sys
 import agent.service.uplink
@@ -43,6 +59,11 @@ NOT_IN_CAPTURE = TUF | {
     "_hashlib",  # a second OpenSSL beside that of `cryptography`: 4 MiB, by way of hmac too
     "ssl", "paho", "can", "cantools", "sqlite_utils", "asyncio", "agent.uplink", "agent.station",
     "agent.evidence", "agent.owner.keyfile", "agent.owner.sheet", "agent.owner.live",
+}  # fmt: skip
+# Of libraries: what only a mistake, a damage or another form of key needs. Together 2 MiB.
+NOT_IN_CAR = NOT_IN_CAPTURE | {
+    "bz2", "cryptography.hazmat.primitives.serialization", "decimal", "difflib", "fractions",
+    "lzma", "shutil",
 }  # fmt: skip
 NOT_IN_UPLINK = TUF | {
     "can", "numpy", "zstandard", "sqlite3", "serial", "asyncio", "cryptography", "click",
@@ -72,6 +93,33 @@ def test_capture_has_no_network_and_no_python_can(log: Path):
     names = loaded(CAPTURE, log)
     assert {"agent.capture.socketcan", "agent.capture.logbus", "agent.vault.spool"} <= names
     assert names & NOT_IN_CAPTURE == set()
+
+
+@pytest.fixture(scope="module")
+def enrolled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its agent.toml."""
+    made = Rig(tmp_path_factory.mktemp("car"))
+    made.policy()
+    made.bus(name="can0", interface="socketcan", channel="none")
+    return made.config
+
+
+def test_capture_in_a_car_holds_no_more_than_it_uses(enrolled: Path):
+    names = loaded(CAR, enrolled)
+    assert {"agent.policy.engine", "agent.vault.salvage", "agent.service.live_reader"} <= names
+    assert names & NOT_IN_CAR == set()
+
+
+@pytest.mark.parametrize(
+    ("planted", "seen"),
+    [
+        ("agent.vault.salvage.forget_older = lambda folder: __import__('shutil')", {"shutil"}),
+        ("agent.vault.keys._PEM = b''", {"cryptography.hazmat.primitives.serialization"}),
+    ],
+)
+def test_a_planted_import_on_the_way_is_seen(enrolled: Path, planted: str, seen: set[str]):
+    planted = f"import agent.vault.salvage, agent.vault.keys\n{planted}\n"
+    assert seen <= loaded(planted + CAR, enrolled) & NOT_IN_CAR
 
 
 def test_uplink_has_nothing_that_opens_stores_or_chooses():

@@ -319,3 +319,54 @@ def test_ledger_key_file(tmp_path):
         keys.load_ledger_key(tmp_path / "none")
     with pytest.raises(ConfigError, match=r"plain file|cannot read"):
         keys.load_ledger_key(tmp_path)
+
+
+def openssl_knows(pem: bytes) -> bytes | None:
+    """The same by the library that reads every form of key."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    return key.private_bytes_raw() if isinstance(key, Ed25519PrivateKey) else None
+
+
+def check_forms_of_a_key() -> None:
+    """Whatever form a key file has: the same key, or the same no, as the library says."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    def pem(key, how=None) -> bytes:
+        return key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+            how or serialization.NoEncryption(),
+        )  # fmt: skip
+
+    good = pem(Ed25519PrivateKey.from_private_bytes(SECRET))
+    assert keys._ed25519(good).private_bytes_raw() == SECRET
+    forms = [
+        good.replace(b"\n", b"\r\n"), b"\n" + good, good.rstrip(), b"a key:\n" + good,
+        good.replace(b"PRIVATE", b"PUBLIC"), good.replace(b"MC4C", b"MC4D"), good + good, b"",
+        good[:60] + b"\n" + good[60:], good[:50] + b" " + good[50:], good[:50] + b"*" + good[50:],
+        pem(X25519PrivateKey.from_private_bytes(SECRET)),
+        pem(Ed25519PrivateKey.generate(), serialization.BestAvailableEncryption(b"words")),
+        *(good[:size] for size in range(len(good))),
+        *(good[:at] + b"A" + good[at + 1 :] for at in range(28, 92)),
+    ]  # fmt: skip
+    for form in forms:
+        key = keys._ed25519(form)
+        assert (key.private_bytes_raw() if key else None) == openssl_knows(form), form
+
+
+def test_a_ledger_key_is_read_as_the_library_reads_it():
+    check_forms_of_a_key()
+
+
+def test_the_check_finds_a_key_of_another_kind_that_is_taken_for_one(monkeypatch):
+    monkeypatch.setattr(keys, "_ED25519_HEAD", bytes.fromhex("302e020100300506032b656e04220420"))
+    with pytest.raises(AssertionError):
+        check_forms_of_a_key()
