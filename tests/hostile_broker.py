@@ -90,6 +90,7 @@ class HostileBroker:
         self.received = bytearray()
         self.packets: list[tuple[int, bytes]] = []
         self.saw_hello = self.saw_client_certificate = False
+        self.is_held = False  # stands still, as a process that is stopped: reads and says nothing
         self._subscribed = False
         self._stop = threading.Event()
         self._leave = ""  # how the present client is left: forgotten, hung up or cut
@@ -188,6 +189,8 @@ class HostileBroker:
                 elif how == "hung up":
                     tls.unwrap()
                 return  # the socket is closed
+            if self.is_held and not select.select([self._listener], [], [], 0.01)[0]:
+                continue
             if select.select([self._listener], [], [], 0)[0]:
                 return
             try:

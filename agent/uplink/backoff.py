@@ -9,6 +9,7 @@
 | a receipt of the region | the wait begins at its least again |
 | a refusal that a person has to mend, or a fight | after 600 to 1,200 s, whatever else happens |
 | the computer, the agent or its network was away, and is back | at once, but at most every 30 s |
+| that attempt met silence | as if the car's own network was the cause: it wakes late |
 | it was away for a minute and more | at once, and the wait begins at its least, as at a start |
 
 Decorrelated jitter: uniform between the least wait and three times the last wait, capped. A fleet
@@ -86,13 +87,15 @@ class Backoff:
     """
 
     __slots__ = (
-        "_hang_ups", "_regroup_s", "_rng", "_timing", "_wait_s", "_woke_s", "in_crowd", "is_long",
+        "_hang_ups", "_regroup_s", "_rng", "_roused", "_timing", "_wait_s", "_woke_s", "in_crowd",
+        "is_long",
     )  # fmt: skip
 
     def __init__(self, timing: Timing, rng: Callable[[], float]) -> None:
         self._timing, self._rng = timing, rng
         self._wait_s = self._regroup_s = 0.0
         self._woke_s = float("-inf")
+        self._roused = False  # the attempt that is under way came at once
         self.is_long = self.in_crowd = False
         self._hang_ups = HangUps()
 
@@ -130,7 +133,9 @@ class Backoff:
             at_once: `slept` allowed it since the attempt began.
         """
         self.is_long = by_hand or (hung_up and self._hang_ups.is_one_too_many(now_s))
-        if at_once and not self.is_long:
+        by_car = by_car or (self._roused and not by_peer)
+        self._roused = at_once and not self.is_long
+        if self._roused:
             self.in_crowd = False
             return 0.0
         again, self.in_crowd = self.in_crowd, self._regroup_s > 0 and not by_car

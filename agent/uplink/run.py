@@ -173,13 +173,14 @@ class Uplink:
         if isinstance(ended, SilentLinkError):
             by_car = self._pause.kept is not link
         now_s = self._pause.begin(by_car=by_car)
-        at_once = self._pause.slept(self._dialler.take_slept_s())
         if link is None:
+            at_once = self._pause.slept(self._dialler.take_slept_s())
             return self._backoff.failed(now_s, by_peer=by_peer, by_car=by_car, at_once=at_once)
         by_hand = link.ended_by in MENDED_BY_HAND
+        slept_s = max(link.slept_lately_s, self._dialler.take_slept_s())
         wait_s = self._backoff.failed(
-            now_s, by_peer=by_peer, by_car=by_car, by_hand=by_hand, hung_up=link.was_hung_up,
-            at_once=self._pause.slept(link.slept_lately_s) or at_once,
+            now_s, by_peer=by_peer, by_car=by_car or slept_s > 0, by_hand=by_hand,
+            hung_up=link.was_hung_up, at_once=self._pause.slept(slept_s),
         )  # fmt: skip
         if self._backoff.is_long and not by_hand:
             self._teller.note(

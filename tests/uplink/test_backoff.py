@@ -106,6 +106,16 @@ def test_what_the_cars_own_network_does_is_spread_over_nothing():
     assert one.failed(0.0) == pytest.approx(450, abs=1)
 
 
+def test_a_car_that_wakes_before_its_network_has_a_second_try_soon():
+    for by_peer, second_s in ((False, 6), (True, 300)):
+        one = backoff()
+        one.confirmed(300)
+        assert one.slept(START_S, 1000.0)
+        assert one.failed(1000.0, at_once=True) == 0
+        assert one.failed(1010.0, by_peer=by_peer) == pytest.approx(second_s, abs=0.5)
+        assert one.failed(1020.0) > 400
+
+
 def test_a_small_fleet_is_no_crowd():
     one = backoff()
     one.confirmed(0)
