@@ -17,6 +17,7 @@ Source: netdevice(7), ip(7). The kernel takes up to a second until it takes IFF_
 from __future__ import annotations
 
 import array
+import errno
 import fcntl
 import ipaddress
 import socket
@@ -30,6 +31,11 @@ from agent.region import Network
 
 LOOK_S: Final = 1.0
 MAX_INTERFACES: Final = 64
+_ANY: Final = "0.0.0.0"  # noqa: S104 - nobody listens
+# A sandbox that is narrower than ours, a shortage, an address that needs more than itself.
+_TELLS_NOTHING: Final = frozenset(
+    {errno.EPERM, errno.EINVAL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+)
 _PORT: Final = 9  # any; nothing is sent there
 _SIOCGIFCONF: Final = 0x8912
 _SIOCGIFFLAGS: Final = 0x8913
@@ -52,6 +58,8 @@ def leads_to(address: str) -> bool:
 def source_to(address: str, source: str = "") -> str:
     """Return the address that packets to an address leave from; empty if there is no way.
 
+    Where that cannot be told, the source, or one that no interface has.
+
     Args:
         address: of the other end.
         source: the address that they are to leave from; empty: any.
@@ -63,8 +71,8 @@ def source_to(address: str, source: str = "") -> str:
                 probe.bind((source, 0))
             probe.connect((address, _PORT))  # asks for the route
             return str(probe.getsockname()[0])
-    except OSError:
-        return ""
+    except OSError as error:
+        return (source or _ANY) if error.errno in _TELLS_NOTHING else ""
 
 
 def interface_of(address: str) -> str:
@@ -105,8 +113,8 @@ def is_running(interface: str) -> bool:
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
             told = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, asked)
-    except OSError:
-        return False  # it is gone
+    except OSError as error:
+        return error.errno != errno.ENODEV
     wanted = _IFF_UP | _IFF_RUNNING
     return int(struct.unpack_from("16xH", told)[0]) & wanted == wanted
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -111,6 +112,19 @@ def test_what_cannot_be_found_out_counts_as_there(monkeypatch: pytest.MonkeyPatc
     assert way.is_running("lo")
     monkeypatch.setattr(way, "_IF_INET6", way._IF_INET6 / "none")
     assert way.interface_of("::1") == ""
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EMFILE])
+def test_a_sandbox_or_a_shortage_ends_no_link(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = Way("127.0.0.1", "127.0.0.1", 100.0)
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, "")
+
+    monkeypatch.setattr(way.socket, "socket", refuse)
+    for now_s in (101.0, 102.0, 103.0):
+        link.look(now_s)
+    assert way.leads_to("127.0.0.1")
 
 
 def test_a_way_is_gone_when_two_looks_a_second_apart_say_so(
