@@ -95,13 +95,13 @@ class Backoff:
         self._timing, self._rng = timing, rng
         self._wait_s = self._regroup_s = 0.0
         self._woke_s = float("-inf")
-        self._roused = False  # the attempt that is under way came at once
+        self._roused = False  # the attempt that is under way, or comes, comes at once
         self.is_long = self.in_crowd = False
         self._hang_ups = HangUps()
 
     def confirmed(self, regroup_s: float) -> None:
         """Note a valid receipt, and over how long it says that the fleet has to come back."""
-        self._wait_s, self.in_crowd = 0.0, False
+        self._wait_s, self.in_crowd, self._roused = 0.0, False, False
         self._regroup_s = min(regroup_s, MAX_REGROUP_S)
 
     def slept(self, slept_s: float, now_s: float) -> bool:
@@ -114,7 +114,7 @@ class Backoff:
             self._wait_s, self.in_crowd = 0.0, False
         if now_s - self._woke_s < self._timing.wake_every_s:
             return False
-        self._woke_s = now_s
+        self._woke_s, self._roused = now_s, True
         return True
 
     def failed(
@@ -133,11 +133,11 @@ class Backoff:
             at_once: `slept` allowed it since the attempt began.
         """
         self.is_long = by_hand or (hung_up and self._hang_ups.is_one_too_many(now_s))
-        by_car = by_car or (self._roused and not by_peer)
-        self._roused = at_once and not self.is_long
-        if self._roused:
+        if at_once and not self.is_long:
             self.in_crowd = False
             return 0.0
+        by_car = by_car or (self._roused and not by_peer)
+        self._roused = False
         again, self.in_crowd = self.in_crowd, self._regroup_s > 0 and not by_car
         low_s, wide_s = self._timing.backoff_low_s, 0.0
         if self.in_crowd:
