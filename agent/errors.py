@@ -155,6 +155,14 @@ class LinkError(InlandError, OSError):
         return self
 
 
+class SilentLinkError(LinkError):
+    """Nothing was heard of the region for too long. The connection may come alive again."""
+
+
+class OwnNetworkError(LinkError):
+    """The car itself has no network: no address, no route, no carrier. The region did nothing."""
+
+
 class RegionRefusedError(LinkError):
     """The peer is not the region's broker. Never retried elsewhere, never weaker.
 

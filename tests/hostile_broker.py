@@ -7,6 +7,7 @@ empty. `Script` says how it behaves once a client has sent CONNECT.
 from __future__ import annotations
 
 import os
+import select
 import socket
 import ssl
 import struct
@@ -76,7 +77,7 @@ class Script:
 
 @dataclass
 class HostileBroker:
-    """Serves one client after the other, in a thread. Use it as a context manager."""
+    """Serves one client, until the next one knocks, in a thread. Use it as a context manager."""
 
     certificate: Path
     script: Script = field(default_factory=Script)
@@ -89,6 +90,7 @@ class HostileBroker:
         self.received = bytearray()
         self.packets: list[tuple[int, bytes]] = []
         self.saw_hello = self.saw_client_certificate = False
+        self.is_held = False  # stands still, as a process that is stopped: reads and says nothing
         self._subscribed = False
         self._stop = threading.Event()
         self._leave = ""  # how the present client is left: forgotten, hung up or cut
@@ -187,6 +189,10 @@ class HostileBroker:
                 elif how == "hung up":
                     tls.unwrap()
                 return  # the socket is closed
+            if self.is_held and not select.select([self._listener], [], [], 0.01)[0]:
+                continue
+            if select.select([self._listener], [], [], 0)[0]:
+                return
             try:
                 self._stop.wait(self.script.read_pause_s)
                 more = tls.recv(65536)

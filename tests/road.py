@@ -7,6 +7,7 @@ kernel's. Needs root; no queueing discipline, no firewall.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -22,6 +23,7 @@ import pytest
 
 TUN = Path("/dev/net/tun")
 TUNSETIFF = 0x400454CA
+CLONE_NEWNET = 0x40000000
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 
 needs_road = pytest.mark.skipif(
@@ -103,6 +105,12 @@ class Road:
         hosts.write_text(f"{self.region} localhost\n", "ascii")
         script = 'mount --bind "$0" /etc/hosts && exec "$@"'  # in a mount namespace of its own
         return ["ip", "netns", "exec", self.namespace, "sh", "-c", script, str(hosts), *command]
+
+    def enter(self) -> None:
+        """Let the present thread live in the car's network from now on."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        with Path(f"/run/netns/{self.namespace}").open("rb") as own:
+            assert libc.setns(own.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
 
     def _carry(self) -> None:
         while not self._stop.is_set():

@@ -19,7 +19,7 @@ awaiting, 1,024 parked. An entry that is parked is neither lost nor in the way o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.uplink.timing import (
@@ -49,6 +49,19 @@ class _Flight:
     key: Key | None  # None: a checkpoint or a question, which nobody confirms
     size: int
     at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The broker's PUBACK of one packet.
+
+    Attributes:
+        mid: the packet id that `Link.publish` returned.
+        refused: why the broker did not take it; empty if it did.
+    """
+
+    mid: int
+    refused: str
 
 
 class Delivery:
@@ -105,6 +118,13 @@ class Delivery:
             if falls >= PARK_AFTER_FALLS:
                 self._falls.clear()
                 self.park(keys[0], now_s)
+
+    def resumed(self, now_s: float) -> None:
+        """Go on with a connection that was silent: what was sent then has its time from now on."""
+        for mid, flight in self._flights.items():
+            self._flights[mid] = replace(flight, at_s=now_s)
+        for entry in self._awaiting.values():
+            entry.due_s = max(entry.due_s, now_s + self._resend_s)
 
     def room(self) -> tuple[int, int]:
         """Return how many entries may be sent now, and how many bytes; (0, 0) if none."""

@@ -12,7 +12,8 @@ Rules:
   counts any byte as a sign of life, such as those of a packet that never ends. Nor does its clock
   count through suspend.
 - What the broker sends unasked is bounded: paho keeps QoS 2 messages until they are released.
-- A client is used for one connection. Everything that ends one is a LinkError.
+- A client is used for one connection. Everything that ends one is a LinkError. A silence need not
+  end it: the kernel goes on trying, and what it gets through makes the link live again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import struct
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import paho.mqtt
@@ -34,6 +34,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.errors import LinkError, RegionRefusedError
+from agent.uplink.delivery import Ack
 from agent.uplink.timing import (
     MAX_CHUNK_BYTES,
     MAX_CHUNKS,
@@ -45,6 +46,7 @@ from agent.uplink.timing import (
 )
 from agent.uplink.tls import PinnedContext, is_of_the_peer
 from agent.uplink.vigil import Vigil
+from agent.uplink.way import Way
 
 mqtt: Any = paho_client  # the published type stubs describe paho 1.6, we need 2.x
 _properties: Any = Properties
@@ -62,19 +64,6 @@ _READS: Final = 32  # packets taken in one turn
 _PROTOCOL_ERRORS: Final = (ValueError, KeyError, IndexError, struct.error, paho.mqtt.MQTTException)
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """The broker's PUBACK of one packet.
-
-    Attributes:
-        mid: the packet id that `Link.publish` returned.
-        refused: why the broker did not take it; empty if it did.
-    """
-
-    mid: int
-    refused: str
-
-
 class Link:
     """A connection from CONNECT to its end.
 
@@ -87,28 +76,20 @@ class Link:
     """
 
     def __init__(
-        self,
-        context: PinnedContext,
-        vehicle: str,
-        topic: str,
-        timing: Timing,
+        self, context: PinnedContext, vehicle: str, topic: str, timing: Timing,
         chunk_topic: str = "",
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.receive_maximum = WINDOW_PACKETS
         self.max_packet = MAX_PACKET_BYTES
         self.ended_by: int | None = None  # MQTT reason code
         self.peer = ""
-        self._context, self._topic, self._timing, self._clock = (
-            context,
-            topic,
-            timing,
-            context.clock,
-        )
-        self._chunk_topic = chunk_topic
+        self._context, self._timing, self._clock = context, timing, context.clock
+        self._topic, self._chunk_topic = topic, chunk_topic
         self._topics = [(name, _OPTIONS) for name in (topic, chunk_topic) if name]
         self._ended = ""
         self._worked = False
         self._vigil = Vigil(timing, self._clock(), peer="")
+        self._way: Way | None = None
         self._asked_for = 0  # bytes that the broker was entitled to send
         self._acks: list[Ack] = []
         self._messages: list[bytes] = []
@@ -117,12 +98,9 @@ class Link:
 
     def _make(self, vehicle: str) -> Any:
         client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2,
-            client_id=vehicle,
-            protocol=mqtt.MQTTv5,
+            mqtt.CallbackAPIVersion.VERSION2, client_id=vehicle, protocol=mqtt.MQTTv5,
             reconnect_on_failure=False,
-        )
-        client.connect_timeout = self._timing.connect_s
+        )  # fmt: skip
         client.max_inflight_messages_set(WINDOW_PACKETS)
         client.tls_set_context(self._context)
         client.on_socket_open = self._on_socket_open
@@ -131,8 +109,12 @@ class Link:
         client.on_message = self._on_message
         return client
 
-    def open(self, address: str) -> None:
+    def open(self, address: str, connect_s: float) -> None:
         """Connect to a literal address and send CONNECT; `step` until `ready`.
+
+        Args:
+            address: of the broker.
+            connect_s: how long TCP may take.
 
         Raises:
             RegionRefusedError: the peer is not the region's broker; no MQTT byte was sent.
@@ -144,15 +126,13 @@ class Link:
         wanted.TopicAliasMaximum = 0
         self.peer = f"{address} port {self._context.card.port}"
         begun_s = self._clock()
+        self._client.connect_timeout = connect_s
         try:
             with self._translated():
                 self._client.connect(
-                    address,
-                    self._context.card.port,
-                    keepalive=self._timing.keepalive_s,
-                    clean_start=True,
-                    properties=wanted,
-                )
+                    address, self._context.card.port, keepalive=self._timing.keepalive_s,
+                    clean_start=True, properties=wanted,
+                )  # fmt: skip
         finally:
             now_s = self._clock()
             self._vigil = Vigil(self._timing, begun_s, peer=self.peer)
@@ -179,8 +159,23 @@ class Link:
         """Wait for the socket at most so long, then read, write and ping as needed.
 
         Raises:
+            SilentLinkError: nothing was heard for too long; `listen` tells whether that changes.
             LinkError: the link ended, or must not go on.
         """
+        self._turn(timeout_s)
+        with self._translated():
+            self._check(self._client.loop_misc())
+        self._supervise(self._clock())
+
+    def listen(self, timeout_s: float) -> bool:
+        """Wait for a sign of life of a silent link at most so long; return whether it came.
+
+        Nothing is sent but what the kernel repeats. Raises LinkError: the link ended.
+        """
+        self._turn(timeout_s)
+        return not self._vigil.is_silent(self._clock())
+
+    def _turn(self, timeout_s: float) -> None:
         sock = self._client.socket()
         if sock is None:
             raise self._end()
@@ -197,13 +192,21 @@ class Link:
                 self._read()
             if events & select.POLLOUT:
                 self._check(self._client.loop_write())
-            self._check(self._client.loop_misc())
-        self._supervise(self._clock())
 
     @property
     def ready(self) -> bool:
         """Whether the broker listens to us and we to it."""
         return self._vigil.ready
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is ready and was heard of lately."""
+        return self.ready and not self._vigil.is_silent(self._clock())
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the car would take another way now: then a silence is its own doing."""
+        return self._way is not None and self._way.is_another
 
     @property
     def slept_lately_s(self) -> float:
@@ -284,13 +287,16 @@ class Link:
             self._vigil.queue(queued, now_s)
         if self._context.received > self._asked_for + MAX_UNASKED_BYTES:
             raise LinkError("the broker floods us", where=self.peer)
+        if self._way is not None:
+            self._way.look(now_s)
         if self._vigil.wants_a_sign(now_s):
             self._client.subscribe(self._topics)
 
     def _on_socket_open(self, _client: Any, _data: Any, sock: socket.socket) -> None:
         # Without NODELAY 22 messages a second instead of 2,224 (16 KiB, one at a time).
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        limit_ms = int(self._timing.silence_s * 1000)
+        self._way = Way(sock.getpeername()[0], sock.getsockname()[0], self._clock())
+        limit_ms = int(self._timing.given_up_s * 1000)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms)
 
     def _on_connect(self, client: Any, _data: Any, _flags: Any, reason: Any, props: Any) -> None:

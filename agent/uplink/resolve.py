@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from agent.errors import LinkError, RegionRefusedError
-from agent.region import Network, RegionCard
+from agent.region import RegionCard
 from agent.uplink.pin import is_home
 
 MAX_ADDRESSES: Final = 4  # tried in one attempt
-_PORT: Final = 9  # any; nothing is sent there
 
 # (host, port, family, type) -> (family, type, proto, name, address) each, as socket.getaddrinfo
 GetAddresses = Callable[..., Sequence[tuple[Any, Any, Any, Any, Any]]]
@@ -45,18 +44,3 @@ def resolve(
         raise RegionRefusedError("no-address-in-region", f"{card.host}: {', '.join(found)}"[:200])
     first = int(rng() * len(home))
     return tuple(home[first:] + home[:first])[:MAX_ADDRESSES]
-
-
-def has_route(prefixes: Sequence[Network]) -> bool:
-    """Return whether this computer has a way to one of the region's prefixes. Nothing is sent."""
-    return any(_leads(net) for net in prefixes)
-
-
-def _leads(net: Network) -> bool:
-    family = socket.AF_INET if net.version == 4 else socket.AF_INET6
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((str(net[min(1, net.num_addresses - 1)]), _PORT))  # asks for the route
-    except OSError:
-        return False
-    return True

@@ -4,8 +4,10 @@ One thread, one loop: ask capture what is most urgent, publish it, hand in what 
 decides nothing: what is confirmed, capture decides; who is the region, the card says.
 
 - No connection is tried while capture is not there: capture has the trusted time.
-- When it is tried again, `backoff.py` decides. After a sleep of the computer or the agent: at once.
-- Another address of the region is tried only if one cannot be reached; never after a refusal.
+- When it is tried again, `backoff.py` decides. After a sleep of the computer or the agent, or when
+  the car's own network is back: at once.
+- A link that falls silent is told as dead and kept: while the next attempt is waited for, it may
+  live again, and then there is none. It is closed when another is made.
 - Draining starts when the link is ready, without waiting for new data.
 """
 
@@ -14,7 +16,6 @@ from __future__ import annotations
 import logging
 import random
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -22,8 +23,14 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from agent.clock import FLOOR, boottime_s
-from agent.errors import HatchError, LinkError, RegionRefusedError
+from agent.clock import boottime_s
+from agent.errors import (
+    HatchError,
+    LinkError,
+    OwnNetworkError,
+    RegionRefusedError,
+    SilentLinkError,
+)
 from agent.hatch import HatchClient
 from agent.pb.delivery_pb2 import Receipt, SignedReceipt
 from agent.pb.hatch_pb2 import Batch, Outgoing
@@ -31,9 +38,11 @@ from agent.region import RegionCard
 from agent.uplink import topics
 from agent.uplink.backoff import Backoff
 from agent.uplink.delivery import Delivery
+from agent.uplink.dial import Dialler
 from agent.uplink.errand import Errand
 from agent.uplink.link import MENDED_BY_HAND, Link
-from agent.uplink.resolve import GetAddresses, has_route, resolve
+from agent.uplink.pause import Pause
+from agent.uplink.resolve import GetAddresses
 from agent.uplink.teller import Teller
 from agent.uplink.timing import (
     MAX_CHUNK_BYTES,
@@ -42,11 +51,8 @@ from agent.uplink.timing import (
     RECEIVE_MAXIMUM,
     Timing,
 )
-from agent.uplink.tls import PinnedContext
 
 log: Final = logging.getLogger(__name__)
-
-ROUTE_TURN_S: Final = 0.2  # between two looks whether the network is there
 
 
 class Uplink:
@@ -86,69 +92,95 @@ class Uplink:
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._card, self._vehicle = card, vehicle
-        self._own = (certificate, key)
         self._hatch, self._rng, self._clock = hatch, rng, clock
         self._timing = timing = timing or Timing()
-        self._getaddrinfo, self._spread_s, self._beat = getaddrinfo, spread_s, beat
-        heard = (topics.RECEIPT, topics.POLICY)
-        self._topics = [topics.down(card.region, vehicle, what) for what in heard]
+        self._spread_s, self._beat = spread_s, beat
         self._teller = Teller(hatch, clock, timing.report_s)
         self._report = self._teller.report
         self._delivery = Delivery(resend_s=timing.resend_s, resend_cap_s=timing.resend_cap_s)
         self._errand = Errand(hatch, period_s=timing.policy_s)
         self._backoff = Backoff(timing, rng)
-        self._woke = False  # in the present attempt
-        self._looked_s = clock()  # before the present wait, or turn of it
-        self._ask_s = self._checkpoint_s = self._hatch_s = self._route_s = -1e9
+        self._dialler = Dialler(
+            card, vehicle, (certificate, key), timing=timing, rng=rng, clock=clock,
+            getaddrinfo=getaddrinfo, beat=beat,
+        )  # fmt: skip
+        self._pause = Pause(
+            self._backoff, self._teller, self._delivery, timing=timing, clock=clock,
+            has_way=self._dialler.has_way, beat=beat,
+        )  # fmt: skip
+        self._ask_s = self._checkpoint_s = self._hatch_s = -1e9
         self._asked_head = False  # capture had no signed head, and is asked once more
         self._receipts: list[bytes] = []
         self._forged = 0
-        self._context(Batch())
 
     def run(self, stop: Event) -> None:
         """Keep the link and drain the hatch until `stop` is set. Blocks."""
-        self._pause(stop, self._spread_s * self._rng())
+        self._pause.spend(stop, self._spread_s * self._rng(), may_be_short=False)
         while not stop.is_set():
-            self._pause(stop, self._attempt(stop))
+            self._pause.spend(stop, self._attempt(stop))
+        if self._pause.kept is not None:
+            self._pause.end(self._pause.kept)
         self._teller.at_once()
         self._teller.try_to_tell(self._clock())
         self._hatch.close()
 
     def _attempt(self, stop: Event) -> float:
-        """Connect once, work until the link ends, and return the wait before the next time."""
-        self._await_route(stop)
+        """Work on one link until it ends, and return the wait before the next attempt."""
+        self._pause.await_route(stop)
         try:
             told = self._hatch.next(0, 0, {})
             self._teller.answered()
         except HatchError as error:
             self._teller.note(error)
-            self._looked_s = self._clock()
+            self._pause.begin(by_car=False)
             return self._timing.hatch_s
-        link, by_peer = None, False
+        link, ended = None, None
         try:
-            link = self._dial(told)
+            link = self._linked(told)
             self._work(link, stop)
         except LinkError as error:
-            by_peer = error.by_peer
+            ended = error
             self._teller.note(error)
             if isinstance(error, RegionRefusedError):
                 self._report.refused[error.code] += 1
         finally:
-            if link is not None:
-                link.close()
             self._report.connected = False
-            self._delivery.disconnected(self._clock())
-        return self._next_wait(link, by_peer=by_peer)
+            if link is not None and not self._keeps(link, ended):
+                self._pause.end(link)
+        return self._next_wait(link, ended)
 
-    def _next_wait(self, link: Link | None, *, by_peer: bool) -> float:
-        self._looked_s = now_s = self._clock()
-        at_once, self._woke = self._woke, False
+    def _linked(self, told: Batch) -> Link:
+        """Return the kept link if it lives again; else a new one, which ends the kept one."""
+        kept = self._pause.kept
+        if kept is not None and kept.is_alive:
+            self._pause.kept = None
+            return kept
+        link = self._dialler.dial(told, in_crowd=self._backoff.in_crowd)
+        self._report.connects += 1
+        if kept is not None:
+            self._pause.end(kept)
+        return link
+
+    def _keeps(self, link: Link, ended: LinkError | None) -> bool:
+        """Return whether a link that ended so is kept: silent, and not because the car moved."""
+        if isinstance(ended, SilentLinkError) and not link.has_moved:
+            self._pause.kept = link
+        return self._pause.kept is link
+
+    def _next_wait(self, link: Link | None, ended: LinkError | None) -> float:
+        by_peer = ended is not None and ended.by_peer
+        by_car = isinstance(ended, OwnNetworkError) or not self._dialler.has_way()
+        if isinstance(ended, SilentLinkError):
+            by_car = self._pause.kept is not link
+        now_s = self._pause.begin(by_car=by_car)
         if link is None:
-            return self._backoff.failed(now_s, by_peer=by_peer, at_once=at_once)
+            at_once = self._pause.slept(self._dialler.take_slept_s())
+            return self._backoff.failed(now_s, by_peer=by_peer, by_car=by_car, at_once=at_once)
         by_hand = link.ended_by in MENDED_BY_HAND
+        slept_s = max(link.slept_lately_s, self._dialler.take_slept_s())
         wait_s = self._backoff.failed(
-            now_s, by_peer=by_peer, by_hand=by_hand, hung_up=link.was_hung_up,
-            at_once=self._slept(link.slept_lately_s) or at_once,
+            now_s, by_peer=by_peer, by_car=by_car or slept_s > 0, by_hand=by_hand,
+            hung_up=link.was_hung_up, at_once=self._pause.slept(slept_s),
         )  # fmt: skip
         if self._backoff.is_long and not by_hand:
             self._teller.note(
@@ -159,55 +191,9 @@ class Uplink:
             )  # fmt: skip
         return wait_s
 
-    def _slept(self, slept_s: float) -> bool:
-        """Note a sleep, if it was one; return whether the next attempt may come at once."""
-        if slept_s <= self._timing.gap_s:
-            return False
-        log.info("asleep for %.0f s", slept_s)
-        now_s = self._clock()
-        self._route_s = now_s + self._timing.route_s
-        return self._backoff.slept(slept_s, now_s)
-
-    def _await_route(self, stop: Event) -> None:
-        """Wait for the network to wake as well, but not for long. It costs the region nothing."""
-        while self._clock() < self._route_s and not has_route(self._card.prefixes):
-            self._teller.try_to_tell(self._clock())
-            if stop.wait(ROUTE_TURN_S):
-                return
-
-    def _context(self, told: Batch) -> PinnedContext:
-        begun_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-        def now_ns() -> int:
-            return told.trusted_unix_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME) - begun_ns
-
-        return PinnedContext(
-            self._card, *self._own, now_ns=now_ns, is_floor=told.quality == FLOOR,
-            timing=self._timing, clock=self._clock,
-        )  # fmt: skip
-
-    def _dial(self, told: Batch) -> Link:
-        failed: LinkError | None = None
-        for address in resolve(self._card, self._rng, self._getaddrinfo):
-            self._beat()
-            context, (topic, chunk_topic) = self._context(told), self._topics
-            link = Link(context, self._vehicle, topic, self._timing, chunk_topic)
-            try:
-                link.open(address)
-            except LinkError as error:
-                self._woke |= self._slept(link.slept_lately_s)
-                if isinstance(error, RegionRefusedError):
-                    raise
-                failed = error
-                continue
-            self._report.connects += 1
-            return link
-        assert failed is not None  # resolve returns at least one address
-        raise failed
-
     def _work(self, link: Link, stop: Event) -> None:
         """Run one link: wait for the socket, then move what can be moved."""
-        begun = False
+        begun, lives_again = False, link.ready
         self._forged = 0
         while not stop.is_set():
             self._beat()
@@ -216,7 +202,7 @@ class Uplink:
             now_s = self._clock()
             if link.ready and not begun:
                 begun = True
-                self._begin(link)
+                self._begin(link, lives_again=lives_again)
             for ack in link.take_acks():
                 self._delivery.acknowledged(ack.mid, now_s)
                 if ack.refused:
@@ -227,13 +213,16 @@ class Uplink:
             if self._delivery.stalled_s(now_s) > self._timing.puback_s:
                 raise LinkError(f"no PUBACK in {self._timing.puback_s} s", where=link.peer)
 
-    def _begin(self, link: Link) -> None:
-        self._delivery.connected(link.receive_maximum)
+    def _begin(self, link: Link, *, lives_again: bool) -> None:
+        if lives_again:
+            self._delivery.resumed(self._clock())
+        else:
+            self._delivery.connected(link.receive_maximum)
         self._errand.connected(self._clock())
         self._report.connected, self._report.peer = True, link.peer
         self._ask_s = self._checkpoint_s = -1e9
         self._teller.at_once()
-        log.info("connected to %s", link.peer)
+        log.info("%s %s", "lives again:" if lives_again else "connected to", link.peer)
 
     def _patience(self, now_s: float) -> float:
         """Return how long to wait for the socket before something else is due, seconds."""
@@ -328,18 +317,3 @@ class Uplink:
         self._delivery.sent(key, len(payload), mid, now_s)
         self._report.sent += 1
         return True
-
-    def _pause(self, stop: Event, wait_s: float) -> None:
-        """Wait, but keep reporting; return at once if `stop` is set, or if a sleep allows it."""
-        now_s, turn_s = self._clock(), 0.0
-        end_s = now_s + wait_s
-        self._teller.at_once()
-        while not stop.is_set() and now_s < end_s:
-            slept_s, self._looked_s = now_s - self._looked_s - turn_s, now_s
-            if not self._backoff.is_long and self._slept(slept_s):
-                return
-            self._beat()
-            self._teller.try_to_tell(now_s)
-            turn_s = min(end_s - now_s, self._timing.report_s)
-            stop.wait(turn_s)
-            now_s = self._clock()

@@ -46,11 +46,13 @@ class Timing:
 
     Attributes:
         connect_s: one TCP connection attempt.
+        crowd_connect_s: likewise, while a large fleet may be trying: what it has sent in vain
+            arrives all at once when the region is back, and Linux sends once a second by now.
         handshake_s: the whole TLS handshake, however slowly the peer drips.
         answer_s: CONNECT to SUBACK.
-        probe_s: silence after which the broker is asked for a sign of life. MQTT's keep-alive,
-            by which the broker judges us, is half as long again: `keepalive_s`.
-        silence_s: silence after which the link is dead; less than 30 (openpilot: 21).
+        probe_s: silence after which the broker is asked for a sign of life.
+        silence_s: silence after which the link counts as dead; less than 30 (openpilot: 21). It is
+            kept open until another takes its place, or the broker has given it up: `given_up_s`.
         gap_s: a turn of the loop that takes so much longer than it was meant to was a sleep: the
             computer was suspended, or the agent stopped.
         wake_s: after a sleep the link is dead unless something is heard within it.
@@ -71,6 +73,7 @@ class Timing:
     """
 
     connect_s: float = 10.0
+    crowd_connect_s: float = 3.0
     handshake_s: float = 20.0
     answer_s: float = 15.0
     probe_s: float = 20.0
@@ -100,12 +103,18 @@ class Timing:
 
     @property
     def keepalive_s(self) -> int:
-        """MQTT's keep-alive, by which the broker judges us."""
-        return math.ceil(1.5 * self.probe_s)
+        """MQTT's keep-alive, by which the broker judges us: two minutes.
+
+        A link outlives a silence that both ends wait for. A station's broker accepts no more.
+        """
+        return math.ceil(6 * self.probe_s)
 
     @property
     def given_up_s(self) -> float:
-        """How long a broker waits for us: MQTT 5.0, 3.1.2.10, one and a half times keep-alive."""
+        """How long a broker waits for us: MQTT 5.0, 3.1.2.10, one and a half times keep-alive.
+
+        So long does the kernel try to get through what we have sent (TCP_USER_TIMEOUT).
+        """
         return 1.5 * self.keepalive_s
 
     @property

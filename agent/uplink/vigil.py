@@ -3,7 +3,7 @@
 | the link | what is done | it is dead |
 |---|---|---|
 | is being made: CONNECT has left | nothing | answer_s later |
-| is quiet | after probe_s the broker is asked for a sign of life | after silence_s |
+| is quiet | after probe_s the broker is asked for a sign of life | after silence_s; what is heard later makes it live again |
 | has slept: a turn took gap_s longer than it was meant to | the broker is asked at once | without an answer in wake_s |
 | has slept for longer than the broker waits for us | nothing | at once: it was given up |
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from agent.errors import LinkError
+from agent.errors import LinkError, SilentLinkError
 from agent.uplink.timing import Timing
 
 LATELY_S: Final = 5.0  # a link that outlives its sleep by so much dies of something else
@@ -56,6 +56,10 @@ class Vigil:
     def slept_lately_s(self, now_s: float) -> float:
         """Return how long the last sleep was, if it has just ended; else 0."""
         return self._slept_s if now_s - self._last_woke_s <= LATELY_S else 0.0
+
+    def is_silent(self, now_s: float) -> bool:
+        """Return whether nothing was heard for too long."""
+        return now_s - self._heard_s > self._timing.silence_s
 
     def opened(self, now_s: float) -> None:
         """Note that TCP and TLS are through, or have failed, and CONNECT has left."""
@@ -97,8 +101,8 @@ class Vigil:
         if self._woke_s is not None and silent_s > self._timing.wake_s:
             raise LinkError(f"dead: nothing heard for {silent_s:.1f} s after a sleep",
                             where=self._peer)  # fmt: skip
-        if silent_s > self._timing.silence_s:
-            raise LinkError(f"dead: nothing heard for {silent_s:.0f} s", where=self._peer)
+        if self.is_silent(now_s):
+            raise SilentLinkError(f"dead: nothing heard for {silent_s:.0f} s", where=self._peer)
         if not self.ready:
             return False
         asleep = self._woke_s is not None and self._probed_s < self._woke_s

@@ -112,7 +112,7 @@ def test_p03_peer_outside_the_prefixes_gets_no_client_hello(
 ) -> None:
     """A proxy or a translated route: the connection is there, its other end is foreign."""
     broker = HostileBroker(pki.leaf("elsewhere"))
-    monkeypatch.setattr("agent.uplink.run.resolve", lambda *_: ("127.0.0.1",))
+    monkeypatch.setattr("agent.uplink.dial.resolve", lambda *_: ("127.0.0.1",))
     card = pki.card(broker.port, prefixes=["10.0.0.0/8"])
     refused(broker, pki, capture, "address", card=card)
     assert not broker.saw_hello

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from agent.uplink.backoff import NO_TUNNEL, START_S, Backoff
+from agent.uplink.backoff import START_S, Backoff
 from agent.uplink.timing import LONG_WAIT_S, MAX_HANG_UPS, MAX_REGROUP_S, Timing
 
 TIMING = Timing()
@@ -65,22 +65,72 @@ def test_a_long_sleep_is_a_start():
     assert one.failed(1000.0) == pytest.approx(6, abs=0.1)
 
 
-def test_what_the_region_ends_is_spread_over_what_it_says_and_silence_is_not():
+def test_what_the_region_ends_is_spread_over_what_it_says_and_silence_wider():
+    for by_peer, wide_s in ((True, 300), (False, 450)):
+        one = backoff()
+        one.confirmed(300)
+        assert one.failed(0.0, by_peer=by_peer) == pytest.approx(wide_s, abs=1)
+        assert one.in_crowd
+        least = backoff(0.0)
+        least.confirmed(300)
+        assert least.failed(0.0, by_peer=by_peer) == TIMING.backoff_low_s
+
+
+@pytest.mark.parametrize("by_peer", [True, False])
+def test_who_tried_in_vain_lets_all_others_have_their_turn(by_peer: bool):
+    for random, again_s in ((0.0, 450), (0.999, 600)):
+        one = backoff(random)
+        one.confirmed(300)
+        one.failed(0.0, by_peer=by_peer)
+        waits = [one.failed(0.0, by_peer=by_peer) for _ in range(5)]
+        assert waits == pytest.approx([again_s] * 5, abs=1)
+        one.confirmed(300)
+        assert one.failed(0.0, by_peer=True) <= 300
+
+
+def test_a_very_large_fleet_is_still_spread_when_it_tries_again():
+    """Also where what the region says is longer than the longest wait."""
+    for random, again_s in ((0.0, 1500), (0.999, 1800)):
+        one = backoff(random)
+        one.confirmed(1000)
+        one.failed(0.0)
+        assert one.failed(0.0) == pytest.approx(again_s, abs=2)
+
+
+def test_what_the_cars_own_network_does_is_spread_over_nothing():
     one = backoff()
     one.confirmed(300)
-    assert one.failed(0.0) == pytest.approx(6, abs=0.1)
-    assert one.failed(0.0, by_peer=True) == pytest.approx(300, abs=1)
-    assert one.failed(0.0, by_peer=True) == pytest.approx(600, abs=1)
-    least = backoff(0.0)
-    least.confirmed(300)
-    assert least.failed(0.0, by_peer=True) == TIMING.backoff_low_s
+    assert one.failed(0.0, by_car=True) == pytest.approx(6, abs=0.1)
+    assert not one.in_crowd
+    assert one.failed(0.0, by_car=True) == pytest.approx(18, abs=0.1)
+    assert one.failed(0.0) == pytest.approx(450, abs=1)
 
 
-def test_the_seventh_failure_is_no_tunnel():
+def test_a_car_that_wakes_before_its_network_has_a_second_try_soon():
+    for by_peer, second_s in ((False, 6), (True, 300)):
+        one = backoff()
+        one.confirmed(300)
+        assert one.slept(START_S, 1000.0)
+        assert one.failed(1000.0, at_once=True) == 0
+        assert one.failed(1010.0, by_peer=by_peer) == pytest.approx(second_s, abs=0.5)
+        assert one.failed(1020.0) > 400
+
+
+def test_a_small_fleet_is_no_crowd():
     one = backoff()
-    one.confirmed(1000)
-    waits = [one.failed(0.0) for _ in range(NO_TUNNEL)]
-    assert waits == pytest.approx([6, 18, 54, 162, 485, 600, 1000], abs=2)
+    one.confirmed(0)
+    waits = [one.failed(0.0) for _ in range(6)]
+    assert waits == pytest.approx([6, 18, 54, 162, 485, 600], abs=2)
+    assert not one.in_crowd
+
+
+def test_after_a_long_absence_nobody_is_in_a_crowd():
+    one = backoff()
+    one.confirmed(300)
+    one.failed(0.0)
+    assert one.slept(START_S, 1000.0)
+    assert not one.in_crowd
+    assert one.failed(1000.0, by_peer=True) == pytest.approx(300, abs=1)
 
 
 def test_a_region_that_says_nothing_or_too_much():

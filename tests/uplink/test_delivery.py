@@ -223,6 +223,21 @@ def test_entry_on_which_the_broker_hangs_up_is_parked_after_some_falls() -> None
     assert delivery.skip(fall) == {LOG: [7]}
 
 
+def test_what_was_under_way_on_a_link_that_lives_again_has_its_time_from_then_on() -> None:
+    """Its acknowledgements and receipts are on their way: nothing is due, nothing has stalled."""
+    delivery = make()
+    for mid in (1, 2):
+        delivery.sent((LOG, mid), 100, mid, 0.0)
+    delivery.acknowledged(1, 1.0)
+    assert delivery.stalled_s(170.0) == 170
+    delivery.resumed(170.0)
+    assert delivery.stalled_s(170.0) == 0
+    assert delivery.skip(199.0) == {LOG: [1, 2]}
+    delivery.acknowledged(2, 171.0)
+    assert delivery.skip(201.0) == {}
+    assert delivery.in_flight == 0
+
+
 def test_connections_that_move_something_park_nothing() -> None:
     delivery = make()
     for fall in range(3 * module.PARK_AFTER_FALLS):

@@ -82,7 +82,7 @@ def test_connect_says_what_the_contract_says(pki: Pki, good: object, capture: Ca
     assert body[:8] == b"\0\4MQTT\x05\x02"
     keepalive, size = struct.unpack(">HB", body[8:11])
     props, rest = body[11 : 11 + size], body[11 + size :]
-    assert keepalive == 1  # whole seconds, half as long again as probe_s
+    assert keepalive == 2  # whole seconds, six times probe_s
     wanted = {b"\x27" + struct.pack(">I", 256 * 1024), b"\x21\0\x10", b"\x22\0\0"}
     assert all(prop in props for prop in wanted)
     assert len(props) == sum(map(len, wanted))
@@ -118,10 +118,10 @@ def test_socket_sends_at_once_and_gives_up_on_a_dead_peer(pki: Pki, good: object
         now_ns = time.time_ns()
         context = PinnedContext(card, None, None, now_ns=lambda: now_ns, timing=QUICK)
         link = Link(context, VEHICLE, DOWN, QUICK)
-        link.open("127.0.0.1")
+        link.open("127.0.0.1", 1)
         sock = link._client.socket()
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 500
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 3000
         link.close()
 
 

@@ -22,11 +22,14 @@ from agent.pb.delivery_pb2 import Upload
 from tests.pki import VEHICLE, Pki
 from tests.uplink.fakes import LOG, Capture, Station, leaf, make_uplink, running
 
-pytestmark = pytest.mark.skipif(not shutil.which("mosquitto"), reason="mosquitto is not installed")
+needs_mosquitto = pytest.mark.skipif(
+    not shutil.which("mosquitto"), reason="mosquitto is not installed"
+)
+pytestmark = needs_mosquitto
 
 CONFIG = """
 per_listener_settings true
-listener {port} 127.0.0.1
+listener {port} {address}
 allow_anonymous false
 tls_version tlsv1.3
 cafile {ca}
@@ -54,7 +57,7 @@ def free_ports() -> tuple[int, int]:
 class Mosquitto:
     """A broker that can be killed and started again on the same ports."""
 
-    def __init__(self, pki: Pki, folder: Path) -> None:
+    def __init__(self, pki: Pki, folder: Path, address: str = "127.0.0.1") -> None:
         self.port, self.inside = free_ports()
         (folder / "acl").write_text(ACL)
         self.config = folder / "mosquitto.conf"
@@ -62,7 +65,7 @@ class Mosquitto:
         self.config.write_text(
             CONFIG.format(
                 port=self.port, inside=self.inside, ca=pki.ca_file, acl=folder / "acl",
-                leaf=pki.leaf("mosquitto"),
+                leaf=pki.leaf("mosquitto"), address=address,
             )
         )  # fmt: skip
         self.start()

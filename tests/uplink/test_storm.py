@@ -1,8 +1,8 @@
 """A hundred thousand cars meet a broker that restarts, stays away for hours, or sends them away.
 
 Virtual time; every car has the product's own back-off, and has heard from the station how large the
-fleet is. What the region admits is 400 a second; what knocks must stay below twice that. A car that
-is alone in its trouble, or whose fleet is small, comes back soon. Kinds of trouble:
+fleet is. What the region admits is 400 a second; what knocks must stay below twice that. A small
+fleet comes back soon. Silence of every length: test_silence.py. Kinds of trouble:
 
 | | what an attempt meets |
 |---|---|
@@ -149,7 +149,6 @@ QUICK = {
     "restarted in three seconds": Trouble("refuses", 3),
     "restarted in a minute": Trouble("refuses", 60),
     "half an hour away": Trouble("refuses", HOUR // 2),
-    "no network for five minutes": Trouble("silent", 300),
     "not allowed for half an hour": Trouble("by hand", HOUR // 2),
 }
 LONG = {
@@ -182,9 +181,9 @@ def bug_no_jitter(patch: pytest.MonkeyPatch) -> None:
 
 
 def bug_at_once(patch: pytest.MonkeyPatch) -> None:
-    """A link that the region ended is made anew as one that fell silent."""
+    """A link that the region ended is made anew as one that the car's own network ended."""
     failed = Backoff.failed
-    patch.setattr(Backoff, "failed", lambda self, now_s, **more: failed(self, now_s))
+    patch.setattr(Backoff, "failed", lambda self, now_s, **_: failed(self, now_s, by_car=True))
 
 
 def bug_always_wake(patch: pytest.MonkeyPatch) -> None:
@@ -217,31 +216,6 @@ def test_the_model_finds_a_wait_that_a_connack_resets() -> None:
     """A broker that accepts and drops everybody is kept beyond its limit for ever."""
     with pytest.raises(AssertionError, match="while it is in trouble"):
         check(Trouble("drops", HOUR // 2), resets=True)
-
-
-def after_a_tunnel(seconds: float, rng: Random, *, regroup_s: int = REGROUP_S) -> float:
-    """Return how long after a tunnel's end a car has its link again. The product's intervals."""
-    timing = Timing()
-    car = car_of_a_fleet(rng, timing, regroup_s=regroup_s)
-    now_s = rng.uniform(timing.silence_s - timing.probe_s, timing.silence_s)
-    if now_s >= seconds:
-        return 0.0  # the link outlives it
-    while True:
-        now_s += car.failed(now_s)
-        sent = [now_s + wait_s for wait_s in (0, 1, 3, 7)]  # the kernel's SYNs
-        if found := [at_s for at_s in sent if at_s >= seconds]:
-            return found[0] - seconds
-        now_s += timing.connect_s
-
-
-def test_a_car_that_comes_out_of_a_tunnel_is_back_soon() -> None:
-    """Silence is its own trouble, however large the fleet is."""
-    rng = Random(2)
-    for seconds, half_s, nearly_all_s in ((30, 5, 20), (60, 6, 45), (90, 10, 90)):
-        waits = sorted(after_a_tunnel(seconds, rng) for _ in range(1000))
-        print(f"a tunnel of {seconds} s: {waits[500]:.1f} s, 99 of 100 cars {waits[990]:.1f} s")
-        assert waits[500] <= half_s
-        assert waits[990] <= nearly_all_s
 
 
 def test_a_small_fleet_is_back_at_once_after_its_broker() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.clock import boottime_s
-from agent.uplink import backoff, resolve, run
+from agent.uplink import backoff, dial, way
 from agent.uplink.vigil import Vigil
 from tests.hostile_broker import CONNACK, CONNECT, PUBLISH, HostileBroker, Script, packet, publish
 from tests.pki import VEHICLE, Pki
@@ -153,7 +153,7 @@ def test_a_network_that_wakes_later_is_waited_for(
     """No attempt fails meanwhile, so none is paid for with a back-off of minutes."""
     there = threading.Event()
     there.set()
-    monkeypatch.setattr(run, "has_route", lambda _: there.is_set())
+    monkeypatch.setattr(dial, "leads_to", lambda _: there.is_set())
     script = Script(on_publish=receipting(station))
     broker = HostileBroker(pki.leaf("route"), script)
     with broker, running(make_uplink(pki, broker.port, capture, timing=slow(), clock=clock)):
@@ -222,5 +222,5 @@ def test_what_waited_for_its_receipt_is_due_after_a_sleep(
 
 def test_a_way_to_the_region_is_looked_for_without_a_packet(pki: Pki) -> None:
     card = pki.card(1)
-    assert resolve.has_route(card.prefixes)  # loopback is always there
-    assert not resolve.has_route(())
+    assert way.has_route(card.prefixes)  # loopback is always there
+    assert not way.has_route(())
