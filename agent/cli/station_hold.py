@@ -26,8 +26,9 @@ MONTHS_S = 90 * 86_400  # how long it holds if nothing else is said
     help="New file.",
 )  # fmt: skip
 def hold(*, folder: Path, vehicle: str, reference: str, until: str | None, output: Path) -> None:
-    """Sign an order that VEHICLE is not to be erased at a sale without a second question.
+    """Sign an order that keeps a car from being erased at a sale.
 
+    `inland transfer` then refuses, and with --even-held asks a second time.
     Somebody brings the file to the car: `inland transfer --hold FILE`. It is not sent to the car,
     and it keeps nothing from the retention times and the room that the car has.
 

@@ -19,12 +19,13 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from shutil import copyfileobj, rmtree
+from shutil import copyfileobj
 from typing import IO, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from agent.draft import draft_of
 from agent.errors import ConfigError, SealError
 from agent.files import place_folder
 from agent.vault import keys
@@ -99,21 +100,17 @@ def unseal(path: Path, privates: Mapping[bytes, bytes], folder: Path) -> bytes:
 
     Raises:
         ConfigError: no such file, or something stands where the folder would.
+        BusyError: another command is writing it.
         SealError: it is no box, for another key, or was altered or cut.
         OSError: the folder cannot be written.
     """
     if folder.exists():
         raise ConfigError("is there already", where=str(folder), todo="name another with -o")
-    draft = folder.with_name(f".{folder.name}.part")
-    rmtree(draft, ignore_errors=True)  # of an attempt that was cut short
-    try:
-        with _opened(path) as file:
-            pieces = _Pieces(file, privates, str(path))
-            draft.mkdir(mode=0o700)
+    with _opened(path) as file:
+        pieces = _Pieces(file, privates, str(path))
+        with draft_of(folder) as draft:
             _untar(pieces, draft, str(path))
-        place_folder(draft, folder)
-    finally:
-        rmtree(draft, ignore_errors=True)
+            place_folder(draft, folder)
     return pieces.answers
 
 

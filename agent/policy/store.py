@@ -263,6 +263,7 @@ def _finish_put_back(folder: Path) -> None:
 def _writing(folder: Path) -> Iterator[None]:
     """Hold the folder against another writer; say what its disk refuses."""
     try:
+        make_folder(folder.parent)  # the state folder, whoever comes first: 0700
         make_folder(folder)
         with alone(folder):
             yield
