@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from shutil import copyfileobj
 from typing import IO, Final
@@ -39,20 +39,22 @@ SECRET_BYTES: Final = 32
 MAX_WRAP_BYTES: Final = 4096  # one has 1,168
 _BLOCK: Final = 512  # of a tar
 _LABEL: Final = b"inland/box/v1"
+Content = Callable[[], Iterable[bytes]]
 _NAME: Final = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 
 
-def seal(files: Sequence[Path], public: bytes, answers: bytes) -> Iterator[bytes]:
-    """Yield a box.
+def seal(files: Mapping[str, Content], public: bytes, answers: bytes) -> Iterator[bytes]:
+    """Yield a box, sealed as it is made: what is in it is nowhere whole, and on no disk.
 
     Args:
-        files: plain files that go into it, under their names.
+        files: what makes the content of each file, by name. It is made twice, the same each time: a
+            tar says the size before the content.
         public: recipient's key, 1216 bytes.
         answers: SHA-256 of what it answers.
 
     Raises:
         ConfigError: the key is none.
-        OSError: a file cannot be read.
+        RuntimeError: a content had another size the second time.
     """
     head = MAGIC + keys.kid(public) + answers
     secret = os.urandom(SECRET_BYTES)
@@ -73,20 +75,18 @@ def _nonce(number: int, *, last: bool) -> bytes:
     return number.to_bytes(11, "big") + bytes([last])
 
 
-def _tar(files: Iterable[Path]) -> Iterator[bytes]:
-    for path in files:
-        with path.open("rb") as file:
-            info = tarfile.TarInfo(path.name)
-            info.size, info.mode = os.fstat(file.fileno()).st_size, 0o600
-            yield info.tobuf(tarfile.PAX_FORMAT)
-            left = info.size
-            while left:
-                part = file.read(min(left, PIECE_BYTES))
-                if not part:
-                    raise OSError(None, "was cut while it was read", str(path))
-                left -= len(part)
-                yield part
-            yield bytes(-info.size % _BLOCK)
+def _tar(files: Mapping[str, Content]) -> Iterator[bytes]:
+    for name, content in sorted(files.items()):
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = sum(map(len, content())), 0o600
+        yield info.tobuf(tarfile.PAX_FORMAT)
+        left = info.size
+        for part in content():
+            left -= len(part)
+            yield part
+        if left:
+            raise RuntimeError(f"{name} was not the same the second time")
+        yield bytes(-info.size % _BLOCK)
     yield bytes(2 * _BLOCK)
 
 
