@@ -136,6 +136,24 @@ def lane_numbers(lanes: Iterable[str]) -> tuple[int, ...]:
     return tuple(LANES.index(lane) for lane in lanes)
 
 
+def save_new(path: Path, content: bytes) -> None:
+    """Write a new file that only its owner reads, where somebody said with -o.
+
+    Raises:
+        ConfigError: something has that name, or the place cannot be written.
+        DiskError: the disk has no room for it.
+    """
+    from agent.files import cannot_write, write_new
+
+    try:
+        write_new(path, content)
+    except FileExistsError:
+        raise ConfigError("is there already", where=str(path),
+                          todo="name another with -o") from None  # fmt: skip
+    except OSError as error:
+        raise cannot_write(error, path, todo="name another place with -o") from None
+
+
 def counted(count: int, one: str, many: str = "") -> str:
     """Return "1 vehicle", "2 vehicles"."""
     return f"{count} {one if count == 1 else many or one + 's'}"

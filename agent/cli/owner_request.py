@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import json_option, moment_of, moments_of, print_json
+from agent.cli.common import json_option, moment_of, moments_of, print_json, save_new
 from agent.cli.private_key import key_options, load_keys
 from agent.errors import ConfigError
 
@@ -50,7 +50,6 @@ def request(
     import time
 
     from agent.evidence.owner_request import ID_BYTES, OwnerRequest, write
-    from agent.files import cannot_write, write_new
     from agent.region import URI_PREFIX
 
     now_s = int(time.time())
@@ -65,14 +64,10 @@ def request(
         from_ns, to_ns, categories, purpose, until_s, public.kid, public.sign,
     )  # fmt: skip
     try:
-        write_new(output, write(asked, key.signing))
+        signed = write(asked, key.signing)
     except ValueError as error:
         raise ConfigError(f"no request can say that: {error}", where="request") from None
-    except FileExistsError:
-        raise ConfigError("is there already", where=str(output),
-                          todo="name another with -o") from None  # fmt: skip
-    except OSError as error:
-        raise cannot_write(error, output, todo="name another place with -o") from None
+    save_new(output, signed)
     if as_json:
         print_json({"request": str(output.absolute()), "id": asked.id, "kid": asked.kid,
                     "region": asked.region, "vehicle": asked.vehicle,

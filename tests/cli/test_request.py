@@ -195,5 +195,8 @@ def test_an_authority_opens_what_was_sealed_to_its_key(
     assert len((tmp_path / "mine" / "frames.log").read_text().splitlines()) == 80
     with pytest.raises(ConfigError, match="is there already"):
         run(*words)
+    told = json.loads(run(*words[:-1], tmp_path / "again", "--json").output)
+    names = sorted(one.name for one in (tmp_path / "mine").iterdir())
+    assert told == {"folder": str(tmp_path / "again"), "files": names}
     with pytest.raises(ConfigError, match="no such key"):
         run(*words, "--key", tmp_path / "none")
