@@ -97,8 +97,7 @@ def update(
         )  # fmt: skip
     cache = folder / CACHE
     with _refusing(drop, cache):
-        make_folder(folder.parent)  # the state folder, whoever comes first: 0700
-        make_folder(folder)
+        store.make_own(folder)
         make_folder(cache)
         with store.alone(cache):
             client = _Client(cache, DropDir(drop), card_root, now_ns)
