@@ -107,6 +107,12 @@ class DiskError(InlandError):
     exit_code = 75
 
 
+class BusyError(InlandError):
+    """Another command is doing it just now."""
+
+    exit_code = 75
+
+
 class SealError(InlandError):
     """A sealed entry that does not open: altered, for somebody else, or not one of ours."""
 

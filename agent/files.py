@@ -35,10 +35,16 @@ def write_new(path: Path, content: bytes) -> None:
     """
     # The mode at creation: at no moment could others read it.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        raise
+    except OSError:
+        path.unlink(missing_ok=True)  # half of it, which is ours
+        raise
 
 
 def write_whole(path: Path, chunks: Iterable[bytes], *, mode: int = 0o600) -> None:

@@ -181,7 +181,9 @@ class Rig:
     def play(self, log: Path, *, timeout: float = 300) -> None:
         """Play a log through the whole way, to the last receipt."""
         self.bus(name="log", interface="log", channel=str(log), speed="max")
-        self.inland("run", "--config", str(self.config), "--once", timeout=timeout)
+        said = self.inland("run", "--config", str(self.config), "--once", timeout=timeout)
+        assert "the log is over: " in said
+        assert "all receipted by " in said
 
     def status(self) -> dict[str, object] | None:
         """What the running agent says of itself; None while it does not answer."""

@@ -126,6 +126,8 @@ def test_without_the_agent_the_newest_entries_are_undecided(tmp_path: Path):
         assert made.inland("verify", str(told["bundle"]), code=3).splitlines()[-1] == (
             "cannot be decided"
         )
+        later = ("owner", "export", "-o", str(stick), "--from", "2099-01-01", "--config")
+        assert "nothing was kept in that time" in made.inland(*later, str(made.config))
         bundle = Path(str(told["bundle"]))
         assert oct(bundle.stat().st_mode & 0o777) == "0o755"
 

@@ -41,6 +41,18 @@ def test_a_new_file_is_private_and_never_replaces_one(tmp_path: Path):
     assert (path.read_bytes(), (tmp_path / "elsewhere").exists()) == (b"one", False)
 
 
+def test_a_new_file_that_the_disk_does_not_take_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_new(tmp_path / "key", b"one")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_write_that_fails_half_way_leaves_the_old_file_and_no_other(tmp_path: Path):
     path = tmp_path / "out"
     write_whole(path, [b"old"], mode=0o644)

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
 
 from agent.cli.demo_stage import OWNER_RULES, SETTLED_S
+from agent.cli.processes import free_port
 from tests.bench.live import send, start_on_a_socket
 from tests.bench.loaded import drive
 from tests.rig import INLAND, Rig, needs_mosquitto, rig, wait_for
@@ -54,14 +58,14 @@ class Live:
 
 
 @contextmanager
-def driving(made: Rig) -> Iterator[Path]:
+def driving(made: Rig, planted: str = "", seconds: float = SECONDS) -> Iterator[Path]:
     """A car with an owner, whose bus is full for some seconds; gives the owner's home."""
     made.policy(fleet() + "[[collect]]" + OWNER_RULES.split("[[collect]]")[1])  # and every frame
     home = enroll(made)
-    port, _, _ = start_on_a_socket(made)
-    frames = drive(SECONDS)
+    port, _, _ = start_on_a_socket(made, planted)
+    frames = drive(seconds)
     wait_for((made.car / "run" / "live.sock").exists, 30, "the live socket")
-    child = send([port], SECONDS, frames)
+    child = send([port], seconds, frames)
     try:
         yield home
     finally:
@@ -87,12 +91,120 @@ def test_it_is_young_and_it_is_what_region_and_owner_open_later(tmp_path: Path):
         for one in (live, raw):
             summary = one.said().splitlines()[-1]
             print(summary)
-        ages = json.loads(live.said().splitlines()[-1])["age_ms_within"]
-        assert ages["all"] <= MOST_MS
+        check_age(live)
         opened = opened_at_home(made, home)
         assert between(live.lines(), opened / "signals.jsonl", stamp_of_json) > 40
         assert between(raw.lines(), opened / "frames.log", stamp_of_candump) > 5000
         compare_with_region(made, live.lines())
+
+
+def check_age(live: Live) -> None:
+    """All that was seen was young, by what the command says at its end."""
+    ages = json.loads(live.said().splitlines()[-1])["age_ms_within"]
+    assert ages["all"] <= MOST_MS
+
+
+LATE = """
+import time
+from agent.service.live_reader import LiveReader
+give, held = LiveReader.give, []
+def late(self, pieces, at, *, ended=""):
+    held.append((time.monotonic(), pieces))
+    ripe = []
+    while held and (ended or time.monotonic() - held[0][0] > 1.0):
+        ripe.extend(held.pop(0)[1])
+    give(self, ripe, at, ended=ended)
+LiveReader.give = late
+"""
+
+
+@pytest.mark.slow
+@needs_mosquitto
+@pytest.mark.timeout(170)
+def test_what_is_held_back_for_a_second_is_found(tmp_path: Path):
+    """The planted bug: nothing is missing or altered, it only comes late."""
+    with rig(tmp_path) as made:
+        with driving(made, LATE) as home:
+            live = Live(made, home, "live", "--json")
+            wait_for(lambda: len(live.lines()) > 40, 30, "lines")
+        assert live.end() == 0
+        with pytest.raises(AssertionError):
+            check_age(live)
+
+
+@contextmanager
+def forwarded(folder: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """Bring `run/live.sock` of a folder here through a real sshd of our own, on loopback.
+
+    Gives the socket, and the ssh that carries it.
+    """
+    sshd = which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if sshd is None or which("ssh") is None:
+        pytest.skip("needs openssh-server and openssh-client")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where its unprivileged half lives
+    port = str(free_port())
+    for name in ("host", "mine"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name],
+                       check=True)  # fmt: skip
+    (folder / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nUsePAM no\n"
+        f"AuthorizedKeysFile {folder}/mine.pub\nPidFile none\nStrictModes no\n"
+        "PasswordAuthentication no\nPermitRootLogin prohibit-password\n"
+    )
+    known = f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}"
+    (folder / "known").write_text(known)
+    with ExitStack() as stack:
+        # A Unix socket's path has 108 bytes: a short one on both sides.
+        short = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (short / "run").symlink_to(folder / "car" / "run")
+        said = stack.enter_context((folder / "sshd.err").open("wb"))
+        command = [sshd, "-D", "-e", "-f", folder / "sshd_config"]
+        server = subprocess.Popen(command, stderr=said)
+        stack.callback(ended, server)
+        wait_for(lambda: "listening" in (folder / "sshd.err").read_text(), 20, "sshd")
+        tunnel = subprocess.Popen(
+            ["ssh", "-F", "none", "-N", "-p", port, "-i", folder / "mine", "-o", "BatchMode=yes",
+             "-o", f"UserKnownHostsFile={folder}/known", "-o", "ExitOnForwardFailure=yes",
+             "-L", f"{short}/car.sock:{short}/run/live.sock", "127.0.0.1"],
+        )  # fmt: skip
+        stack.callback(ended, tunnel)
+        there = short / "car.sock"
+        wait_for(lambda: there.exists() or tunnel.poll() is not None, 20, "the forwarded socket")
+        assert tunnel.poll() is None, (folder / "sshd.err").read_text()
+        yield there, tunnel
+
+
+def ended(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.mark.slow
+@needs_mosquitto
+@pytest.mark.timeout(170)
+def test_through_ssh_it_is_as_young_and_the_same(tmp_path: Path):
+    """`ssh -L` as the help says it; and when the tunnel breaks, that is said."""
+    with rig(tmp_path) as made:
+        with forwarded(made.folder) as (socket, tunnel), driving(made, seconds=24) as home:
+            here = Live(made, home, "here", "--json")
+            far = Live(made, home, "far", "--json", socket=socket)
+            wait_for(lambda: len(here.lines()) > 40 and len(far.lines()) > 40, 30, "lines")
+            assert far.end() == 0
+            cut = Live(made, home, "cut", "--json", socket=socket)
+            wait_for(cut.lines, 30, "what it prints")
+            ended(tunnel)
+            assert cut.process.wait(30) == 75
+            seen = far.lines()
+            wait_for(lambda: here.lines()[-1:] > seen[-1:], 30, "all that was seen from afar")
+        assert here.end() == 0
+        check_age(far)
+        near = here.lines()
+        first = stamp_of_json(near[0])
+        both = [line for line in seen if stamp_of_json(line) > first]
+        assert len(both) > 20
+        assert set(both) <= set(near)
+        print(far.said().splitlines()[-1], cut.said().splitlines()[-1])
 
 
 def settled(made: Rig) -> Any:

@@ -176,7 +176,9 @@ def open_log(settings: dict[str, Any], channels: ChannelTable) -> LogBus:
     check_keys(settings, _KEYS, name)
     path = Path(str(settings["channel"]))
     if not path.exists():
-        raise ConfigError(f"no such log: {path}", where=name, todo="mend `channel` of this [[bus]]")
+        raise ConfigError(f"no such log: {path.absolute()}", where=name,
+                          todo="mend `channel` of this [[bus]]; it is looked for where the agent"
+                          " is started, not beside agent.toml")  # fmt: skip
     names, loop = settings.get("map", {}), settings.get("loop", 1)
     if not isinstance(names, Mapping) or not all(isinstance(new, str) for new in names.values()):
         raise ConfigError('map must be a table of names, e.g. {vcan0 = "can0"}', where=name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,4 +36,17 @@ def command(
     log_to_stderr(verbose=verbose)
     from agent.service.capture import run_capture
 
-    run_capture(load_config(config_path), sockets, once=once, wall=wall)
+    status = run_capture(load_config(config_path), sockets, once=once, wall=wall)
+    if status is not None:
+        click.echo(over(status))
+
+
+def over(status: dict[str, Any]) -> str:
+    """Return what to say when every log has ended and all is receipted."""
+    frames, spool = status["frames"], status["spool"]
+    said = f"the log is over: {frames['received']:,} frames seen, {frames['kept']:,} kept, "
+    said += f"{frames['lost']:,} lost, {status['samples']:,} samples of signals; "
+    said += f"{spool['size']:,} entries, all receipted by {status['region']}"
+    if not status["policy"]["name"]:
+        said += "\nno policy is in force, so nothing was kept: `inland policy install`"
+    return said

@@ -97,12 +97,25 @@ def parse_maps(texts: Iterable[str], what: str) -> dict[str, str]:
     return maps
 
 
+def moments_of(start: str | None, end: str | None) -> tuple[int | None, int | None]:
+    """Return the moments that --from and --to say, ns since the Unix epoch; None for nothing.
+
+    Raises:
+        ConfigError: one is no moment, or they are in the wrong order.
+    """
+    from_ns, to_ns = moment_of(start, "--from", None), moment_of(end, "--to", None)
+    if from_ns is not None and to_ns is not None and to_ns < from_ns:
+        raise ConfigError("ends before it begins", where="--to")
+    return from_ns, to_ns
+
+
 def span_options(function: F) -> F:
     """Add --from and --to; `span_of` reads them."""
-    end = click.option("--to", "end", help="Last moment, inclusive.")
+    end = click.option("--to", "end", metavar="TIME", help="Last moment, inclusive.")
     start = click.option(
-        "--from", "start", help="First moment: ISO 8601 (UTC if no zone) or Unix seconds."
-    )
+        "--from", "start", metavar="TIME",
+        help="First moment: ISO 8601 (UTC if no zone) or Unix seconds.",
+    )  # fmt: skip
     return start(end(function))
 
 
@@ -110,16 +123,35 @@ def span_of(start: str | None, end: str | None) -> tuple[int, int]:
     """Return the first and last moment that --from and --to say, ns since the Unix epoch.
 
     Raises:
-        ConfigError: one is no moment.
+        ConfigError: one is no moment, or they are in the wrong order.
     """
     from agent.evidence.selection import BEGIN_NS, FOREVER_NS
 
-    return moment_of(start, "--from", BEGIN_NS), moment_of(end, "--to", FOREVER_NS)
+    from_ns, to_ns = moments_of(start, end)
+    return BEGIN_NS if from_ns is None else from_ns, FOREVER_NS if to_ns is None else to_ns
 
 
 def lane_numbers(lanes: Iterable[str]) -> tuple[int, ...]:
     """Return sealed_pb2.Lane numbers of what --lane options say."""
     return tuple(LANES.index(lane) for lane in lanes)
+
+
+def save_new(path: Path, content: bytes) -> None:
+    """Write a new file that only its owner reads, where somebody said with -o.
+
+    Raises:
+        ConfigError: something has that name, or the place cannot be written.
+        DiskError: the disk has no room for it.
+    """
+    from agent.files import cannot_write, write_new
+
+    try:
+        write_new(path, content)
+    except FileExistsError:
+        raise ConfigError("is there already", where=str(path),
+                          todo="name another with -o") from None  # fmt: skip
+    except OSError as error:
+        raise cannot_write(error, path, todo="name another place with -o") from None
 
 
 def counted(count: int, one: str, many: str = "") -> str:

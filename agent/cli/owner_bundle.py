@@ -117,7 +117,7 @@ def report(*, output: Path | None, language: str, plot: tuple[str, ...], **optio
       inland owner report v-1f0c-20261122T080000Z.inland --lang zh --tz Asia/Shanghai
       inland owner report BUNDLE --plot DI_vehicleSpeed --plot DI_torque --dbc vehicle.dbc
     """
-    from agent.files import write_whole
+    from agent.files import cannot_write, write_whole
     from agent.owner.at_home import story
     from agent.owner.page.file import page_of
     from agent.owner.zone import zone_of
@@ -131,8 +131,7 @@ def report(*, output: Path | None, language: str, plot: tuple[str, ...], **optio
     try:
         write_whole(path.absolute(), [text.encode()])
     except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", where=str(path),
-                          todo="name another place with -o") from None  # fmt: skip
+        raise cannot_write(error, path, todo="name another place with -o") from None
     files = {"page": str(path), "incidents": len(told.events)}
     return _report(home, files, [f"{path}: open it in a browser"], as_json=options["as_json"])
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def enroll(public: Path, *, driver: bool, config_path: Path, as_json: bool) -> None:
     """Enroll the holder of OWNER.PUB, with a code that the car shows.
 
-    What is for the owner, or for whoever drives, is kept from then on and opens with that key.
+    What is for the owner, or for whoever drives, is kept from then on and opens with that key. A
+    bench without a display has the code in presence.json, in the run folder that agent.toml names.
 
     \b
     Examples:
@@ -55,11 +56,15 @@ def enroll(public: Path, *, driver: bool, config_path: Path, as_json: bool) -> N
 
 def _typed(hatch: HatchClient, *, err: bool) -> str:
     """Ask for the code until it is right or the car ends it; return the new id."""
+    from agent.owner.presence import DIGITS
     from agent.pb.hatch_pb2 import Presence
 
     while True:
-        code = click.prompt("code", default="", show_default=False, err=err)
-        answer = hatch.presence(Presence(code="".join(code.split())))
+        code = "".join(click.prompt("code", default="", show_default=False, err=err).split())
+        if not (len(code) == DIGITS and code.isascii() and code.isdigit()):
+            click.echo("a code has six digits", err=True)  # no try is spent on it
+            continue
+        answer = hatch.presence(Presence(code=code))
         if not (answer.refused and answer.seconds):
             return _sure(answer).id
         click.echo(f"{answer.refused}; it is shown for {answer.seconds} s more", err=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import config_option, json_option, moment_of, print_json
+from agent.cli.common import config_option, json_option, moments_of, print_json
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ def export(
     from agent.service.acting import acting_as
 
     config = load_config(config_path)
-    asked = Asked(moment_of(start, "--from", None), moment_of(end, "--to", None), categories)
-    if asked.from_ns is not None and asked.to_ns is not None and asked.to_ns < asked.from_ns:
-        raise ConfigError("ends before it begins", where="--to")
+    asked = Asked(*moments_of(start, end), categories)
     made = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     card = load_region_card(config.region_card)
     order = Order(config.state, out, card, config.vehicle.id, asked, made)
@@ -92,6 +90,7 @@ class _Bars:
         from agent.owner.export import Progress
 
         self._bar: Any = None
+        self._left = 0
         self.progress: Progress = Progress(
             lambda count: self._begin("reading", count), self._go_on,
             lambda count: self._begin("writing", count), self._go_on,
@@ -99,16 +98,19 @@ class _Bars:
 
     def _begin(self, label: str, count: int) -> None:
         self._end()
+        self._left = count
         self._bar = click.progressbar(
             length=count, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()
         )
         self._bar.__enter__()
 
     def _go_on(self, count: int) -> None:
+        self._left -= count
         self._bar.update(count)
 
     def _end(self) -> None:
         if self._bar is not None:
+            self._bar.update(max(0, self._left))  # what had no need of it
             self._bar.__exit__(None, None, None)
             self._bar = None
 
@@ -133,6 +135,8 @@ def _report(done: Exported, *, as_json: bool) -> None:
     click.echo(str(done.folder))
     for name, states in result["presence"].items():
         click.echo(f"  {name}: " + ", ".join(f"{count:,} {one}" for one, count in states.items()))
+    if not result["presence"]:
+        click.echo("  nothing was kept in that time: entries and proofs alone are in it")
     if done.unread:
         click.echo(f"  {done.unread} damaged logs in quarantine could not be read", err=True)
     lines = result["altered"] + result["missing"]

@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from agent.cli.common import json_option, print_json
+from agent.cli.private_key import KEY, first_line
 from agent.errors import ConfigError, OwnerError
 
 if TYPE_CHECKING:
     from agent.owner.keyfile import OwnerKey
 
 F = TypeVar("F", bound=Callable[..., Any])
-KEY: Final = "owner.key"
 PUBLIC: Final = "owner.pub"
-MAX_TEXT: Final = 4096  # bytes of a passphrase file, or of a sheet that was typed in
+MAX_TEXT: Final = 4096  # bytes of a sheet that was typed in
 
 
 def _options(function: F) -> F:
@@ -61,11 +62,16 @@ def keygen(
     if as_json and not sheets:  # what programs read is kept in logs, and the sheet is the key
         raise ConfigError("--json shows no sheet", where="inland owner keygen",
                           todo="say --sheet FILE.txt or FILE.html")  # fmt: skip
+    _check_free(folder)
     key = OwnerKey(os.urandom(SEED_BYTES), name)
-    _save(folder, key, _passphrase(passphrase_file))
-    for path in sheets:
-        make = sheet.as_page if path.suffix == ".html" else sheet.as_text
-        _write(path, make(key.seed, name=name, kid=key.public.kid))
+    phrase = _passphrase(passphrase_file)
+    with ExitStack() as unless_done:  # a key without its sheet, or the other way round, is a trap
+        for path in sheets:
+            make = sheet.as_page if path.suffix == ".html" else sheet.as_text
+            _write(path, make(key.seed, name=name, kid=key.public.kid))
+            unless_done.callback(path.unlink)
+        _save(folder, key, phrase)
+        unless_done.pop_all()
     if as_json:
         print_json(_told(folder, key) | {"sheets": [str(path.absolute()) for path in sheets]})
         return
@@ -151,10 +157,13 @@ def _save(folder: Path, key: OwnerKey, passphrase: str) -> None:
     _check_free(folder)
     try:
         make_folder(folder)
-        keyfile.save(folder / KEY, key, passphrase, os.urandom)
+        with ExitStack() as unless_done:
+            unless_done.callback((folder / KEY).unlink, missing_ok=True)
+            keyfile.save(folder / KEY, key, passphrase, os.urandom)
+            _write(folder / PUBLIC, key.public.text(), mode=0o644)
+            unless_done.pop_all()
     except OSError as error:
         raise cannot_write(error, folder, todo="choose another folder") from None
-    _write(folder / PUBLIC, key.public.text(), mode=0o644)
 
 
 def _told(folder: Path, key: OwnerKey) -> dict[str, Any]:
@@ -170,7 +179,7 @@ def _say(folder: Path, key: OwnerKey) -> None:
 
 
 def _write(path: Path, content: str, *, mode: int = 0o600) -> None:
-    from agent.files import sync_folder, write_new
+    from agent.files import cannot_write, sync_folder, write_new
 
     try:
         write_new(path, content.encode())
@@ -178,14 +187,15 @@ def _write(path: Path, content: str, *, mode: int = 0o600) -> None:
         sync_folder(path.parent)
     except FileExistsError:
         raise ConfigError("is there already", where=str(path), todo="choose another name") from None
+    except OSError as error:
+        raise cannot_write(error, path, todo="choose another place") from None
 
 
 def _passphrase(path: Path | None) -> str:
     from agent.owner.keyfile import check_passphrase
 
     if path is not None:
-        lines = _text(path).splitlines()
-        phrase = lines[0] if lines else ""
+        phrase = first_line(path)
     elif sys.stdin.isatty():
         phrase = click.prompt("passphrase for the key", hide_input=True, confirmation_prompt=True)
     else:

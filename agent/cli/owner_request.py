@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import json_option, moment_of, print_json
+from agent.cli.common import json_option, moment_of, moments_of, print_json, save_new
 from agent.cli.private_key import key_options, load_keys
 from agent.errors import ConfigError
 
@@ -50,24 +50,24 @@ def request(
     import time
 
     from agent.evidence.owner_request import ID_BYTES, OwnerRequest, write
-    from agent.files import write_new
     from agent.region import URI_PREFIX
 
+    now_s = int(time.time())
+    until_s = moment_of(expires, "--expires", (now_s + WEEKS_S) * 10**9) // 10**9
+    if until_s <= now_s:
+        raise ConfigError("is over already: the region would refuse it", where="--expires")
+    from_ns, to_ns = moments_of(start, end)
     [key] = load_keys([key_file], passphrase_file)
-    until_ns = moment_of(expires, "--expires", None)
-    until_s = int(time.time()) + WEEKS_S if until_ns is None else until_ns // 10**9
     public = key.public
     asked = OwnerRequest(
         os.urandom(ID_BYTES).hex(), URI_PREFIX + region.removeprefix(URI_PREFIX), vehicle,
-        moment_of(start, "--from", None), moment_of(end, "--to", None), categories, purpose,
-        until_s, public.kid, public.sign,
+        from_ns, to_ns, categories, purpose, until_s, public.kid, public.sign,
     )  # fmt: skip
     try:
-        write_new(output, write(asked, key.signing))
+        signed = write(asked, key.signing)
     except ValueError as error:
         raise ConfigError(f"no request can say that: {error}", where="request") from None
-    except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", where=str(output)) from None
+    save_new(output, signed)
     if as_json:
         print_json({"request": str(output.absolute()), "id": asked.id, "kid": asked.kid,
                     "region": asked.region, "vehicle": asked.vehicle,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 KEY: Final = "owner.key"
+DESCRIPTORS: Final = ("/dev/fd", "/proc/self/fd")
+MAX_TEXT: Final = 4096  # bytes of a passphrase file
 
 
 def key_options(whose: str) -> Callable[[F], F]:
@@ -56,15 +59,32 @@ def load_keys(paths: Iterable[Path], passphrase_file: Path | None) -> list[Owner
     return [keyfile.load(path, phrase) for path in paths]
 
 
+def first_line(path: Path) -> str:
+    """Return the passphrase that a file has in its first line.
+
+    A pipe that the shell has opened for us, <(pass show car), never touches a disk. One by another
+    name may have nobody who writes: it would be waited for.
+
+    Raises:
+        ConfigError: it cannot be read, or has none.
+    """
+    from agent.files import read_small
+
+    try:
+        if str(path.parent) in DESCRIPTORS and path.is_fifo():
+            with os.fdopen(os.dup(int(path.name)), "rb") as pipe:
+                data = pipe.read(MAX_TEXT)
+        else:
+            data = read_small(path, MAX_TEXT)
+        return data.decode().splitlines()[0]
+    except (UnicodeDecodeError, IndexError):
+        raise ConfigError("holds no passphrase", where=str(path)) from None
+
+
 def passphrase_of(path: Path | None) -> str:
     """Return the passphrase of keys: the first line of a file, or what is typed."""
     if path is not None:
-        from agent.files import read_small
-
-        try:
-            return read_small(path, 4096).decode().splitlines()[0]
-        except (UnicodeDecodeError, IndexError):
-            raise ConfigError("holds no passphrase", where=str(path)) from None
+        return first_line(path)
     if not sys.stdin.isatty():
         raise ConfigError("nobody can be asked here", where="passphrase",
                           todo="say --passphrase-file FILE")  # fmt: skip

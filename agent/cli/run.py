@@ -19,7 +19,7 @@ def command(config_path: Path, *, once: bool, verbose: bool) -> None:
     """Start capture and uplink, and stop both when one ends.
 
     A [[bus]] with interface = "log" plays a recorded log; with --once the command ends when the log
-    has ended and the region has receipted everything.
+    has ended and the region has receipted everything, and says what became of it.
 
     \b
     Example:

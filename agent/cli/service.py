@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import config_option, say_error
+from agent.cli.common import config_option, json_option, print_json, say_error
 
 _ROOT = click.option(
     "--root", type=click.Path(path_type=Path, file_okay=False, exists=True), default=Path("/"),
@@ -37,9 +37,11 @@ def command() -> None:
     "--resolver", "resolvers", multiple=True, metavar="ADDRESS",
     help="A DNS server that uplink may ask, in place of those of /etc/resolv.conf.",
 )  # fmt: skip
+@json_option
 def install(
-    config_path: Path, *, root: Path, python: Path | None, resolvers: tuple[str, ...]
-) -> None:
+    config_path: Path, *, root: Path, python: Path | None, resolvers: tuple[str, ...],
+    as_json: bool,
+) -> None:  # fmt: skip
     """Install the boot service and start it; or bring it up to date.
 
     Looks at everything first: with a mistake in agent.toml, a key that is none, or a file that the
@@ -68,6 +70,10 @@ def install(
     if site is None:
         sys.exit(2)
     done = boot.install_image(site, root) if is_image else boot.install(site, machine)
+    if as_json:
+        done = [] if done == [boot.NOTHING] else done
+        print_json({"done": done, "may_reach": list(site.allowed), "runs": not is_image})
+        return
     click.echo("\n".join(done))
     click.echo(f"uplink may talk to {', '.join(site.allowed)}, and to nobody else")
     if not is_image:
@@ -76,7 +82,8 @@ def install(
 
 @command.command()
 @_ROOT
-def uninstall(root: Path) -> None:
+@json_option
+def uninstall(root: Path, *, as_json: bool) -> None:
     """Stop the boot service and take it out. The car's data, configuration and keys stay.
 
     \b
@@ -90,4 +97,8 @@ def uninstall(root: Path) -> None:
     is_image = root != Path("/")
     if not is_image:
         machine.check()
-    click.echo("\n".join(boot.uninstall(root, None if is_image else machine)))
+    done = boot.uninstall(root, None if is_image else machine)
+    if as_json:
+        print_json({"done": [] if done == [boot.NOT_THERE] else done})
+    else:
+        click.echo("\n".join(done))

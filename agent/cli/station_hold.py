@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import moment_of
+from agent.cli.common import json_option, moment_of, print_json, save_new
 from agent.errors import ConfigError
 
 MONTHS_S = 90 * 86_400  # how long it holds if nothing else is said
@@ -25,9 +25,13 @@ MONTHS_S = 90 * 86_400  # how long it holds if nothing else is said
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True,
     help="New file.",
 )  # fmt: skip
-def hold(*, folder: Path, vehicle: str, reference: str, until: str | None, output: Path) -> None:
-    """Sign an order that VEHICLE is not to be erased at a sale without a second question.
+@json_option
+def hold(
+    *, folder: Path, vehicle: str, reference: str, until: str | None, output: Path, as_json: bool
+) -> None:
+    """Sign an order that keeps a car from being erased at a sale.
 
+    `inland transfer` then refuses, and with --even-held asks a second time.
     Somebody brings the file to the car: `inland transfer --hold FILE`. It is not sent to the car,
     and it keeps nothing from the retention times and the room that the car has.
 
@@ -38,7 +42,6 @@ def hold(*, folder: Path, vehicle: str, reference: str, until: str | None, outpu
     import contextlib
 
     from agent.evidence.signed import words
-    from agent.files import write_new
     from agent.owner.hold import MAX_S, sign
     from agent.station.authority import load_region
     from agent.station.store import Store
@@ -55,8 +58,8 @@ def hold(*, folder: Path, vehicle: str, reference: str, until: str | None, outpu
         said = words(reference, "--reference")
     except ValueError as error:
         raise ConfigError(str(error), where="inland station hold") from None
-    try:
-        write_new(output, sign(vehicle, said, until_s, region.signing_key("receipt")).encode())
-    except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", where=str(output)) from None
+    save_new(output, sign(vehicle, said, until_s, region.signing_key("receipt")).encode())
+    if as_json:
+        print_json({"hold": str(output.absolute()), "vehicle": vehicle, "until_s": until_s})
+        return
     click.echo(f"{output}: for the car; there: inland transfer --hold {output.name}")

@@ -80,13 +80,14 @@ def request(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
 )  # fmt: skip
 @json_option
 def order(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
-    """Serve the authority's order in FILE: open exactly its window, which is recorded first.
+    """Serve an authority's order: open its window alone.
 
-    If the order names a key, OUT.sealed is written instead, which only that key opens.
+    Exactly the window that FILE names is opened, and that is recorded first. If the order names a
+    key, OUT.sealed is written instead, which only that key opens.
 
     The order has to be signed by an authority whose key is trusted (`order-key add`), for this
     region, and not expired; it is served once. The owner is told of it, at once or from the day on
-    that it names. Exit codes as `open`.
+    that it names. Exit codes as `open`. proto/FORMAT.md says how an authority writes one.
 
     \b
     Example:

@@ -84,7 +84,7 @@ def told(entry: Mapping[str, Any]) -> Iterator[str]:
     }.get(kind, (f"opened by {entry['who']}", "the region itself, without an order"))
     yield f"{entry['at']}  {who}"
     yield f"  by      {asked}"
-    lanes = ", ".join(map(str, entry.get("lanes") or ())) or "all"
+    lanes = ", ".join(str(lane).lower() for lane in entry.get("lanes") or ()) or "all"
     yield f"  window  {_moment(str(entry['from']))} to {_moment(str(entry['to']))}, lanes: {lanes}"
     if kind == "order":
         yield f"  basis   {entry.get('basis') or 'not said'}; file {entry['reason']}"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from agent.cli.common import json_option, print_json
 from agent.cli.private_key import key_options, load_keys
 from agent.errors import SealError
 
@@ -21,9 +22,11 @@ from agent.errors import SealError
     "-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True,
     help="New folder for what is in it.",
 )  # fmt: skip
+@json_option
 def command(
-    *, file: Path, key_file: Path, passphrase_file: Path | None, order_file: Path | None, out: Path
-) -> None:
+    *, file: Path, key_file: Path, passphrase_file: Path | None, order_file: Path | None,
+    out: Path, as_json: bool,
+) -> None:  # fmt: skip
     """Open FILE, which a region has sealed to the key that an order named.
 
     The key is one of `inland owner keygen`; an order names what `recipient` says in its owner.pub.
@@ -46,5 +49,9 @@ def command(
         box.unseal(file, {keys.kid(key.public.recipient): key.private}, out.absolute())
     except OSError as error:
         raise cannot_write(error, out) from None
-    for path in sorted(out.iterdir()):
+    files = sorted(out.iterdir())
+    if as_json:
+        print_json({"folder": str(out.absolute()), "files": [path.name for path in files]})
+        return
+    for path in files:
         click.echo(f"{path}  {path.stat().st_size:,} bytes")

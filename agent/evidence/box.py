@@ -17,14 +17,15 @@ from __future__ import annotations
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from shutil import copyfileobj, rmtree
+from shutil import copyfileobj
 from typing import IO, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from agent.draft import draft_of
 from agent.errors import ConfigError, SealError
 from agent.files import place_folder
 from agent.vault import keys
@@ -38,20 +39,22 @@ SECRET_BYTES: Final = 32
 MAX_WRAP_BYTES: Final = 4096  # one has 1,168
 _BLOCK: Final = 512  # of a tar
 _LABEL: Final = b"inland/box/v1"
+Content = Callable[[], Iterable[bytes]]
 _NAME: Final = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 
 
-def seal(files: Sequence[Path], public: bytes, answers: bytes) -> Iterator[bytes]:
-    """Yield a box.
+def seal(files: Mapping[str, Content], public: bytes, answers: bytes) -> Iterator[bytes]:
+    """Yield a box, sealed as it is made: what is in it is nowhere whole, and on no disk.
 
     Args:
-        files: plain files that go into it, under their names.
+        files: what makes the content of each file, by name. It is made twice, the same each time: a
+            tar says the size before the content.
         public: recipient's key, 1216 bytes.
         answers: SHA-256 of what it answers.
 
     Raises:
         ConfigError: the key is none.
-        OSError: a file cannot be read.
+        RuntimeError: a content had another size the second time.
     """
     head = MAGIC + keys.kid(public) + answers
     secret = os.urandom(SECRET_BYTES)
@@ -72,20 +75,18 @@ def _nonce(number: int, *, last: bool) -> bytes:
     return number.to_bytes(11, "big") + bytes([last])
 
 
-def _tar(files: Iterable[Path]) -> Iterator[bytes]:
-    for path in files:
-        with path.open("rb") as file:
-            info = tarfile.TarInfo(path.name)
-            info.size, info.mode = os.fstat(file.fileno()).st_size, 0o600
-            yield info.tobuf(tarfile.PAX_FORMAT)
-            left = info.size
-            while left:
-                part = file.read(min(left, PIECE_BYTES))
-                if not part:
-                    raise OSError(None, "was cut while it was read", str(path))
-                left -= len(part)
-                yield part
-            yield bytes(-info.size % _BLOCK)
+def _tar(files: Mapping[str, Content]) -> Iterator[bytes]:
+    for name, content in sorted(files.items()):
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = sum(map(len, content())), 0o600
+        yield info.tobuf(tarfile.PAX_FORMAT)
+        left = info.size
+        for part in content():
+            left -= len(part)
+            yield part
+        if left:
+            raise RuntimeError(f"{name} was not the same the second time")
+        yield bytes(-info.size % _BLOCK)
     yield bytes(2 * _BLOCK)
 
 
@@ -99,21 +100,17 @@ def unseal(path: Path, privates: Mapping[bytes, bytes], folder: Path) -> bytes:
 
     Raises:
         ConfigError: no such file, or something stands where the folder would.
+        BusyError: another command is writing it.
         SealError: it is no box, for another key, or was altered or cut.
         OSError: the folder cannot be written.
     """
     if folder.exists():
         raise ConfigError("is there already", where=str(folder), todo="name another with -o")
-    draft = folder.with_name(f".{folder.name}.part")
-    rmtree(draft, ignore_errors=True)  # of an attempt that was cut short
-    try:
-        with _opened(path) as file:
-            pieces = _Pieces(file, privates, str(path))
-            draft.mkdir(mode=0o700)
+    with _opened(path) as file:
+        pieces = _Pieces(file, privates, str(path))
+        with draft_of(folder) as draft:
             _untar(pieces, draft, str(path))
-        place_folder(draft, folder)
-    finally:
-        rmtree(draft, ignore_errors=True)
+            place_folder(draft, folder)
     return pieces.answers
 
 

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 from typing import IO, Any, Final
 
 from agent.digest import sha256
+from agent.draft import draft_of, sweep
 from agent.errors import ConfigError, SpoolCorruptError
 from agent.evidence.became import Became, ranges
 from agent.evidence.cover import cover, encode_subtree
@@ -111,23 +111,25 @@ class BundleWriter:
 
     Raises:
         ConfigError: something stands there already.
+        BusyError: another command is writing it.
         OSError: it cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
         if folder.exists():
-            raise ConfigError("a bundle is there already", where=str(folder))
-        self.folder, self._draft = folder, folder.with_name(f".{folder.name}.part")
-        with suppress(FileNotFoundError):
-            rmtree(self._draft)  # of an attempt that was cut short
-        self._draft.mkdir()  # sealed: whoever carries it may read it
+            raise ConfigError("a bundle is there already", where=str(folder),
+                              todo="wait a second: a name has the time in it")  # fmt: skip
+        sweep(folder.parent, folder.suffix)  # a stick has no room for what nobody sees
+        self.folder = folder
+        self._held = draft_of(folder, mode=0o777)  # sealed: whoever carries it may read it
+        self._draft = self._held.__enter__()
         self._written: list[Written] = []
 
     def __enter__(self) -> BundleWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        rmtree(self._draft, ignore_errors=True)
+        self._held.__exit__(None, None, None)
 
     def add(
         self,

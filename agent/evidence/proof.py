@@ -234,7 +234,7 @@ class Log:
             state = "here" if segments.here[at] else names[states[at]]
             begun = sessions.get(segments.session(at), i)
             if is_proved and state == "missing":
-                self._say("missing", span(i, i), "its body is not here, and nothing says why")
+                self._say("missing", span(i, i), segments.why_missing(at))
             if is_proved and begun >= i:
                 self._say("missing", span(i, i), "the entry of its session is not here")
             if is_proved and segments.here[at] in unknown:

@@ -14,6 +14,8 @@ from typing import Any
 from agent.evidence.wire import Fields, fields, last, sha256
 
 ABSENT, NAMELESS = 0, 1  # in `here`; from 2 on: the body is here and names a policy
+RECORDER = 3  # lane
+RECORDED = "; the recorder's stay in the car, so ask the car for it (`inland owner export`)"
 Fits = Callable[[bytes, int, bytes, int, bytes], bool]  # log, index, session; index, session
 
 
@@ -58,6 +60,11 @@ class Segments:
     def names_a_body(self, at: int) -> bool:
         """Return whether a segment names a body."""
         return any(self._digests[32 * at : 32 * at + 32])
+
+    def why_missing(self, at: int) -> str:
+        """Return what to say of a body that is not here."""
+        said = "its body is not here, and nothing says why"
+        return said + RECORDED if self.lane[at] == RECORDER else said
 
     def unknown(self, policies: set[bytes]) -> set[int]:
         """Return the numbers in `here` of bodies that name none of some policies."""

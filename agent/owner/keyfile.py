@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from agent.errors import ConfigError, OwnerError
-from agent.files import read_private_file, sync_folder, write_new
+from agent.files import cannot_write, read_private_file, sync_folder, write_new
 from agent.owner.public import PublicKey
 from agent.strict_json import fields, parse_json, text
 from agent.vault import keys
@@ -83,6 +83,7 @@ def save(path: Path, key: OwnerKey, passphrase: str, rng: Callable[[int], bytes]
 
     Raises:
         ConfigError: something has that name already, or it cannot be written.
+        DiskError: the disk has no room for it.
     """
     check_passphrase(passphrase)
     salt = rng(16)
@@ -99,7 +100,7 @@ def save(path: Path, key: OwnerKey, passphrase: str, rng: Callable[[int], bytes]
         raise ConfigError("is there already; a key is never overwritten", where=str(path),
                           todo="choose another folder, or move it away") from None  # fmt: skip
     except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", where=str(path)) from None
+        raise cannot_write(error, path, todo="choose another folder") from None
 
 
 def load(path: Path, passphrase: str) -> OwnerKey:

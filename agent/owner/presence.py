@@ -131,7 +131,9 @@ class Presence:
                 self._end()
                 raise OwnerError(f"{MAX_WRONG} codes were wrong",
                                  todo=f"try again in {WAIT_S} s")  # fmt: skip
-            return Present(refused="that is not the code", seconds=self._left(shown))
+            left = MAX_WRONG - self._wrong
+            tries = "one try is left" if left == 1 else f"{left} tries are left"
+            return Present(refused=f"that is not the code: {tries}", seconds=self._left(shown))
         self._end()
         try:
             with register.edit(self._people, epoch=self._epoch, mend=True) as held:

@@ -14,19 +14,18 @@ It is readable now: the folder is for its owner alone (0700, 0600). A file witho
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 
 import numpy as np
 
+from agent.draft import draft_of
 from agent.errors import ConfigError
 from agent.evidence import text
 from agent.evidence.verifier import lines
-from agent.files import place_folder, write_whole
+from agent.files import cannot_write, place_folder, write_whole
 from agent.frames import FrameBatch
 from agent.owner.at_home import Home, frames_of, samples_of
 from agent.owner.blf import write_blf
@@ -75,33 +74,27 @@ def write_out(
 
     Raises:
         ConfigError: something has that name, or it cannot be written.
+        BusyError: another command is writing it.
+        DiskError: the disk has no room for it.
     """
     if folder.exists():
         raise ConfigError("is there already", where=str(folder), todo="name another with -o")
-    draft = folder.with_name(f".{folder.name}.part")
-    with contextlib.suppress(FileNotFoundError):
-        rmtree(draft)  # of an attempt that was cut short
     try:
-        draft.mkdir(mode=0o700)
-        frames = frames_of(home.opened)
-        left_out = _frames(home, frames, draft, formats, progress)
-        if known and len(frames):
-            write_whole(draft / "decoded.csv", _decoded(home, frames, known, zone))
-        _signals(home, draft, zone, progress)
-        for name, found in (("events", home.opened.events()), ("cameras", home.opened.cameras())):
-            _lines(draft / f"{name}.jsonl", list(found))
-        write_whole(draft / "presence.csv", presence_csv(presence))
-        verdict = "".join(f"{line}\n" for line in lines(home.checked))
-        write_whole(draft / "verdict.txt", [verdict.encode()])
-        files = tuple(sorted(path.name for path in draft.iterdir()))
-        place_folder(draft, folder)
+        with draft_of(folder) as draft:
+            frames = frames_of(home.opened)
+            left_out = _frames(home, frames, draft, formats, progress)
+            if known and len(frames):
+                write_whole(draft / "decoded.csv", _decoded(home, frames, known, zone))
+            _signals(home, draft, zone, progress)
+            _lines(draft / "events.jsonl", list(home.opened.events()))
+            _lines(draft / "cameras.jsonl", list(home.opened.cameras()))
+            write_whole(draft / "presence.csv", presence_csv(presence))
+            verdict = "".join(f"{line}\n" for line in lines(home.checked))
+            write_whole(draft / "verdict.txt", [verdict.encode()])
+            files = tuple(sorted(path.name for path in draft.iterdir()))
+            place_folder(draft, folder)
     except OSError as error:
-        why = error.strerror or str(error)
-        raise ConfigError(
-            f"cannot be written: {why}", where=str(folder), todo="name another place with -o"
-        ) from None
-    finally:
-        rmtree(draft, ignore_errors=True)
+        raise cannot_write(error, folder, todo="name another place with -o") from None
     return Written(files, left_out)
 
 

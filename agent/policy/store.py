@@ -259,11 +259,22 @@ def _finish_put_back(folder: Path) -> None:
     sync_folder(folder)
 
 
+def make_own(folder: Path) -> None:
+    """Make the policy folder, and the state folder above it if it is the first: 0700 as well.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    if not folder.parent.exists():
+        make_folder(folder.parent)
+    make_folder(folder)
+
+
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     """Hold the folder against another writer; say what its disk refuses."""
     try:
-        make_folder(folder)
+        make_own(folder)
         with alone(folder):
             yield
     except OSError as error:

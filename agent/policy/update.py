@@ -97,7 +97,7 @@ def update(
         )  # fmt: skip
     cache = folder / CACHE
     with _refusing(drop, cache):
-        make_folder(folder)
+        store.make_own(folder)
         make_folder(cache)
         with store.alone(cache):
             client = _Client(cache, DropDir(drop), card_root, now_ns)

@@ -33,6 +33,7 @@ from agent.service.unit_files import (
 
 MAX_UNIT_BYTES: Final = 64 * 1024
 NOTHING: Final = "nothing had to change"
+NOT_THERE: Final = "nothing is installed"
 _LINK: Final = f"../{TARGET_UNIT}"
 
 
@@ -138,7 +139,7 @@ def uninstall(root: Path, machine: Machine | None) -> list[str]:
     state, run = state_and_run(_text(unit))
     there = [path for path in (WANTED, *TEMPLATES.values()) if _is_there(root, path)]
     if not there:
-        return ["nothing is installed"]
+        return [NOT_THERE]
     if machine is not None:
         machine.stop()
     for path in there:

@@ -38,8 +38,10 @@ def run_capture(
     *,
     once: bool = False,
     wall: bool = False,
-) -> None:
+) -> dict[str, Any] | None:
     """Run until a signal, or with `once` until every log has ended and all is receipted.
+
+    Returns the last status, as `inland status` has it, if it ended because all was done.
 
     Args:
         config: what to run.
@@ -74,6 +76,7 @@ def run_capture(
         process.end(crew, clean=clean)
     if process.is_parting:
         raise TransferPendingError("the car is being transferred", todo="start the agent again")
+    return process.last_status
 
 
 def _askers(*, service: bool) -> frozenset[int]:
@@ -173,6 +176,7 @@ class CaptureProcess:
         self._identity, self._boot_id = identity, boot
         self._feed = LiveFeed()
         self.readers: list[Reader] = []
+        self.last_status: dict[str, Any] | None = None
         self.is_parting = False  # a transfer was begun: the next start completes it
         self.sealer = Sealer(
             vault=self.vault,
@@ -212,7 +216,7 @@ class CaptureProcess:
 
         for number, bus in enumerate(self._config.buses):
             self.readers.append(self._reader(number, bus))
-        answers = Answers(
+        answers = self._answers = Answers(
             self._config,
             self._region,
             vault=self.vault,
@@ -284,6 +288,7 @@ class CaptureProcess:
                 watchdog.beat()
             if once and self.sealer.drained:
                 if not sum(self.vault.status().pending.values()):
+                    self.last_status = self._answers.status()
                     return
                 wait_s = POLL_S
             self.sealer.wait(crew.stop, wait_s)

@@ -64,7 +64,30 @@ def disclose(
     begin: Callable[[int], None] = lambda _: None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Opened:
-    """Record an opening, open, and write what was asked for.
+    """Record an opening, open, and write what was asked for; see `open_recorded`.
+
+    Raises:
+        ConfigError: as there, or a file that cannot be written.
+        StationError: the ledger of openings was altered.
+    """
+    opened = open_recorded(region, order, begin=begin, progress=progress)
+    if order.frames is not None:
+        deliver(order.frames, opened.candump())
+    if order.signals is not None:
+        deliver(order.signals, opened.csv())
+    for name, lines in (("events", opened.events()), ("cameras", opened.cameras())):
+        _deliver_beside(order, name, b"".join(lines))
+    return opened
+
+
+def open_recorded(
+    region: RegionFolder,
+    order: Order,
+    *,
+    begin: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Opened:
+    """Record an opening, and open, in memory.
 
     Args:
         region: with its recipient key.
@@ -73,7 +96,7 @@ def disclose(
         progress: called with 1 after each.
 
     Raises:
-        ConfigError: no such vehicle or log, no recipient key, or a file that cannot be written.
+        ConfigError: no such vehicle or log, or no recipient key.
         StationError: the ledger of openings was altered.
     """
     private = read_private_file(region.path / "recipient.key", "the recipient key")
@@ -89,12 +112,6 @@ def disclose(
         begin(len(found))
         opened = open_segments(source, found, order.request, privates, progress)
         opened.problems += source.missing(order.request)
-    if order.frames is not None:
-        deliver(order.frames, opened.candump())
-    if order.signals is not None:
-        deliver(order.signals, opened.csv())
-    for name, lines in (("events", opened.events()), ("cameras", opened.cameras())):
-        _deliver_beside(order, name, b"".join(lines))
     return opened
 
 

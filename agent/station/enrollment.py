@@ -35,7 +35,8 @@ PSEUDONYM: Final = re.compile(r"[a-z0-9-]{8,40}")
 PSEUDONYM_BYTES: Final = 10  # 80 random bits: no two cars meet, nobody guesses one
 
 AGENT_TOML: Final = """\
-# The agent of one car. Paths are relative to this file.
+# The agent of one car. Paths are relative to this file; the `channel` of a log to where inland is
+# started.
 # As a boot service: state = "/var/lib/inland", run = "/run/inland".
 state = "state"
 run = "run"

@@ -1,9 +1,9 @@
 """An authority's order, served: entered first, then exactly its window is opened, into one folder.
 
-What is opened is what the region's key opens. If the order names a key, the folder is sealed to it
-and only the box stays (box.py); the files lie in a closed folder meanwhile. Segments are chosen by
-the window, and rows, events and triggers outside of it are cut: an order is never answered with
-more than it names.
+What is opened is what the region's key opens. If the order names a key, what is opened is sealed to
+it while it is made (box.py): nothing readable touches the disk. Segments are chosen by the window,
+and rows, events and triggers outside of it are cut: an order is never answered with more than it
+names.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 from typing import Final
 
 from agent.digest import sha256
+from agent.draft import draft_of
 from agent.errors import ConfigError
 from agent.evidence import box, signed
 from agent.evidence.opening import Opened
@@ -23,7 +23,7 @@ from agent.evidence.proof import LANES
 from agent.evidence.selection import Request
 from agent.files import cannot_write, place_folder, sync_folder, write_new, write_whole
 from agent.station.authority import RegionFolder
-from agent.station.disclose import Order, disclose
+from agent.station.disclose import Order, disclose, open_recorded
 from agent.station.order import AuthorityOrder, read, refused
 from agent.station.order_keys import trusted
 from agent.station.telling import TELL_FROM
@@ -73,6 +73,7 @@ def serve(
 
     Raises:
         StationError: it is refused; or the ledger of openings was altered.
+        BusyError: another command is writing there.
         ConfigError: the folder cannot stand there, no such vehicle, or more rows than fit.
         DiskError: the disk has no room for it.
     """
@@ -80,23 +81,32 @@ def serve(
     place = folder.with_name(f"{folder.name}{SEALED}") if order.recipient else folder
     if place.exists():
         raise ConfigError("is there already", where=str(place), todo="name another with -o")
-    draft = folder.with_name(f".{folder.name}.part")
     try:
-        rmtree(draft, ignore_errors=True)  # of an attempt that was cut short
-        draft.mkdir(mode=0o700)
-        write_new(draft / ORDER, data)
-        wanted = _opening(order, kid, draft, who, now)
-        opened = disclose(region, wanted, begin=begin, progress=progress)
-        if order.recipient:
-            write_whole(place, box.seal(sorted(draft.iterdir()), order.recipient, sha256(data)))
-            sync_folder(place.parent)
-        else:
-            place_folder(draft, folder)
+        with draft_of(place) as draft:  # also of a box: two never serve into one place
+            wanted = _opening(order, kid, draft, who, now)
+            if order.recipient:
+                opened = open_recorded(region, wanted, begin=begin, progress=progress)
+                content = box.seal(_files(opened, data), order.recipient, sha256(data))
+                write_whole(draft / place.name, content)
+                (draft / place.name).replace(place)
+                sync_folder(place.parent)
+            else:
+                write_new(draft / ORDER, data)
+                opened = disclose(region, wanted, begin=begin, progress=progress)
+                place_folder(draft, folder)
     except OSError as error:
         raise cannot_write(error, folder) from None
-    finally:
-        rmtree(draft, ignore_errors=True)
     return Served(order, opened, place)
+
+
+def _files(opened: Opened, order: bytes) -> dict[str, box.Content]:
+    """Return what makes each file of a box: those of a folder, under the same names."""
+    beside = Path(FRAMES).stem
+    records = {f"{beside}.events.jsonl": opened.events, f"{beside}.cameras.jsonl": opened.cameras}
+    return {
+        ORDER: lambda: [order], FRAMES: opened.candump, SIGNALS: opened.csv,
+        **{name: made for name, made in records.items() if any(made())},
+    }  # fmt: skip
 
 
 def checked(region: RegionFolder, data: bytes, now_s: int) -> tuple[AuthorityOrder, str]:

@@ -149,11 +149,16 @@ def loaded_socket() -> list[Figure]:
         return [found]
 
 
-def start_on_a_socket(made: Rig) -> tuple[str, int, int]:
-    """Start both halves; return the port that frames go to, and the halves' process ids."""
+def start_on_a_socket(made: Rig, planted: str = "") -> tuple[str, int, int]:
+    """Start both halves; return the port that frames go to, and the halves' process ids.
+
+    Args:
+        made: the car and its region.
+        planted: code that capture runs first: a bug that a test has to find.
+    """
     port = str(free_port())
     made.bus(name="can0", interface="socketcan", channel=port)
-    command = [sys.executable, "-c", STAND_IN, "capture", "--config", str(made.config)]
+    command = [sys.executable, "-c", planted + STAND_IN, "capture", "--config", str(made.config)]
     capture = made.start("capture", command=command)
     uplink = made.start("uplink", "uplink", "--config", str(made.config))
     wait_for(made.status, 30, "capture's answer")

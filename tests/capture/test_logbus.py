@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.capture.bus import open_bus
-from agent.capture.logbus import LogBus, parse_speed
+from agent.capture.logbus import LogBus, open_log, parse_speed
 from agent.capture.pace import Pace
 from agent.errors import BusError, ConfigError, LogError
 from agent.frames import ChannelTable
@@ -145,3 +145,8 @@ def test_wrong_keys_are_refused(tmp_path, wrong) -> None:
     settings = {"interface": "log", "channel": str(tmp_path / "a.log"), **wrong}
     with pytest.raises(ConfigError):
         open_bus(settings, ChannelTable())
+
+
+def test_a_log_that_is_not_there_is_named_with_the_place_where_it_was_looked_for(tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"no such log: /.*drive\.log; .* not beside agent\.toml"):
+        open_log({"channel": "no/drive.log", "name": "can0"}, ChannelTable())

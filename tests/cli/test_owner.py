@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from click.testing import CliRunner, Result
 from agent.cli import owner_key
 from agent.cli.main import inland
 from agent.cli.owner import COMMANDS
-from agent.errors import ConfigError, HatchError, OwnerError
+from agent.errors import ConfigError, DiskError, HatchError, OwnerError
+from agent.files import write_new
 from agent.owner import keyfile, register, sheet
 from agent.owner.public import read_public
 from tests.owner.people import ANNA, BELA, drive, enroll
@@ -151,6 +153,54 @@ def test_nothing_is_overwritten_and_nobody_is_asked_without_a_terminal(
     with pytest.raises(ConfigError, match=r"FILE\.txt or FILE\.html"):
         run("owner", "keygen", tmp_path / "c", "--passphrase-file", phrase, "--sheet", "x.pdf")
     assert not (tmp_path / "c").exists()
+
+
+def test_whoever_has_a_key_already_is_not_asked_for_a_passphrase(
+    tmp_path: Path, phrase: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run("owner", "keygen", tmp_path / "a", "--passphrase-file", phrase)
+    monkeypatch.setattr(owner_key, "_passphrase", lambda _: pytest.fail("asked"))
+    with pytest.raises(ConfigError, match="never overwritten"):
+        run("owner", "keygen", tmp_path / "a")
+
+
+def test_a_passphrase_may_come_from_a_pipe(tmp_path: Path):
+    """As <(pass show car) is one: it never touches a disk."""
+    read, write = os.pipe()
+    os.write(write, f"{PHRASE}\n".encode())
+    os.close(write)
+    run("owner", "keygen", tmp_path / "a", "--passphrase-file", f"/dev/fd/{read}")
+    os.close(read)
+    assert keyfile.load(tmp_path / "a/owner.key", PHRASE)
+
+
+def test_a_sheet_that_cannot_be_written_leaves_no_key(tmp_path: Path, phrase: Path):
+    """A key whose sheet nobody has seen would be lost with its passphrase, and nobody the wiser."""
+    first, there = tmp_path / "first.txt", tmp_path / "there.html"
+    there.write_text("mine")
+    words = ("owner", "keygen", tmp_path / "a", "--passphrase-file", phrase, "--sheet", first)
+    with pytest.raises(ConfigError, match=r"there\.html: is there already; choose another name"):
+        run(*words, "--sheet", there)
+    with pytest.raises(ConfigError, match=r"s\.html: cannot write: No such .* another place"):
+        run(*words, "--sheet", tmp_path / "no" / "s.html")
+    assert sorted(tmp_path.iterdir()) == [phrase, there]
+    assert there.read_text() == "mine"
+
+
+def test_a_key_that_cannot_be_written_leaves_no_sheet(
+    tmp_path: Path, phrase: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "owner.pub":
+            raise OSError(28, "No space left on device")
+        write_new(path, content)
+
+    monkeypatch.setattr("agent.files.write_new", full)
+    with pytest.raises(DiskError, match=r"owner\.pub: cannot write: No space"):
+        run("owner", "keygen", tmp_path / "a", "--passphrase-file", phrase,
+            "--sheet", tmp_path / "s.txt")  # fmt: skip
+    assert list((tmp_path / "a").iterdir()) == []
+    assert not (tmp_path / "s.txt").exists()
 
 
 def test_people_are_listed_driven_and_removed(config: Path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from agent.cli import station_view
 from agent.cli.main import inland
 from agent.errors import ConfigError, SealError, StationError, UndecidedError
 from agent.owner import keyfile
@@ -68,8 +69,15 @@ def test_a_request_is_signed_at_home_and_answered_once(
     assert f"request  {ANNA.public.kid}" in run("station", "ls", region, "--openings").output
     with pytest.raises(StationError, match="it was served before"):
         run("station", "request", region, file, "-o", tmp_path / "cn")
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(ConfigError, match="is there already; name another with -o"):
         run(*ask)  # a file that is there is not replaced
+    for more, why in (
+        (("--expires", "2026-01-01"), "--expires: is over already"),
+        (("--from", "2026-12-02", "--to", "2026-12-01"), "--to: ends before it begins"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            run(*ask[:-1], tmp_path / "never.json", *more)
+    assert not (tmp_path / "never.json").exists()
 
 
 def test_what_is_newer_than_the_last_co_signature_is_told(
@@ -93,7 +101,7 @@ def test_what_no_request_can_say_is_one_line(ask: list[object], tmp_path: Path) 
     for more, why in [
         (("--category", "weather"), "no category 'weather'"),
         (("--purpose", "two\nlines"), "purpose: not 1 to 200"),
-        (("--from", "2026-11-22", "--to", "2026-11-21"), "its time ends before it begins"),
+        (("--from", "2026-11-22", "--to", "2026-11-21"), "--to: ends before it begins"),
         (("--expires", "soon"), "'soon' is no moment"),
         (("--key", tmp_path / "none"), "no such key"),
     ]:
@@ -136,6 +144,9 @@ def test_an_order_is_served_for_an_authority_that_was_added(
     assert lines[at + 1].startswith("  by      Wang Min; served at the region by user ")
     assert lines[at + 2].startswith("  window  1970-01-01T00:00:00")
     assert lines[at + 2].endswith("lanes: all")
+    one = {**json.loads(run("owner", "ledger", told["bundle"], "--json").output)["openings"][0],
+           "lanes": ["ROUTINE", "EVENT"]}  # fmt: skip
+    assert list(station_view.told(one))[2].endswith("lanes: routine, event")
     assert lines[at + 3] == f"  basis   {test_order.BASIS}; file 2026/117"
     assert lines[at + 4] == "  got     4 parts, opened: frames and signals"
     keys = ("station", "order-key")
@@ -184,5 +195,8 @@ def test_an_authority_opens_what_was_sealed_to_its_key(
     assert len((tmp_path / "mine" / "frames.log").read_text().splitlines()) == 80
     with pytest.raises(ConfigError, match="is there already"):
         run(*words)
+    told = json.loads(run(*words[:-1], tmp_path / "again", "--json").output)
+    names = sorted(one.name for one in (tmp_path / "mine").iterdir())
+    assert told == {"folder": str(tmp_path / "again"), "files": names}
     with pytest.raises(ConfigError, match="no such key"):
         run(*words, "--key", tmp_path / "none")

@@ -174,8 +174,12 @@ def test_the_region_signs_an_order_that_its_car_obeys(
         sign("--until", "2026-01-01")
     assert not order.exists()
     assert "inland transfer --hold hold.json" in sign().output
-    with pytest.raises(ConfigError, match="cannot be written"):
-        sign()  # a file that is there is not replaced
+    with pytest.raises(ConfigError, match="is there already; name another with -o"):
+        sign()
+    order.unlink()
+    told = json.loads(sign("--json").output)
+    assert (told["hold"], told["vehicle"]) == (str(order), vehicle)
+    assert 89 < (told["until_s"] - time.time()) / 86_400 <= 90
     words[3] = "v-nobody"
     with pytest.raises(ConfigError, match="no vehicle 'v-nobody'"):
         sign()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import tarfile
+import tracemalloc
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -23,12 +26,14 @@ SIZES = (0, 1, 511, 512, PIECE_BYTES - 1536, PIECE_BYTES - 1535, 3 * PIECE_BYTES
 def made(folder: Path, *sizes: int) -> tuple[Path, dict[str, bytes]]:
     rng = Random(len(sizes))
     content = {f"file-{at}.log": rng.randbytes(size) for at, size in enumerate(sizes)}
-    (folder / "in").mkdir()
-    for name, data in content.items():
-        (folder / "in" / name).write_bytes(data)
     path = folder / "a.sealed"
-    path.write_bytes(b"".join(box.seal(sorted((folder / "in").iterdir()), PUBLIC, ANSWERS)))
+    files = {name: partial(parts, data) for name, data in content.items()}
+    path.write_bytes(b"".join(box.seal(files, PUBLIC, ANSWERS)))
     return path, content
+
+
+def parts(data: bytes, size: int = 1000) -> Iterator[bytes]:
+    yield from (data[at : at + size] for at in range(0, len(data), size))
 
 
 def opened(path: Path, folder: Path) -> dict[str, bytes]:
@@ -46,6 +51,31 @@ def test_what_goes_in_comes_out(tmp_path: Path, size: int) -> None:
 
 def test_a_box_of_nothing(tmp_path: Path) -> None:
     assert opened(made(tmp_path)[0], tmp_path / "out") == {}
+
+
+def test_what_goes_in_is_never_whole_in_memory() -> None:
+    """64 MiB are sealed in the room of some pieces, as rows are that are written out one by one."""
+    row = bytes(range(256)) * 256
+
+    def rows() -> Iterator[bytes]:
+        return (row for _ in range(1024))
+
+    tracemalloc.start()
+    try:
+        size = sum(map(len, box.seal({"frames.log": rows}, PUBLIC, ANSWERS)))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size > 64 * 2**20
+    assert most < 2 * 2**20
+
+
+def test_a_content_that_changes_is_no_box() -> None:
+    """The size stands before it: the second time it has to be the same."""
+    sizes = iter((7, 9))
+    files: dict[str, box.Content] = {"a": lambda: [bytes(next(sizes))]}
+    with pytest.raises(RuntimeError, match="was not the same"):
+        list(box.seal(files, PUBLIC, ANSWERS))
 
 
 def test_another_key_and_a_file_that_is_none_are_said(tmp_path: Path) -> None:

@@ -271,6 +271,16 @@ def test_a_body_that_is_gone_without_a_word_is_missed(bundle: Path):
     )  # fmt: skip
 
 
+def test_whose_recorder_is_not_here_learns_where_it_is(tmp_path: Path):
+    """A region has what an event asked for; the rest of the recorder is still in the car."""
+    car = drive(new_car(LOG), 3)
+    car.seal(frames(start_ns=START_NS), lane=sealed_pb2.RECORDER)
+    car.bodies[len(car.entries) - 1] = b""
+    car.sign()
+    code, why = verdict(make(tmp_path / "a", car))
+    assert (code, "ask the car for it (`inland owner export`)" in why) == (3, True)
+
+
 def test_a_body_that_a_drop_entry_explains_is_counted(tmp_path: Path):
     car = drive(new_car(LOG), 40)
     car.bodies[24] = b""

@@ -22,7 +22,8 @@ from click.testing import CliRunner, Result
 
 from agent.capture.logs import read_log
 from agent.cli.main import inland
-from agent.errors import ConfigError, InlandError, OwnerError
+from agent.draft import draft_of
+from agent.errors import BusyError, ConfigError, DiskError, InlandError, OwnerError
 from agent.evidence.selection import BEGIN_NS, FOREVER_NS
 from agent.frames import ChannelTable, FrameBatch, concatenate
 from agent.owner import at_home, keyfile, write_out
@@ -354,6 +355,7 @@ def test_a_wrong_passphrase_is_one_line_and_writes_nothing(made: Place, tmp_path
     [
         (("--tz", "Mars/Olympus"), "--tz"),
         (("--from", "yesterday"), "--from"),
+        (("--from", "2026-12-02", "--to", "2026-12-01"), "--to"),
         (("--key", "nowhere.key"), "nowhere.key"),
         (("--decode", "VehicleSped"), "--decode"),
     ],
@@ -380,9 +382,18 @@ def test_a_full_disk_leaves_no_half_folder(
 
     monkeypatch.setattr(write_out, "json_lines", full)
     result = run(made, "open", "-o", str(tmp_path / "out"))
-    assert isinstance(result.exception, ConfigError)
+    assert isinstance(result.exception, DiskError)  # another time it may have room: 75
     assert "No space left" in str(result.exception)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_at_once_do_not_write_into_one_folder(made: Place, tmp_path: Path):
+    """The first goes on; the second says so, and touches nothing."""
+    with draft_of(tmp_path / "out") as first:
+        (first / "mine").write_text("1")
+        result = run(made, "open", "-o", str(tmp_path / "out"))
+        assert isinstance(result.exception, BusyError)
+        assert [one.name for one in first.iterdir()] == ["mine"]
 
 
 def test_moments_bound_what_is_opened(made: Place, tmp_path: Path, opened: Path):

@@ -73,7 +73,8 @@ def test_the_right_code_enrolls_the_key_that_it_was_shown_for(display: Display):
 def test_a_wrong_code_changes_nothing_and_may_be_corrected(display: Display):
     display.ask(ANNA)
     answer = display.type(display.wrong)
-    assert (answer.refused, answer.seconds) == ("that is not the code", 120)
+    assert (answer.refused, answer.seconds) == ("that is not the code: 2 tries are left", 120)
+    assert display.type(display.wrong).refused == "that is not the code: one try is left"
     assert display.enrolled() == []
     assert display.type(display.code).id == ANNA.public.kid
 

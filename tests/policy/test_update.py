@@ -62,6 +62,13 @@ def test_a_renewed_repository_with_the_same_policy_is_a_no_op(air):
     assert air.take(now=NOW + 40 * DAY).changed is False
 
 
+def test_a_policy_that_comes_before_the_agent_closes_the_state_folder_to_others(air):
+    """Whoever comes first makes it: a policy is often there before the first start."""
+    air.offer(policy(1))
+    air.take()
+    assert air.state.parent.stat().st_mode & 0o777 == 0o700
+
+
 def test_what_is_kept_in_the_car_is_the_policies_the_floor_and_a_cache(air):
     air.offer(policy(1))
     air.take()

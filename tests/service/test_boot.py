@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -42,6 +43,18 @@ def test_an_image_gets_units_users_and_a_link_to_start_at_boot(image: Image):
     assert image.outside(UNITS / CAPTURE_UNIT).stat().st_mode & 0o777 == 0o644
     start = f"ExecStart={image.python} -I -B -m agent.cli capture --wall --config {image.config}\n"
     assert start in image.outside(UNITS / CAPTURE_UNIT).read_text("utf-8")
+
+
+def test_programs_are_told_what_was_done(image: Image):
+    """The second time nothing was: an empty list, no sentence."""
+    first, second = (json.loads(installed(image, "--json")) for _ in range(2))
+    assert {f"wrote {path}" for path in FILES} <= set(first["done"])
+    assert (first["runs"], second["runs"]) == (False, False)
+    assert first["may_reach"][:3] == ["203.0.113.0/24", "2001:db8:5::/48", "198.51.100.1/32"]
+    assert [one for one in second["done"] if "users" not in one] == []
+    out = ("service", "uninstall", "--root", image.root, "--json")
+    assert any("inland-capture" in one for one in json.loads(inland(*out))["done"])
+    assert json.loads(inland(*out)) == {"done": []}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: users are made in the image")

@@ -39,8 +39,8 @@ def _incident(story: Story, page: Page, event: Mapping[str, Any], at: int) -> Ht
         "article",
         tag("h3", tag("span", at, class_="no"), event["rule"], " ",
             tag("small", page.time(when))),
-        "" if event["complete"] or not event["held"]
-        else tag("p", page.text("incomplete"), class_="warn"),
+        "" if event["complete"]
+        else tag("p", page.text("incomplete" if event["held"] else "not_over"), class_="warn"),
         _facts(page, event),
         *_charts(story, page, event, when),
         _snapshot(page, event),
@@ -75,6 +75,8 @@ def _charts(story: Story, page: Page, event: Mapping[str, Any], when: int) -> li
     before, after = (round(event[key] * S) for key in ("before_s", "after_s"))
     if not before and not after:
         before = after = QUIET_NS
+    if not event["complete"]:  # what is here of the time after it is drawn all the same
+        after = max(after, NEAR_AFTER_NS)
     window = Window(when, when - before, when + after)
     tracks = pick(story.signals, story.plot, window.begin_ns, window.end_ns)
     if all(track.series is None for track in tracks):

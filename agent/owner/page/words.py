@@ -100,6 +100,7 @@ TEXTS: Final[Words] = {
         "not complete: the run ended before all of it was recorded",
         "不完整：记录完成之前系统已停止运行",
     ),
+    "not_over": ("not over when it was exported: export again", "导出时尚未结束，请再次导出"),
     "triggers": ("triggers that belong to it", "归入本事件的触发次数"),
     "since": ("time since the event before", "距上一事件"),
     "clock": ("clock", "时钟"),

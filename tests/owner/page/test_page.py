@@ -81,6 +81,16 @@ def test_it_says_what_it_is_not(story: Story):
     assert "并非经型式认证的 EDR" in page(story, "zh")
 
 
+def test_an_incident_that_is_not_over_says_so_and_shows_what_is_there(story: Story):
+    """Exported in the seconds after it: nothing is held yet, and what was kept is drawn."""
+    [event] = story.events[:1]
+    early = dict(event, complete=False, held=[], after_s=0.0)
+    text = Parsed(page(replace(story, events=[early]))).text
+    assert "not over when it was exported" in text
+    assert "+10 s" in text or "10 s" in text.split("Around the event")[1][:400]
+    assert "not over when" not in Parsed(page(story)).text
+
+
 def test_both_languages_have_every_word():
     for table, words in TABLES.items():
         for name, (english, chinese) in words.items():
