@@ -54,6 +54,7 @@ PURE = {
     "agent/capture/slcan_lines.py",
     "agent/capture/steady.py",
     "agent/digest.py",
+    "agent/enum_names.py",
     "agent/errors.py",
     "agent/evidence/arrival.py",
     "agent/evidence/became.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from agent.enum_names import name_of
 from agent.pb import ledger_pb2, moment_pb2, sealed_pb2
 from agent.policy.quantities import duration_text
 from agent.service.ledger import moment
@@ -37,10 +38,10 @@ def line(entry: ledger_pb2.Entry) -> str:
 
 def said(entry: ledger_pb2.Entry) -> dict[str, Any]:
     """Return the same for programs."""
-    clock = moment_pb2.ClockQuality.Name(entry.at.quality)
+    clock = name_of(moment_pb2.ClockQuality, entry.at.quality)
     return {
         "entry": entry.index, "at": moment(entry.at.unix_ns),
-        "clock": clock.removeprefix("CLOCK_").lower(), "what": entry.WhichOneof("what"),
+        "clock": clock.removeprefix("clock_"), "what": entry.WhichOneof("what"),
         "words": words(entry),
     }  # fmt: skip
 
@@ -63,12 +64,12 @@ def _boot(what: ledger_pb2.Boot) -> str:
 
 
 def _session(what: ledger_pb2.SessionBegun) -> str:
-    who = sealed_pb2.Recipients.Name(what.recipients).lower()
+    who = name_of(sealed_pb2.Recipients, what.recipients)
     return f"session {what.session.hex()[:8]} begun, sealed to {who}"
 
 
 def _segment(what: ledger_pb2.SegmentSealed) -> str:
-    lane = sealed_pb2.Lane.Name(what.lane).lower()
+    lane = name_of(sealed_pb2.Lane, what.lane)
     return f"segment of {what.bytes:,} bytes sealed on lane {lane}"
 
 
@@ -79,14 +80,14 @@ def _policy(what: ledger_pb2.PolicyInForce) -> str:
 
 
 def _loss(what: ledger_pb2.Loss) -> str:
-    cause = ledger_pb2.Loss.Cause.Name(what.cause).lower()
+    cause = name_of(ledger_pb2.Loss.Cause, what.cause)
     bus = f" of {what.channel}" if what.channel else ""
     few = "at least " if what.cause == ledger_pb2.Loss.OVERRUN else ""
     return f"{few}{what.count:,} frames or samples{bus} lost: {_WHY_LOST.get(cause, cause)}"
 
 
 def _drop(what: ledger_pb2.Drop) -> str:
-    reason = ledger_pb2.Drop.Reason.Name(what.reason).lower()
+    reason = name_of(ledger_pb2.Drop.Reason, what.reason)
     return f"contents of {_ranges(what.range)} dropped: {_WHY_DROPPED.get(reason, reason)}"
 
 
@@ -119,7 +120,7 @@ def _incident(what: ledger_pb2.Incident) -> str:
 
 
 def _consent(what: ledger_pb2.ConsentChange) -> str:
-    state = ledger_pb2.ConsentChange.State.Name(what.state).lower().replace("_", " ")
+    state = name_of(ledger_pb2.ConsentChange.State, what.state).replace("_", " ")
     text = f"consent to {what.category}: {state}"
     if what.state == ledger_pb2.ConsentChange.GRANTED:
         text += f" until {moment(what.until_unix_ns)}"

@@ -230,10 +230,11 @@ def _is_terminal() -> bool:
 def _told(found: Survey | None, before: Epoch) -> list[str]:
     lines = [f"This ends ownership {before.number} of the car."]
     for one in found.erased if found else ():
+        from agent.enum_names import name_of
         from agent.pb import sealed_pb2
 
-        who = sealed_pb2.Recipients.Name(one.recipients).lower()
-        lane = sealed_pb2.Lane.Name(one.lane).lower()
+        who = name_of(sealed_pb2.Recipients, one.recipients)
+        lane = name_of(sealed_pb2.Lane, one.lane)
         lines.append(f"  erased: {one.bodies:>8,} contents for {who:<8} on lane {lane:<9} "
                      f"{one.bytes:>14,} bytes")  # fmt: skip
     return [*lines, "  forgotten: people, consents, counts of events, quarantined files",

@@ -23,6 +23,7 @@ from typing import Final
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from agent.enum_names import name_of
 from agent.errors import ConfigError, SealError
 from agent.evidence import text
 from agent.evidence.arrival import Span, arrival_order
@@ -287,7 +288,7 @@ class _Opener:
         if isinstance(checked, Problem):
             return checked._replace(why=f"its session, {place}: {checked.why}")
         if checked.session.recipients in self._others and not self._fits(stored.body):
-            return sealed_pb2.Recipients.Name(checked.session.recipients).lower()
+            return name_of(sealed_pb2.Recipients, checked.session.recipients)
         if stored.body is None:
             return Problem("missing", where, f"the body of its session, {place}, has not come")
         try:

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from google.protobuf.message import DecodeError
 
+from agent.enum_names import name_of
 from agent.errors import OwnerError, SealError
 from agent.pb import ledger_pb2, sealed_pb2
 from agent.strict_json import fields, listed, parse_json, text, whole
@@ -118,8 +119,8 @@ def _check(values: dict[str, Any]) -> None:
 def _erased(what: ledger_pb2.Transfer) -> list[dict[str, Any]]:
     return [
         {
-            "lane": sealed_pb2.Lane.Name(one.lane).lower(),
-            "recipients": sealed_pb2.Recipients.Name(one.recipients).lower(),
+            "lane": name_of(sealed_pb2.Lane, one.lane),
+            "recipients": name_of(sealed_pb2.Recipients, one.recipients),
             "bodies": one.bodies, "bytes": one.bytes,
         }
         for one in what.erased

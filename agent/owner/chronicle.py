@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from agent.enum_names import name_of
 from agent.evidence.source import OTHERS
 from agent.owner.stretches import Stretch, Stretches, joined
 from agent.pb import ledger_pb2, sealed_pb2
@@ -309,14 +310,14 @@ def _inside(indices: list[int], ranges: Iterable[ledger_pb2.Range]) -> list[int]
 
 def recipients_name(number: int) -> str:
     """Return a recipient set as policies write it: "region"."""
-    return sealed_pb2.Recipients.Name(number).lower()
+    return name_of(sealed_pb2.Recipients, number)
 
 
 def lane_name(number: int) -> str:
     """Return a lane: "routine"."""
-    return sealed_pb2.Lane.Name(number).lower()
+    return name_of(sealed_pb2.Lane, number)
 
 
 def drop_name(number: int) -> str:
     """Return a reason of a drop: "quota"."""
-    return ledger_pb2.Drop.Reason.Name(number).lower()
+    return name_of(ledger_pb2.Drop.Reason, number)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from agent.enum_names import name_of
 from agent.errors import PolicyError
 from agent.pb import ledger_pb2, sealed_pb2
 from agent.policy.compiled import read_policy
@@ -114,7 +115,7 @@ class Yearly:
         self.tally.unclean += not entry.boot.clean
 
     def _segment(self, entry: ledger_pb2.Entry) -> None:
-        lane = sealed_pb2.Lane.Name(entry.segment.lane).lower()
+        lane = name_of(sealed_pb2.Lane, entry.segment.lane)
         self.tally.segments[lane] += 1
         self.tally.segment_bytes[lane] += entry.segment.bytes
 
@@ -163,21 +164,21 @@ class Yearly:
             return
         self._last_consent[entry.consent.category] = stored
         states = self.tally.consents.setdefault(entry.consent.category, Counter())
-        states[ledger_pb2.ConsentChange.State.Name(entry.consent.state).lower()] += 1
+        states[name_of(ledger_pb2.ConsentChange.State, entry.consent.state)] += 1
 
     def _incident(self, entry: ledger_pb2.Entry) -> None:
-        state = ledger_pb2.Incident.State.Name(entry.incident.state).lower()
+        state = name_of(ledger_pb2.Incident.State, entry.incident.state)
         suppressed = entry.incident.state == ledger_pb2.Incident.SUPPRESSED
         self.tally.incidents[state] += entry.incident.count if suppressed else 1
         self.tally.incidents["uploaded"] += entry.incident.upload and not suppressed
         self.tally.incidents["entries held"] += _length(entry.incident.held)
 
     def _loss(self, entry: ledger_pb2.Entry) -> None:
-        cause = ledger_pb2.Loss.Cause.Name(entry.loss.cause).lower()
+        cause = name_of(ledger_pb2.Loss.Cause, entry.loss.cause)
         self.tally.losses[cause] += entry.loss.count
 
     def _drop(self, entry: ledger_pb2.Entry) -> None:
-        reason = ledger_pb2.Drop.Reason.Name(entry.drop.reason).lower()
+        reason = name_of(ledger_pb2.Drop.Reason, entry.drop.reason)
         self.tally.drops[reason] += _length(entry.drop.range)
 
     def _refusal(self, entry: ledger_pb2.Entry) -> None:
@@ -202,7 +203,7 @@ _COUNTERS: Final[dict[str, Callable[[Yearly, ledger_pb2.Entry], None]]] = {
 
 
 def _recipients(number: int) -> str:
-    return sealed_pb2.Recipients.Name(sealed_pb2.Recipients.ValueType(number)).lower()
+    return name_of(sealed_pb2.Recipients, number)
 
 
 def _length(ranges: Iterable[ledger_pb2.Range]) -> int:

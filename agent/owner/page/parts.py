@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.enum_names import name_of
 from agent.owner.chronicle import Shelf, Told, drop_name
 from agent.owner.page.charts import Bar, Mark, timeline
 from agent.owner.page.html import Html, Page, join, size, tag
@@ -151,7 +152,7 @@ def _gate(page: Page, shot: Any) -> Html:
 
 
 def _consent(page: Page, change: ledger_pb2.ConsentChange) -> Html:
-    name = ledger_pb2.ConsentChange.State.Name(change.state).lower()
+    name = name_of(ledger_pb2.ConsentChange.State, change.state)
     said = page.word(CONSENTS, name)
     if change.state != ledger_pb2.ConsentChange.GRANTED:
         return tag("span", said)
@@ -184,8 +185,8 @@ def _people(story: Story, page: Page) -> Html:
     rows = []
     for one in story.told.of("owner"):
         change = one.what.owner
-        what = ledger_pb2.OwnerChange.What.Name(change.what).lower()
-        role = ledger_pb2.OwnerChange.Role.Name(change.role).lower() if change.role else ""
+        what = name_of(ledger_pb2.OwnerChange.What, change.what)
+        role = name_of(ledger_pb2.OwnerChange.Role, change.role) if change.role else ""
         said = f"{page.word(CHANGES, role)}: " if role else ""
         when = page.time(one.at_ns, parts="seconds")
         rows.append((when, said + page.word(CHANGES, what), tag("code", change.kid.hex())))
@@ -244,7 +245,7 @@ def _loss(page: Page, one: Told) -> tuple[str, int] | None:
     what, found = one.what, None
     match one.kind:
         case "loss":
-            cause = ledger_pb2.Loss.Cause.Name(what.loss.cause).lower()
+            cause = name_of(ledger_pb2.Loss.Cause, what.loss.cause)
             bus = f"{what.loss.channel}: " if what.loss.channel else ""
             found = bus + page.word(LOSSES, cause), what.loss.count
         case "drop":

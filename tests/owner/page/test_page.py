@@ -177,6 +177,16 @@ def test_what_went_wrong_is_explained(story: Story, language: Language, said: li
     assert [one for one in said if one not in text] == []
 
 
+def test_what_a_newer_car_wrote_is_its_number(story: Story):
+    told = told_of(story).told
+    strange = [("loss", L.Loss(count=5, cause=99)), ("drop", L.Drop(reason=99)),
+               ("consent", L.ConsentChange(category="sound", state=99)),
+               ("owner", L.OwnerChange(kid=b"k" * 8, role=98, what=99))]  # fmt: skip
+    told.told = [Told(told.begin_ns + at, kind, L.Entry(**{kind: one}))
+                 for at, (kind, one) in enumerate(strange)]  # fmt: skip
+    assert "98: 99" in Parsed(page(replace(story, told=told), "en")).text
+
+
 def test_a_long_list_says_how_much_more_there_is(story: Story):
     told = replace(story.told)
     told.told = [
