@@ -531,17 +531,17 @@ def test_files_that_may_not_be_read_or_written(stranger):
 
 @pytest.mark.parametrize("kind", ["empty", "binary", "missing", "pipe", "huge", "deep"])
 @pytest.mark.parametrize("name", ["agent.toml", "region.toml", "ledger.key", "vehicle.pem"])
-def test_what_starts_or_looks_says_which_file_it_was(copy: Path, kind: str, name: str):
-    """In processes of their own: `inland capture` looks at agent.toml before anything else."""
+def test_what_starts_or_looks_says_which_file_it_was(copy: Path, run, kind: str, name: str):
+    """In a process of its own: `inland capture` looks at agent.toml before anything else."""
     shutil.rmtree(copy / "cn-car" / "state")
     spoil(copy / "cn-car" / name, kind)
     half = "uplink" if name == "vehicle.pem" else "capture"
     done = command(half, *CONFIG, stdout=subprocess.PIPE)
     (line,) = done.stderr.splitlines()
     assert (done.returncode, line.startswith("error: "), name in line) == (2, True, True), line
-    done = command("doctor", "--offline", *CONFIG, stdout=subprocess.PIPE)
-    assert (done.returncode, done.stderr) == (1, "")
-    assert any(name in line for line in done.stdout.splitlines() if line.startswith("FAIL"))
+    done = run("doctor", "--offline", *CONFIG)
+    assert (done.code, done.err) == (1, "")
+    assert any(name in line for line in done.out.splitlines() if line.startswith("FAIL"))
 
 
 def test_a_bus_that_is_nested_too_deeply_is_no_crash_before_the_bind(copy: Path):
