@@ -92,6 +92,8 @@ def typed(*arguments: object) -> Said:
     try:
         with (
             mock.patch.object(sys, "argv", ["inland", *map(str, arguments)]),
+            # It would become another user for good, and so would every test after it.
+            mock.patch.object(os, "setgroups", side_effect=AssertionError("needs a process")),
             redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended,
         ):  # fmt: skip
             start()

@@ -6,6 +6,7 @@ exit code, and leaves everything as it was.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -17,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from agent.cli import main as cli
 from agent.pb.ledger_pb2 import BusState
 from firmware_sim.__main__ import command as simulate
 from tests.policy.making import EXAMPLES
-from tests.rig import EVERYTHING, INLAND
+from tests.rig import EVERYTHING, INLAND, Said, typed
 from tests.vault.world import Car
 
 pytestmark = pytest.mark.timeout(120)
@@ -50,12 +51,6 @@ frames = ["*:0x100"]
 keep = "1d"
 recipients = "region"
 """
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -102,6 +97,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
 
     def good(*arguments: object) -> None:
+        with contextlib.chdir(folder):
+            done = typed(*arguments)
+        assert done.code == 0, done.err
+
+    def apart(*arguments: object) -> None:
         done = command(*arguments, cwd=folder, stdout=subprocess.DEVNULL)
         assert done.returncode == 0, done.stderr
 
@@ -120,9 +120,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("p", "gone"):
         good("policy", "build", f"{name}.toml")
     good("station", "policy", "publish", "p.policy", "--region", "cn")
-    good("station", "policy", "export", "drop", "--region", "cn")
+    apart("station", "policy", "export", "drop", "--region", "cn")
     good("policy", "install", "drop", "--config", "cn-car/agent.toml")
-    good("station", "zones", "seal", "zones.json", "--region", "cn", "-o", "zones.sealed")
+    apart("station", "zones", "seal", "zones.json", "--region", "cn", "-o", "zones.sealed")
     simulate.main(["--seconds", "2", "--log", str(folder / "drive.log")], standalone_mode=False)
     car = Car(folder / "cn-car" / "state")
     for _ in range(30):
