@@ -225,7 +225,8 @@ def test_truncated_log_is_named_counted_and_shown(tmp_path: Path):
             40,
             "two broken lines in the status",
         )
-        assert "2 lost" in made.inland("status", "--config", str(made.config))
+        status = [*INLAND, "status", "--config", str(made.config)]  # once as it is typed
+        assert "2 lost" in subprocess.run(status, capture_output=True, text=True, check=True).stdout
         wait_for(lambda: region_has(made, losses=2), 30, "the loss in the region's ledger")
         named = [line for line in said(made, "run") if str(log) in line]
         assert [f"{log}:51" in named[0], f"{log}:102" in named[1], len(named)] == [True, True, 2]
