@@ -1,12 +1,14 @@
 """A region and a car in a folder, on real parts: what the end-to-end tests stand on.
 
-Everything is started through the commands that a user would type, as processes of their own, so a
-test may kill any of them. Loopback only, free ports, nothing left running.
+Everything is started through the commands that a user would type, and what runs on as a process of
+its own, so a test may kill any of them. Loopback only, free ports, nothing left running.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -17,8 +19,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import pytest
 
@@ -26,6 +30,8 @@ from agent.cli.processes import free_port
 from agent.pb.ledger_pb2 import Entry
 
 INLAND = [sys.executable, "-m", "agent.cli"]
+# They read files, write files and end: starting Python for each costs more than they do.
+HERE = {"station", "policy", "ledger", "status"}
 PATH = os.environ.get("PATH", "") + ":/usr/sbin"
 needs_mosquitto = pytest.mark.skipif(
     shutil.which("mosquitto", path=PATH) is None,
@@ -68,6 +74,35 @@ def ledger_of(state: Path) -> list[Entry]:
     return [Entry.FromString(row) for (row,) in rows]
 
 
+class Said(NamedTuple):
+    """How a command ended, and what it wrote to which end."""
+
+    code: int
+    out: str
+    err: str
+
+
+def typed(*arguments: object) -> Said:
+    """Run a command in this process, from its very start; what it logs is what it says, too."""
+    from agent.cli.__main__ import start
+
+    out, err, root = io.StringIO(), io.StringIO(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()  # pytest's: a process of its own has none
+    try:
+        with (
+            mock.patch.object(sys, "argv", ["inland", *map(str, arguments)]),
+            # It would become another user for good, and so would every test after it.
+            mock.patch.object(os, "setgroups", side_effect=AssertionError("needs a process")),
+            redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended,
+        ):  # fmt: skip
+            start()
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    return Said(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
 class Rig:
     """One region with one car.
 
@@ -97,15 +132,17 @@ class Rig:
 
     def inland(self, *arguments: str, code: int | None = 0, timeout: float = 120) -> str:
         """Run a command to its end; return what it printed."""
-        done = subprocess.run(
-            [*INLAND, *arguments], capture_output=True, text=True, timeout=timeout, check=False
-        )
-        if code is not None:
-            assert done.returncode == code, (
-                f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
+        if arguments[0] in HERE:
+            said = typed(*arguments)
+        else:
+            done = subprocess.run(
+                [*INLAND, *arguments], capture_output=True, text=True, timeout=timeout, check=False
             )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.stdout + done.stderr
+            said = Said(done.returncode, done.stdout, done.stderr)
+        if code is not None:
+            assert said.code == code, f"{arguments}: {said.code}\n{said.out}{said.err}"
+        assert "Traceback" not in said.err, said.err
+        return said.out + said.err
 
     def start(
         self, name: str, *arguments: str, command: list[str] | None = None

@@ -14,7 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig import EVERYTHING, INLAND, Rig, ledger_of, needs_mosquitto, rig, wait_for
+from tests.rig import (
+    EVERYTHING,
+    INLAND,
+    Rig,
+    Said,
+    ledger_of,
+    needs_mosquitto,
+    rig,
+    typed,
+    wait_for,
+)
 
 pytestmark = pytest.mark.timeout(120)
 MARK = "INLAND_TEST_RUN"
@@ -43,14 +53,18 @@ def made(shared: Rig, request: pytest.FixtureRequest) -> Iterator[Rig]:
         shared.kill(name)
 
 
-def refused(*arguments: object, code: int) -> str:
-    """Run a command that has to fail; return the one line that it says."""
-    done = subprocess.run(
-        [*INLAND, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == code, done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
+def refused(*arguments: object, code: int, apart: bool = False) -> str:
+    """Run a command that has to fail, here or in a process of its own; return its one line."""
+    if apart:
+        done = subprocess.run(
+            [*INLAND, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+        )
+        said = Said(done.returncode, done.stdout, done.stderr)
+    else:
+        said = typed(*arguments)
+    assert said.code == code, said.err
+    lines = said.err.strip().splitlines()
+    assert len(lines) == 1, said.err
     assert lines[0].startswith("error: ")
     return lines[0]
 
@@ -98,24 +112,24 @@ def test_misspelt_key_of_a_bus(made: Rig, settings: dict[str, object], typo: str
     if settings["channel"] == "in.log":
         settings = {**settings, "channel": str(made.folder / "in.log")}
     made.bus(name="one", **settings)
-    line = refused("capture", "--config", made.config, code=2)
+    line = refused("capture", "--config", made.config, code=2, apart=True)
     assert f"one: unknown key '{typo}'" in line
     assert f"nearest valid key is '{hint}'" in line
 
 
 def test_malformed_configuration(made: Rig):
-    def spoilt(old: str, new: str) -> str:
+    def spoilt(old: str, new: str, *, apart: bool = False) -> str:
         assert old in made.enrolled
         made.config.write_text(made.enrolled.replace(old, new), "utf-8")
         lines = {
-            refused(command, "--config", made.config, code=2)
+            refused(command, "--config", made.config, code=2, apart=apart)
             for command in ("run", "capture", "uplink", "status")
         }
         (line,) = lines
         assert str(made.config) in line
         return line
 
-    assert "not TOML" in spoilt("[vehicle]", "[vehicle")
+    assert "not TOML" in spoilt("[vehicle]", "[vehicle", apart=True)
     assert "nearest valid key is 'state'" in spoilt("state =", "stat =")
     assert "'spool' must be at least" in spoilt("[vehicle]", '[limits]\nspool = "1MiB"\n[vehicle]')
     assert "unit" in spoilt("[vehicle]", '[limits]\nspool = "1 parsec"\n[vehicle]')
@@ -126,7 +140,7 @@ def test_malformed_configuration(made: Rig):
 
 def test_missing_log(made: Rig):
     made.bus(name="one", interface="log", channel="nowhere/in.log", speed="max")
-    line = refused("capture", "--config", made.config, code=2)
+    line = refused("capture", "--config", made.config, code=2, apart=True)
     assert "nowhere/in.log" in line
 
 
@@ -157,7 +171,9 @@ def test_policy_for_another_region_is_refused_and_keeps_nothing(made: Rig, tmp_p
     write_log(tmp_path / "in.log", 50)
     made.bus(name="one", interface="log", channel=str(tmp_path / "in.log"), speed="max")
     made.start("capture", "capture", "--config", str(made.config))
-    wait_for(made.status, 30, "capture answers")
+    wait_for(
+        lambda: (s := made.status()) and s["policy"]["why"] != "starting", 30, "capture has begun"
+    )
     status = made.status()
     assert status
     assert status["policy"]["name"] is None
@@ -209,7 +225,8 @@ def test_truncated_log_is_named_counted_and_shown(tmp_path: Path):
             40,
             "two broken lines in the status",
         )
-        assert "2 lost" in made.inland("status", "--config", str(made.config))
+        status = [*INLAND, "status", "--config", str(made.config)]  # once as it is typed
+        assert "2 lost" in subprocess.run(status, capture_output=True, text=True, check=True).stdout
         wait_for(lambda: region_has(made, losses=2), 30, "the loss in the region's ledger")
         named = [line for line in said(made, "run") if str(log) in line]
         assert [f"{log}:51" in named[0], f"{log}:102" in named[1], len(named)] == [True, True, 2]
@@ -231,7 +248,7 @@ def test_strict_log_stops_with_one_line_and_keeps_what_came_before(tmp_path: Pat
         lines = write_log(log, 50_000)
         log.write_text("\n".join([*lines[:40_000], "(17000", *lines[40_000:]]), "ascii")
         made.bus(name="can0", interface="log", channel=str(log), speed="max", strict=True)
-        line = refused("capture", "--config", made.config, "--once", code=1)
+        line = refused("capture", "--config", made.config, "--once", code=1, apart=True)
         assert f"{log}:40001: " in line
         # Another log of the same car carries home what was read before that block of the file.
         more = write_log(tmp_path / "more.log", 10, seed=2)

@@ -47,6 +47,17 @@ def test_ci_calls_the_command_of_the_readme():
     assert command in (ROOT / ".ci/run").read_text("utf-8")
 
 
+@pytest.mark.parametrize(("load", "handler"), [("tests.conftest", True), ("signal", False)])
+def test_tests_hear_an_interrupt_though_a_shell_has_it_ignored(load: str, handler: bool):
+    """`pytest … &` in a script: what the tests start would never end by Ctrl-C."""
+    look = f"import signal, {load}; print(signal.getsignal(2) is signal.default_int_handler)"
+    script = 'trap "" INT; exec "$0" -c "$1"'
+    done = subprocess.run(
+        ["sh", "-c", script, sys.executable, look], check=True, cwd=ROOT, capture_output=True
+    )
+    assert done.stdout.decode().strip() == str(handler)
+
+
 def test_readme_is_short():
     """A newcomer's README stays below 150 lines."""
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 150

@@ -6,6 +6,7 @@ exit code, and leaves everything as it was.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -17,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from agent.cli import main as cli
 from agent.pb.ledger_pb2 import BusState
 from firmware_sim.__main__ import command as simulate
 from tests.policy.making import EXAMPLES
-from tests.rig import EVERYTHING, INLAND
+from tests.rig import EVERYTHING, INLAND, Said, typed
 from tests.vault.world import Car
 
 pytestmark = pytest.mark.timeout(120)
@@ -50,12 +51,6 @@ frames = ["*:0x100"]
 keep = "1d"
 recipients = "region"
 """
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -102,6 +97,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
 
     def good(*arguments: object) -> None:
+        with contextlib.chdir(folder):
+            done = typed(*arguments)
+        assert done.code == 0, done.err
+
+    def apart(*arguments: object) -> None:
         done = command(*arguments, cwd=folder, stdout=subprocess.DEVNULL)
         assert done.returncode == 0, done.stderr
 
@@ -120,9 +120,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("p", "gone"):
         good("policy", "build", f"{name}.toml")
     good("station", "policy", "publish", "p.policy", "--region", "cn")
-    good("station", "policy", "export", "drop", "--region", "cn")
-    good("policy", "install", "drop", "--config", "cn-car/agent.toml")
-    good("station", "zones", "seal", "zones.json", "--region", "cn", "-o", "zones.sealed")
+    apart("station", "policy", "export", "drop", "--region", "cn")
+    apart("policy", "install", "drop", "--config", "cn-car/agent.toml")
+    apart("station", "zones", "seal", "zones.json", "--region", "cn", "-o", "zones.sealed")
     simulate.main(["--seconds", "2", "--log", str(folder / "drive.log")], standalone_mode=False)
     car = Car(folder / "cn-car" / "state")
     for _ in range(30):
@@ -531,17 +531,22 @@ def test_files_that_may_not_be_read_or_written(stranger):
 
 @pytest.mark.parametrize("kind", ["empty", "binary", "missing", "pipe", "huge", "deep"])
 @pytest.mark.parametrize("name", ["agent.toml", "region.toml", "ledger.key", "vehicle.pem"])
-def test_what_starts_or_looks_says_which_file_it_was(copy: Path, kind: str, name: str):
-    """In processes of their own: `inland capture` looks at agent.toml before anything else."""
+def test_what_starts_or_looks_says_which_file_it_was(copy: Path, run, kind: str, name: str):
+    """In a process of its own: `inland capture` looks at agent.toml before anything else."""
     shutil.rmtree(copy / "cn-car" / "state")
     spoil(copy / "cn-car" / name, kind)
     half = "uplink" if name == "vehicle.pem" else "capture"
     done = command(half, *CONFIG, stdout=subprocess.PIPE)
     (line,) = done.stderr.splitlines()
     assert (done.returncode, line.startswith("error: "), name in line) == (2, True, True), line
-    done = command("doctor", "--offline", *CONFIG, stdout=subprocess.PIPE)
-    assert (done.returncode, done.stderr) == (1, "")
-    assert any(name in line for line in done.stdout.splitlines() if line.startswith("FAIL"))
+    words = ("doctor", "--offline", *CONFIG)
+    if kind == "binary":
+        told = command(*words, stdout=subprocess.PIPE)
+        done = Said(told.returncode, told.stdout, told.stderr)
+    else:
+        done = run(*words)
+    assert (done.code, done.err) == (1, "")
+    assert any(name in line for line in done.out.splitlines() if line.startswith("FAIL"))
 
 
 def test_a_bus_that_is_nested_too_deeply_is_no_crash_before_the_bind(copy: Path):

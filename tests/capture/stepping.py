@@ -6,6 +6,7 @@ number on its bus, so it is known again whatever its stamp says. Real parts from
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -217,8 +218,7 @@ def _turns(
         arrivals: list[tuple[int, int, FrameBatch]] = []
         for bus, mine in waiting.items():
             while reads[bus] <= at:
-                ready = [one for one in mine if one[0] <= reads[bus]]
-                if ready:
+                if ready := mine[: bisect_right(mine, reads[bus], key=_at)]:
                     arrivals.append((reads[bus], bus, _batch(ready, offsets)))
                     del mine[: len(ready)]
                 reads[bus] += rng.randrange(40, 90) * MS
@@ -228,7 +228,11 @@ def _turns(
 
 def offset_at(offsets: Sequence[tuple[int, int]], at: int) -> int:
     """Wall time less CLOCK_BOOTTIME at a moment of the drive."""
-    return next(by for since, by in reversed(offsets) if since <= at)
+    return offsets[bisect_right(offsets, at, key=_at) - 1][1]
+
+
+def _at(one: Frame | Step) -> int:
+    return one[0]
 
 
 def _batch(frames: Sequence[Frame], offsets: Sequence[tuple[int, int]]) -> FrameBatch:
@@ -242,11 +246,10 @@ def _batch(frames: Sequence[Frame], offsets: Sequence[tuple[int, int]]) -> Frame
 
 def _numbers(batch: FrameBatch) -> list[tuple[int, int]]:
     """(bus, number) of frames."""
-    found = []
-    for row in batch:
-        data = bytes(row["data"][: row["length"]])
-        found.append((int(row["channel"]), int.from_bytes(data[-2:], "little")))
-    return found
+    rows = zip(
+        batch["channel"].tolist(), batch["length"].tolist(), batch["data"].tolist(), strict=True
+    )
+    return [(bus, data[size - 2] | data[size - 1] << 8) for bus, size, data in rows]
 
 
 def _outcome(car: Stepped, gate: list[bool]) -> Outcome:

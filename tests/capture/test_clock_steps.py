@@ -76,8 +76,9 @@ def drives(empty_spool: Path) -> Any:
 def check(drives: Drives, seed: int, steps: list[Step]) -> None:
     """Hold a drive with settings against the one without."""
     frames, quiet, found = drives.frames[seed], drives.quiet(seed), drives.drive(seed, steps)
-    placed = {(bus, int.from_bytes(data[-2:], "little"))
-              for at, bus, _, data in frames if is_certain(at, steps)}  # fmt: skip
+    uncertain = uncertain_of(steps)
+    placed = {(bus, int.from_bytes(data[-2:], "little")) for at, bus, _, data in frames
+              if not any(begin <= at <= end for begin, end in uncertain)}  # fmt: skip
 
     def certain(order: list[tuple[int, int]]) -> list[tuple[int, int]]:
         return [one for one in order if one in placed]
@@ -115,10 +116,13 @@ def check(drives: Drives, seed: int, steps: list[Step]) -> None:
     assert_entries(steps, found)
 
 
-def is_certain(at: int, steps: list[Step]) -> bool:
-    """Return whether a frame was made by a clock that somebody looked at."""
+def uncertain_of(steps: list[Step]) -> list[tuple[int, int]]:
+    """Return from when to when the place of a frame is not certain.
+
+    That is while the clock was set by what may have gone by before anybody looked.
+    """
     late = WAIT_NS if any(abs(by) <= WAIT_NS for _, by in steps) else 0
-    return not any(begin <= at <= end + late for begin, end in stepping.undone(steps))
+    return [(begin, end + late) for begin, end in stepping.undone(steps)]
 
 
 def by_bus(outcome: Outcome, bus: int) -> list[int]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from agent.service.premises import Wish, survey
 from agent.service.unit_files import Credential, Site
+from tests.rig import HERE, INLAND, Said, typed
 
-INLAND = [sys.executable, "-m", "agent.cli"]
 SITE = Site(
     start=("/opt/inland/bin/python", "-I", "-B", "-m", "agent.cli"),
     config=Path("/etc/inland/agent.toml"),
@@ -31,12 +30,16 @@ channel = "can0"
 
 def inland(*arguments: object, code: int = 0) -> str:
     """Run a command to its end; return all that it printed."""
-    done = subprocess.run(
-        [*INLAND, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.stdout + done.stderr
+    if arguments[0] in HERE:
+        said = typed(*arguments)
+    else:
+        done = subprocess.run(
+            [*INLAND, *map(str, arguments)], capture_output=True, text=True, check=False
+        )
+        said = Said(done.returncode, done.stdout, done.stderr)
+    assert said.code == code, said.out + said.err
+    assert "Traceback" not in said.err, said.err
+    return said.out + said.err
 
 
 class Image:

@@ -16,7 +16,7 @@ import pytest
 
 from agent.errors import ConfigError
 from agent.service.bytecode import BYTECODE, START, compile_for
-from tests.rig import EVERYTHING, wait_for
+from tests.rig import EVERYTHING, typed, wait_for
 from tests.service.sites import inland
 
 SOURCE = re.compile(r"^# code object from (/.*\.py)$", re.MULTILINE)
@@ -74,9 +74,8 @@ def run(car: Path, half: str, start: list[str], done: Callable[[], bool]) -> str
 
 
 def sealed(car: Path) -> bool:
-    command = [sys.executable, "-m", "agent.cli", "status", "--json", "--config", str(car)]
-    said = subprocess.run(command, capture_output=True, text=True, check=False)
-    return said.returncode == 0 and json.loads(said.stdout)["segments"] > 0
+    said = typed("status", "--json", "--config", car)
+    return said.code == 0 and json.loads(said.out)["segments"] > 0
 
 
 def compiled_anew(said: str) -> set[str]:
