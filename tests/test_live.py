@@ -9,6 +9,7 @@ import csv
 import json
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,19 +54,44 @@ class Live:
         return self.process.wait(30)
 
 
-@contextmanager
-def driving(made: Rig) -> Iterator[Path]:
-    """A car with an owner, whose bus is full for some seconds; gives the owner's home."""
+def parked(made: Rig) -> tuple[Path, str]:
+    """A car with an owner; return the owner's home, and the port that its bus is."""
     made.policy(fleet() + "[[collect]]" + OWNER_RULES.split("[[collect]]")[1])  # and every frame
     home = enroll(made)
     port, _, _ = start_on_a_socket(made)
-    frames = drive(SECONDS)
     wait_for((made.car / "run" / "live.sock").exists, 30, "the live socket")
-    child = send([port], SECONDS, frames)
+    return home, port
+
+
+@contextmanager
+def driving(port: str) -> Iterator[None]:
+    """The bus is full, for some seconds at least."""
+    child = send([port], SECONDS, drive(SECONDS))
     try:
-        yield home
+        yield
     finally:
         child.wait(60)
+
+
+@contextmanager
+def stalls() -> Iterator[list[float]]:
+    """How late whoever wakes is on this machine, ms: what others have taken of its time."""
+    late_ms, over = [0.0], threading.Event()
+
+    def watch() -> None:
+        while True:
+            began_s = time.monotonic()
+            if over.wait(0.02):
+                return
+            late_ms[0] = max(late_ms[0], (time.monotonic() - began_s - 0.02) * 1000)
+
+    thread = threading.Thread(target=watch, name="stalls")
+    thread.start()
+    try:
+        yield late_ms
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.mark.slow
@@ -74,10 +100,13 @@ def driving(made: Rig) -> Iterator[Path]:
 def test_it_is_young_and_it_is_what_region_and_owner_open_later(tmp_path: Path):
     """A full bus; two readers to the end, one killed in the middle."""
     with rig(tmp_path) as made:
-        with driving(made) as home:
-            live = Live(made, home, "live", "--json")
-            raw = Live(made, home, "raw", "--frames", "--lane", "routine")
-            killed = Live(made, home, "killed", "--json")
+        home, port = parked(made)
+        live = Live(made, home, "live", "--json")
+        raw = Live(made, home, "raw", "--frames", "--lane", "routine")
+        killed = Live(made, home, "killed", "--json")
+        for one in (live, raw, killed):
+            wait_for(lambda one=one: "you are the owner" in one.said(), 60, "that it looks on")
+        with stalls() as late_ms, driving(port):
             wait_for(killed.lines, 30, "what it prints")
             killed.end(signal.SIGKILL)
             wait_for(lambda: len(live.lines()) > 40 and len(raw.lines()) > 40, 30, "lines")
@@ -88,7 +117,9 @@ def test_it_is_young_and_it_is_what_region_and_owner_open_later(tmp_path: Path):
             summary = one.said().splitlines()[-1]
             print(summary)
         ages = json.loads(live.said().splitlines()[-1])["age_ms_within"]
-        assert ages["all"] <= MOST_MS
+        # `tests.bench` holds all of them to the bar, with nothing beside it.
+        assert ages["99%"] <= MOST_MS
+        assert ages["all"] <= MOST_MS + 3 * late_ms[0]
         opened = opened_at_home(made, home)
         assert between(live.lines(), opened / "signals.jsonl", stamp_of_json) > 40
         assert between(raw.lines(), opened / "frames.log", stamp_of_candump) > 5000

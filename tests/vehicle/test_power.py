@@ -78,5 +78,5 @@ def test_a_cut_while_everything_begins(stand: Car):
         assert spool is None or spool["integrity"] == "ok"
         made.start("capture")
         wait_for(made.status, 30, "an answer")
-        assert made.status()["spool"]["quarantined"] == 0, made.said("capture")
+        assert made.told()["spool"]["quarantined"] == 0, made.said("capture")
         made.stop("capture")
