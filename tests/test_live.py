@@ -43,8 +43,9 @@ class Live:
             self.process = subprocess.Popen(command, stdout=out, stderr=err)
 
     def lines(self) -> list[str]:
-        """Whole lines, so far."""
-        return self.out.read_text("utf-8").split("\n")[:-1]
+        """Whole lines of frames and samples, so far."""
+        lines = self.out.read_text("utf-8").split("\n")[:-1]
+        return [line for line in lines if line.startswith(("(", '{"utc"'))]
 
     def said(self) -> str:
         return self.err.read_text("utf-8")

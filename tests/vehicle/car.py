@@ -18,6 +18,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -223,9 +224,8 @@ def properties(name: str) -> str:
 
 
 @contextmanager
-def region(folder: Path, net: Net) -> Iterator[Region]:
-    """A region with its broker and station running in a network."""
-    made = Region(folder, net)
+def serving(made: Region) -> Iterator[Region]:
+    """A region with its broker and station running."""
     try:
         made.start_broker()
         made.start_station()
@@ -258,12 +258,15 @@ def car(
     """
     net = Net()
     try:
-        with (
-            region(folder, net) as home,
-            Guest(image, payload, net=net, data_mb=data_mb, machine=machine, files=files) as guest,
-        ):
-            assert guest.ready() == "running"
-            yield Car(home, guest, **settings)
+        with ThreadPoolExecutor(1) as beside:
+            founding = beside.submit(Region, folder, net)  # takes as long as the boot
+            with (
+                Guest(image, payload, net=net, machine=machine, data_mb=data_mb,
+                      files=files) as guest,
+                serving(founding.result()) as home,
+            ):  # fmt: skip
+                assert guest.ready() == "running"
+                yield Car(home, guest, **settings)
     finally:
         net.close()
 

@@ -268,9 +268,11 @@ def test_a_suspended_machine_goes_on_where_it_was(made: Car, table: Table, secon
     drive.more(300)
     new_s: list[float] = []
     # Two seconds, on a machine that has the time for it once in three.
-    while not new_s or (new_s[-1] > DELIVERED_S and len(new_s) < 3):
+    for _ in range(1 if seconds > WATCHDOG_S else 3):
         new_s.append(suspend(made, seconds))
         drive.more(300)
+        if new_s[-1] <= DELIVERED_S:
+            break
     drive.end()
     status = wait_delivered(made, 60)
     frames = gained(status, before)
