@@ -19,7 +19,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, image: Path, payload: Path) -
         made.start("capture", "uplink")
         wait_for(lambda: made.told()["policy"]["version"] == 1, 60, "the policy over the air")
         # A silent bus gets a new policy's filter a moment later.
-        made.guest.until("grep -q vcan0 /proc/net/can/rcvlist_all")
+        made.guest.until("grep -q 'vcan0 .*raw' /proc/net/can/rcvlist_all")
         yield made
 
 
