@@ -72,8 +72,10 @@ def wait_for(there: Callable[[], object], seconds: float, what: str) -> float:
         if looked_s > seconds + late_s:
             pytest.fail(f"not within {seconds} s: {what}")
         slept_s = time.monotonic()
-        pause.wait(LOOK_S)
-        late_s += time.monotonic() - slept_s - LOOK_S
+        # A look may cost more than what is waited for: a command starts Python to ask.
+        pause_s = min(0.5, max(LOOK_S, (slept_s - began_s - looked_s) / 2))
+        pause.wait(pause_s)
+        late_s += time.monotonic() - slept_s - pause_s
 
 
 def answer(ask: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
