@@ -8,12 +8,14 @@ import random
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from agent.vault.scribe import REPEAT_NS
 from tests.rig import (
     EVERYTHING,
     INLAND,
@@ -319,6 +321,7 @@ def test_disk_that_others_filled(tmp_path: Path, small_disk: Path):
         (small_disk / "others").write_bytes(bytes(left.f_bavail * left.f_frsize - 200_000))
         lines = write_log(tmp_path / "in.log", 100_000)
         made.bus(name="can0", interface="log", channel=str(tmp_path / "in.log"), speed="max")
+        began_s = time.monotonic()
         capture = made.start("capture", "capture", "--config", str(made.config))
         wait_for(lambda: (s := made.status()) and s["frames"]["lost"] > 0, 60, "a loss")
         wait_for(
@@ -330,8 +333,8 @@ def test_disk_that_others_filled(tmp_path: Path, small_disk: Path):
         made.kill("capture", signal.SIGTERM)
         assert capture.returncode == 0
         words = said(made, "capture")
-        assert len(words) == 1, words
-        assert "no room for the spool" in words[0]
+        assert 1 <= len(words) <= 1 + (time.monotonic() - began_s) * 1e9 // REPEAT_NS, words
+        assert all("no room for the spool" in one for one in words)
         assert account(made, small_disk, tmp_path) > 0
 
 

@@ -113,25 +113,25 @@ def test_frames_after_an_enrolment_open_with_the_owners_key(tmp_path: Path):
         made.policy(POLICY)
         with running(made):
             command = ("--config", str(made.config))
-            assert made.status()["people"] == {"enrolled": 0, "driving": ""}
-            assert made.status()["frames"]["kept"]
+            assert made.told()["people"] == {"enrolled": 0, "driving": ""}
+            assert made.told()["frames"]["kept"]
             code, said = enroll(made, ANNA, wrong=1)
             assert code == 0, said
             assert "that is not the code" in said
             anna, bela = ANNA.public.kid, BELA.public.kid
             people = {"enrolled": 1, "driving": anna}
-            wait_for(lambda: made.status()["people"] == people, 5, "the owner in the status")
-            sealed = made.status()["segments"]
-            wait_for(lambda: made.status()["segments"] > sealed + 3, 20, "segments")
+            wait_for(lambda: made.told()["people"] == people, 5, "the owner in the status")
+            sealed = made.told()["segments"]
+            wait_for(lambda: made.told()["segments"] > sealed + 3, 20, "segments")
             code, said = enroll(made, BELA, "--driver", "--json")
             assert code == 0, said
             told = json.loads(said[said.index("{") :])  # what is asked stands on standard error
             assert told == {"id": bela, "role": "driver", "name": BELA.public.name}
             made.inland("owner", "drive", bela[:6], *command)
             people = {"enrolled": 2, "driving": bela}
-            wait_for(lambda: made.status()["people"] == people, 5, "the driver in the status")
-            sealed = made.status()["segments"]
-            wait_for(lambda: made.status()["segments"] > sealed + 6, 20, "segments")
+            wait_for(lambda: made.told()["people"] == people, 5, "the driver in the status")
+            sealed = made.told()["segments"]
+            wait_for(lambda: made.told()["segments"] > sealed + 6, 20, "segments")
             assert "2 enrolled" in made.inland("status", *command)
             made.kill("capture")
             made.start("capture", "capture", *command)
@@ -156,7 +156,7 @@ def test_three_wrong_codes_and_nobody_there_are_one_line_each(tmp_path: Path):
             code, said = enroll(made, ANNA, wrong=3)
             assert code == 1
             assert said.strip().endswith("error: 3 codes were wrong; try again in 600 s")
-            assert made.status()["people"]["enrolled"] == 0
+            assert made.told()["people"]["enrolled"] == 0
             public = str(made.folder / "A.pub")
             said = made.inland("owner", "enroll", public, "--config", str(made.config), code=1)
             assert "try again in" in said
@@ -184,7 +184,7 @@ def test_the_example_policy_keeps_what_is_the_owners_once_there_is_one(tmp_path:
                 enroll_by_hand(state / register.FILE, ANNA)
             made.start("capture", "capture", "--config", str(made.config))
             wait_for(lambda: (s := made.status()) and s["frames"]["received"] == frames, 30, "all")
-            assert made.status()["people"]["enrolled"] == people
+            assert made.told()["people"]["enrolled"] == people
             made.kill("capture", 15)
             assert bool(opened(state, ANNA, samples=True).get("shared")) == bool(people)
         told = made.inland("ledger", "--last", "1000", "--config", str(made.config))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import random
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,16 +97,11 @@ def test_a_road_that_swallows_everything_is_noticed_within_thirty_seconds(car: C
     car.start()
     wait_for(lambda: car.connected() and car.status()["receipts"] > 5, 60, "receipts")
     car.road.open = False
-    begun_s = time.monotonic()
-    wait_for(lambda: not car.connected(), 40, "the link is known to be dead")
-    noticed_s = time.monotonic() - begun_s
-    assert noticed_s <= 30
+    assert wait_for(lambda: not car.connected(), 40, "the link is known to be dead") <= 30
     car.road.open = True
     wait_for(lambda: car.settled(len(lines)), 120, "drained")
-    quiet_s = time.monotonic()
     car.road.open = False
-    wait_for(lambda: not car.connected(), 40, "a quiet link is known to be dead")
-    assert time.monotonic() - quiet_s <= 30
+    assert wait_for(lambda: not car.connected(), 40, "a quiet link is known to be dead") <= 30
     car.road.open = True
     car.whole(lines)
 

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -46,8 +47,9 @@ class Live:
             self.process = subprocess.Popen(command, stdout=out, stderr=err)
 
     def lines(self) -> list[str]:
-        """Whole lines, so far."""
-        return self.out.read_text("utf-8").split("\n")[:-1]
+        """Whole lines of frames and samples, so far."""
+        lines = self.out.read_text("utf-8").split("\n")[:-1]
+        return [line for line in lines if line.startswith(("(", '{"utc"'))]
 
     def said(self) -> str:
         return self.err.read_text("utf-8")
@@ -57,19 +59,45 @@ class Live:
         return self.process.wait(30)
 
 
-@contextmanager
-def driving(made: Rig, planted: str = "", seconds: float = SECONDS) -> Iterator[Path]:
-    """A car with an owner, whose bus is full for some seconds; gives the owner's home."""
+def parked(made: Rig, planted: str = "") -> tuple[Path, str]:
+    """A car with an owner; return the owner's home, and the port that its bus is."""
     made.policy(fleet() + "[[collect]]" + OWNER_RULES.split("[[collect]]")[1])  # and every frame
     home = enroll(made)
     port, _, _ = start_on_a_socket(made, planted)
-    frames = drive(seconds)
     wait_for((made.car / "run" / "live.sock").exists, 30, "the live socket")
-    child = send([port], seconds, frames)
+    return home, port
+
+
+@contextmanager
+def driving(port: str) -> Iterator[list[float]]:
+    """The bus is full, for some seconds at least; gives how late who woke then was, ms."""
+    with stalls() as late_ms:
+        child = send([port], SECONDS, drive(SECONDS))
+        try:
+            yield late_ms
+        finally:
+            child.wait(60)
+
+
+@contextmanager
+def stalls() -> Iterator[list[float]]:
+    """How late whoever wakes is on this machine, ms: what others have taken of its time."""
+    late_ms, over = [0.0], threading.Event()
+
+    def watch() -> None:
+        while True:
+            began_s = time.monotonic()
+            if over.wait(0.02):
+                return
+            late_ms[0] = max(late_ms[0], (time.monotonic() - began_s - 0.02) * 1000)
+
+    thread = threading.Thread(target=watch, name="stalls")
+    thread.start()
     try:
-        yield home
+        yield late_ms
     finally:
-        child.wait(60)
+        over.set()
+        thread.join()
 
 
 @pytest.mark.slow
@@ -78,10 +106,13 @@ def driving(made: Rig, planted: str = "", seconds: float = SECONDS) -> Iterator[
 def test_it_is_young_and_it_is_what_region_and_owner_open_later(tmp_path: Path):
     """A full bus; two readers to the end, one killed in the middle."""
     with rig(tmp_path) as made:
-        with driving(made) as home:
-            live = Live(made, home, "live", "--json")
-            raw = Live(made, home, "raw", "--frames", "--lane", "routine")
-            killed = Live(made, home, "killed", "--json")
+        home, port = parked(made)
+        live = Live(made, home, "live", "--json")
+        raw = Live(made, home, "raw", "--frames", "--lane", "routine")
+        killed = Live(made, home, "killed", "--json")
+        for one in (live, raw, killed):
+            wait_for(lambda one=one: "you are the owner" in one.said(), 60, "that it looks on")
+        with driving(port) as late_ms:
             wait_for(killed.lines, 30, "what it prints")
             killed.end(signal.SIGKILL)
             wait_for(lambda: len(live.lines()) > 40 and len(raw.lines()) > 40, 30, "lines")
@@ -91,17 +122,21 @@ def test_it_is_young_and_it_is_what_region_and_owner_open_later(tmp_path: Path):
         for one in (live, raw):
             summary = one.said().splitlines()[-1]
             print(summary)
-        check_age(live)
+        check_age(live, late_ms)
         opened = opened_at_home(made, home)
         assert between(live.lines(), opened / "signals.jsonl", stamp_of_json) > 40
         assert between(raw.lines(), opened / "frames.log", stamp_of_candump) > 5000
         compare_with_region(made, live.lines())
 
 
-def check_age(live: Live) -> None:
-    """All that was seen was young, by what the command says at its end."""
+def check_age(live: Live, late_ms: list[float]) -> None:
+    """All that was seen was young, by what the command says at its end.
+
+    `tests.bench` holds all of it to the bar, with nothing beside it.
+    """
     ages = json.loads(live.said().splitlines()[-1])["age_ms_within"]
-    assert ages["all"] <= MOST_MS
+    assert ages["99%"] <= MOST_MS
+    assert ages["all"] <= MOST_MS + 3 * late_ms[0]
 
 
 LATE = """
@@ -124,12 +159,14 @@ LiveReader.give = late
 def test_what_is_held_back_for_a_second_is_found(tmp_path: Path):
     """The planted bug: nothing is missing or altered, it only comes late."""
     with rig(tmp_path) as made:
-        with driving(made, LATE) as home:
-            live = Live(made, home, "live", "--json")
+        home, port = parked(made, LATE)
+        live = Live(made, home, "live", "--json")
+        wait_for(lambda: "you are the owner" in live.said(), 60, "that it looks on")
+        with driving(port) as late_ms:
             wait_for(lambda: len(live.lines()) > 40, 30, "lines")
         assert live.end() == 0
         with pytest.raises(AssertionError):
-            check_age(live)
+            check_age(live, late_ms)
 
 
 @contextmanager
@@ -186,19 +223,23 @@ def ended(process: subprocess.Popen[bytes]) -> None:
 def test_through_ssh_it_is_as_young_and_the_same(tmp_path: Path):
     """`ssh -L` as the help says it; and when the tunnel breaks, that is said."""
     with rig(tmp_path) as made:
-        with forwarded(made.folder) as (socket, tunnel), driving(made, seconds=24) as home:
+        home, port = parked(made)
+        with forwarded(made.folder) as (socket, tunnel):
             here = Live(made, home, "here", "--json")
             far = Live(made, home, "far", "--json", socket=socket)
-            wait_for(lambda: len(here.lines()) > 40 and len(far.lines()) > 40, 30, "lines")
-            assert far.end() == 0
             cut = Live(made, home, "cut", "--json", socket=socket)
-            wait_for(cut.lines, 30, "what it prints")
+            for one in (here, far, cut):
+                wait_for(lambda one=one: "you are the owner" in one.said(), 60, "that it looks on")
+            with driving(port) as late_ms:
+                wait_for(lambda: len(here.lines()) > 40 and len(far.lines()) > 40, 30, "lines")
+                assert far.end() == 0
+                wait_for(cut.lines, 30, "what it prints")
             ended(tunnel)
             assert cut.process.wait(30) == 75
             seen = far.lines()
             wait_for(lambda: here.lines()[-1:] > seen[-1:], 30, "all that was seen from afar")
         assert here.end() == 0
-        check_age(far)
+        check_age(far, late_ms)
         near = here.lines()
         first = stamp_of_json(near[0])
         both = [line for line in seen if stamp_of_json(line) > first]

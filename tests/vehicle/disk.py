@@ -18,6 +18,7 @@ from typing import Any
 from tests.rig import wait_for
 from tests.vehicle.car import PYTHON, Car
 from tests.vehicle.guest import Guest
+from tests.vehicle.watching import begin_candump
 
 DISK_MB = 32
 STATE = "/data/inland"
@@ -47,8 +48,7 @@ class Seen:
 def watching(guest: Guest) -> Iterator[Seen]:
     """Take note of all frames, on the disk that nothing happens to."""
     seen = Seen(booted_s=float(guest.sh(f"{PYTHON} -c '{_BOOTED}'")))
-    guest.begin("candump", f"exec stdbuf -oL candump -L -r 33554432 vcan0 >{SEEN}")
-    guest.until("grep -q vcan0 /proc/net/can/rcvlist_all")
+    begin_candump(guest, f"exec stdbuf -oL candump -L -r 33554432 vcan0 >{SEEN}", ["vcan0"])
     try:
         yield seen
     finally:

@@ -51,11 +51,16 @@ NETWORKS = {
 
 
 class Watch:
-    """What the agent says of itself, again and again, without a command being started each time."""
+    """What the agent says of itself, again and again, without a command being started each time.
+
+    Attributes:
+        not_yet: when it last said something that `until` did not wait for, by the guest's clock.
+    """
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
         self._heard = len(guest.heard())
+        self.not_yet = 0.0
         guest.write("/run/observe.py", (INSIDE / "observe.py").read_bytes())
         guest.sh(f"stty -F {LINE} raw -echo")
         guest.begin("watch", f"exec {PYTHON} /run/observe.py {RUN}/hatch.sock {LINE} all")
@@ -78,7 +83,10 @@ class Watch:
         def answered() -> bool:
             nonlocal found
             found = self.now()
-            return bool(found) and bool(there(found))
+            if found and there(found):
+                return True
+            self.not_yet = found.get("at", self.not_yet)
+            return False
 
         try:
             wait_for(answered, seconds, what)
@@ -103,6 +111,11 @@ class Heard:
     def __init__(self, made: Car) -> None:
         self._made, self._before = made, (0, 0)
         self._before = self.counts()
+
+    def more(self, count: int) -> None:
+        """Wait until it has handed on so many more."""
+        before = self.counts()[0]
+        wait_for(lambda: self.counts()[0] >= before + count, 60, f"{count} more frames heard")
 
     def counts(self) -> tuple[int, int]:
         """Return (frames, overruns)."""

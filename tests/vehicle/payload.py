@@ -25,11 +25,11 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-q")
 
 def payload(image: Path) -> Path:
     """Return the payload's disk for this checkout and an image, made once."""
-    wheels = _wheels()
-    parts: list[str | bytes] = [Path(__file__).read_bytes(), image.name, wheels.name]
+    found = wheels()
+    parts: list[str | bytes] = [Path(__file__).read_bytes(), image.name, found.name]
     for path in _files():
         parts += [str(path.relative_to(ROOT)), path.read_bytes()]
-    place = cache.get("payload", cache.key(parts), lambda new: _make(new, image, wheels))
+    place = cache.get("payload", cache.key(parts), lambda new: _make(new, image, found))
     return place / "disk"
 
 
@@ -38,8 +38,8 @@ def _files() -> list[Path]:
     return sorted(p for p in found if p.is_file() and "__pycache__" not in p.parts)
 
 
-def _wheels() -> Path:
-    """Return a folder with the wheels of what the agent needs at run time."""
+def wheels() -> Path:
+    """Return a folder with the wheels of what the agent needs at run time, downloaded once."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     needs: list[str] = project["dependencies"]
     tags = [f"manylinux_2_{minor}_x86_64" for minor in range(GLIBC, 4, -1)]

@@ -32,6 +32,7 @@ import pytest
 from agent.pb.ledger_pb2 import Entry
 from tests.rig import EVERYTHING, wait_for
 from tests.vehicle.car import PYTHON, RUN, Car
+from tests.vehicle.watching import begin_candump
 
 INSIDE = Path(__file__).parent / "inside"
 LINE = "/dev/ttyS1"
@@ -221,8 +222,7 @@ class Bench:
         wait_for(lambda: self._listen(run).last("policy"), 90, "a policy in force")
         if run.number == 0:
             self.car.stop("uplink")
-        self.guest.begin("candump", f"exec candump -L -r 33554432 vcan0 >{LINE}")
-        self.guest.until("grep -q vcan0 /proc/net/can/rcvlist_all")
+        begin_candump(self.guest, f"exec candump -L -r 33554432 vcan0 >{LINE}", ["vcan0"])
         return run
 
     def _drive_on(self, run: Run, seconds: float) -> None:

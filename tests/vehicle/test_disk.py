@@ -90,7 +90,7 @@ def test_a_full_disk_keeps_the_incident_and_says_what_it_drops(stand: Car):
     guest = made.guest
     with watching(guest) as seen:
         guest.begin("flood", f"exec {FLOOD} 1000")
-        wait_for(lambda: made.status()["spool"]["stored_bytes"] > 1.5e6, 120, "a filled spool")
+        wait_for(lambda: made.told()["spool"]["stored_bytes"] > 1.5e6, 120, "a filled spool")
         fill(guest)
         for _ in range(3):  # a computer that stalls for a second in between has not braked hard
             made.drive(f"{PYTHON} -m firmware_sim --socketcan vcan0 --scenario hard-brake "
@@ -99,7 +99,7 @@ def test_a_full_disk_keeps_the_incident_and_says_what_it_drops(stand: Car):
             if brakes := events(made):
                 break
         fill(guest)  # whatever the spool has given up meanwhile
-        full = made.status()
+        full = made.told()
         assert full["spool"]["holds"] == 0  # the incident is complete
         assert full["events"]["recorded"] == brakes == 1
         make_room(guest)
@@ -111,7 +111,7 @@ def test_a_full_disk_keeps_the_incident_and_says_what_it_drops(stand: Car):
         wait_for(lambda: arrived(made) and " 123#600D" in made.region.opened()[-1], 60, "the last")
     assert restarts(made) == "0"
     assert full["frames"]["kept"] > 20_000
-    frames, got = made.status()["frames"], made.region.opened("--lane", "routine")
+    frames, got = made.told()["frames"], made.region.opened("--lane", "routine")
     lacking = missing(seen.lines, got)
     assert frames["received"] + frames["lost"] == len(seen.lines)
     (log,) = logs(made)
@@ -137,7 +137,7 @@ def test_capture_starts_on_a_full_disk(stand: Car):
     guest = made.guest
     with watching(guest) as seen:
         made.drive(DRIVE)
-        wait_for(lambda: made.status()["segments"] > 50, 60, "segments that wait")
+        wait_for(lambda: made.told()["segments"] > 50, 60, "segments that wait")
         fill(guest)
         wait_for(lambda: guest.run(f"test -e {STATE}/ballast").code, 60, "the ballast given up")
         made.park()
@@ -145,7 +145,7 @@ def test_capture_starts_on_a_full_disk(stand: Car):
         made.stop("uplink", "capture")
     fill(guest)
     made.start("capture")
-    assert made.status()["policy"]["version"] == made.region.version
+    assert made.told()["policy"]["version"] == made.region.version
     fill(guest)
     guest.kill()
     guest.start()
@@ -153,7 +153,7 @@ def test_capture_starts_on_a_full_disk(stand: Car):
     fill(guest)
     guest.link(False)
     made.start("capture")
-    assert made.status()["policy"]["version"] == made.region.version
+    assert made.told()["policy"]["version"] == made.region.version
     make_room(guest)
     wait_for(lambda: guest.run(f"test -e {STATE}/ballast").code == 0, 30, "room for ballast")
     guest.sh("cansend vcan0 123#600D")
@@ -179,10 +179,10 @@ def test_bodies_that_rot_are_said_and_never_sent(stand: Car, while_: str):
         made.stop("uplink")
     with watching(made.guest) as seen:
         made.drive(DRIVE)
-        wait_for(lambda: made.status()["segments"] > 60, 60, "segments that wait")
+        wait_for(lambda: made.told()["segments"] > 60, 60, "segments that wait")
         made.park()
-        wait_for(lambda: not made.status()["frames"]["waiting"], 10, "an empty queue")
-    wait_for(lambda: made.status()["segments"] == len(places(made, "bodies 0")), 10, "sealed")
+        wait_for(lambda: not made.told()["frames"]["waiting"], 10, "an empty queue")
+    wait_for(lambda: made.told()["segments"] == len(places(made, "bodies 0")), 10, "sealed")
     if while_ == "stopped":
         made.stop("capture")
     rotten = places(made, "bodies 3")
@@ -195,7 +195,7 @@ def test_bodies_that_rot_are_said_and_never_sent(stand: Car, while_: str):
     if while_ != "under way":
         made.start("uplink")
     wait_for(lambda: arrived(made), 120, "all that is good at the region")
-    assert made.status()["spool"]["quarantined"] == 0
+    assert made.told()["spool"]["quarantined"] == 0
     # A rotten body is dropped a second after it was met: the last drop may still be on its way.
     wait_for(lambda: sum(logs(made)[0]["drops"].values()) == hollow(made), 60, "a drop for each")
     (log,) = logs(made)
@@ -215,13 +215,13 @@ def test_an_entry_that_rots_is_never_sent_and_all_the_others_are(stand: Car, whi
     made = begin(stand, QUICK)
     with watching(made.guest) as seen:
         made.drive(DRIVE)
-        wait_for(lambda: made.status()["segments"] > 20, 60, "segments that wait")
+        wait_for(lambda: made.told()["segments"] > 20, 60, "segments that wait")
         made.park()
         made.stop("uplink", "capture")
         made.start("capture", "uplink")  # there is an entry of this without a body
         made.guest.sh("cansend vcan0 123#600D")
-        wait_for(lambda: made.status()["segments"] == 1, 60, "a segment behind it")
-    log = made.status()["spool"]["log"]
+        wait_for(lambda: made.told()["segments"] == 1, 60, "a segment behind it")
+    log = made.told()["spool"]["log"]
     if while_ == "stopped":
         made.stop("uplink", "capture")
     (rotten,) = places(made, "entry")
@@ -255,8 +255,8 @@ def test_a_page_that_rots_begins_a_new_log_and_what_is_readable_is_delivered(
     made = begin(stand, QUICK)
     with watching(made.guest) as seen:
         made.drive(DRIVE)
-        wait_for(lambda: made.status()["segments"] > 100, 60, "segments that wait")
-        before = made.status()["spool"]["log"]
+        wait_for(lambda: made.told()["segments"] > 100, 60, "segments that wait")
+        before = made.told()["spool"]["log"]
         if while_ == "stopped":
             made.park()
             made.stop("uplink", "capture")
@@ -306,8 +306,8 @@ def test_a_disk_that_takes_nothing_ends_capture_until_it_does(stand: Car):
     guest.link(True)
     with watching(guest) as seen:
         made.drive(DRIVE)
-        wait_for(lambda: made.status()["segments"] > 20, 60, "segments")
-        log, size = (made.status()["spool"][name] for name in ("log", "size"))
+        wait_for(lambda: made.told()["segments"] > 20, 60, "segments")
+        log, size = (made.told()["spool"][name] for name in ("log", "size"))
         guest.sh("mount -o remount,abort /data")
         guest.until("test $(systemctl show -P NRestarts inland-capture) -ge 2", timeout=60)
         assert guest.sh("systemctl show -P ExecMainStatus inland-capture").strip() in ("0", "75")
@@ -320,8 +320,8 @@ def test_a_disk_that_takes_nothing_ends_capture_until_it_does(stand: Car):
         guest.sh("e2fsck -fy /dev/disk/by-label/data || test $? -le 2; mount -L data /data",
                  timeout=60)  # fmt: skip
         wait_for(lambda: made.status() is not None, 60, "capture by itself")
-        assert made.status()["spool"]["log"] == log
-        assert made.status()["spool"]["size"] >= size
+        assert made.told()["spool"]["log"] == log
+        assert made.told()["spool"]["size"] >= size
         made.park()
         guest.sh("cansend vcan0 123#600D")
         wait_for(lambda: arrived(made) and " 123#600D" in made.region.opened()[-1], 120, "the last")

@@ -46,16 +46,14 @@ def namespaces() -> set[str]:
     return found
 
 
-def test_boots_with_can_and_the_agent(image: Path, payload: Path):
-    with Guest(image, payload) as guest:
-        assert guest.ready() == "running", guest.sh("systemctl --failed --no-legend")
-        print(guest.sh("systemd-analyze").splitlines()[0])
-        (vcan,) = json.loads(guest.sh("ip -j -d link show vcan0"))
-        assert vcan["linkinfo"]["info_kind"] == "vcan"
-        assert "UP" in vcan["flags"]
-        assert vcan["mtu"] == 72
-        assert "CAN" in guest.sh("inland --help")
-        assert guest.sh("inland --version").startswith("inland ")
+def test_boots_with_can_and_the_agent(guest: Guest):
+    print(guest.sh("systemd-analyze").splitlines()[0])
+    (vcan,) = json.loads(guest.sh("ip -j -d link show vcan0"))
+    assert vcan["linkinfo"]["info_kind"] == "vcan"
+    assert "UP" in vcan["flags"]
+    assert vcan["mtu"] == 72
+    assert "CAN" in guest.sh("inland --help")
+    assert guest.sh("inland --version").startswith("inland ")
 
 
 def test_doctor_examines_the_guest(guest: Guest):
@@ -88,8 +86,10 @@ def test_doctor_examines_the_guest(guest: Guest):
 def test_a_power_cut_loses_what_was_not_synced_and_the_disk_boots_again(image: Path, payload: Path):
     with Guest(image, payload, data_mb=16) as guest:
         guest.ready()
-        guest.sh("echo kept >/root/kept; echo kept >/data/kept; sync; echo gone >/root/gone")
-        guest.sh("echo told >/dev/ttyS1")
+        # Else the file system would keep it within five seconds, which a slow machine may take.
+        guest.sh("mount -o remount,commit=300 /")
+        guest.sh("echo kept >/root/kept; echo kept >/data/kept; sync; echo gone >/root/gone; "
+                 "echo told >/dev/ttyS1")  # fmt: skip
         guest.kill()
         assert guest.heard().split() == [b"told"]
         with pytest.raises(GuestError):
@@ -114,17 +114,14 @@ def test_files_are_there_at_the_first_boot_and_travel_both_ways(
     unit = b"[Service]\nType=oneshot\nExecStart=/bin/cp /etc/inland/early /run/copied\n"
     files = {"/etc/inland/early": b"early", "/etc/inland/car.key": b"secret",
              "/etc/systemd/system/early.service": unit}  # fmt: skip
-    with Guest(image, payload, files=files) as guest:
+    with Guest(image, payload, files=files, data_mb=16) as guest:
         guest.sh("systemctl start early")
         assert guest.read("/run/copied") == b"early"
         assert guest.sh("stat -c '%a %U' /etc/inland/car.key") == "600 root\n"
         guest.push(tmp_path / "folder", "/srv/there")
         guest.pull("/srv/there/deep/big", tmp_path / "back")
         assert (tmp_path / "back").read_bytes() == big
-
-
-def test_a_small_data_disk_gets_full(image: Path):
-    with Guest(image, data_mb=16) as guest:
+        # And a small data disk gets full.
         guest.ready()
         full = guest.run("dd if=/dev/zero of=/data/fill bs=1M count=20")
         assert full.code != 0
@@ -144,7 +141,7 @@ def test_commands_in_the_background(guest: Guest):
         assert (ended.code, ended.out.splitlines()[0]) == (code, "on")
     assert "forever" not in guest.sh("systemctl list-units --no-legend")
     with pytest.raises(DoorError, match="more than"):
-        guest.run("sleep 5", timeout=0.2)
+        guest.run("sleep 60", timeout=0.2)
     with pytest.raises(DoorError, match="too many"):
         guest.run("true " + "x" * 5000)
 
@@ -155,22 +152,22 @@ def test_the_network_is_cut_and_mended_and_leads_nowhere(image: Path):
         with Guest(image, net=net) as one, Guest(image, net=net) as two:
             assert {one.ready(), two.ready()} == {"running"}
             assert one.address != two.address
-            ping = "ping -c 1 -W 2 "
+            ping, in_vain = "ping -c 1 -W 20 ", "ping -c 1 -W 1 "
             one.sh(ping + HOST)
             one.sh(ping + two.address)
             one.link(False)
-            assert one.run(ping + HOST).code == 1
+            assert one.run(in_vain + HOST).code == 1
             assert one.sh("cat /sys/class/net/vec0/carrier") == "1\n"
             two.sh(ping + HOST)
             one.link(True)
             one.until(ping + HOST)
             two.impair("loss 100%")
-            assert two.run(ping + HOST).code == 1
+            assert two.run(in_vain + HOST).code == 1
             two.impair("delay 300ms")
-            late = float(re.search(r"time=([\d.]+)", two.sh(ping + HOST))[1])
-            assert 300 <= late < 2000
+            assert float(re.search(r"time=([\d.]+)", two.sh(ping + HOST))[1]) >= 300
             two.impair(None)
-            assert two.run("ping -c 1 -W 2 192.0.2.1").code == 1  # TEST-NET-1: any address outside
+            two.sh(ping + HOST)
+            assert two.run(f"{in_vain} 192.0.2.1").code == 1  # TEST-NET-1: any address outside
     finally:
         net.close()
 
@@ -233,8 +230,8 @@ def test_a_killed_runner_takes_its_guest_along(image: Path, payload: Path):
         assert processes(mark)
         assert namespace in namespaces()
         runner.send_signal(signal.SIGKILL)
-    wait_for(lambda: not processes(mark), 10, "the guest's processes gone")
-    wait_for(lambda: namespace not in namespaces(), 10, "its network namespace gone")
+    wait_for(lambda: not processes(mark), 30, "the guest's processes gone")
+    wait_for(lambda: namespace not in namespaces(), 30, "its network namespace gone")
     Guest(image).close()
     assert not Path(mark).exists()
 

@@ -49,4 +49,4 @@ def test_a_runner_that_ends_takes_qemu_and_its_helpers_along(
             assert any(name in line for line in running), (name, running)
         runner.send_signal(number)
         runner.wait(30)
-    wait_for(lambda: not processes(mark), 10, "its processes gone")
+    wait_for(lambda: not processes(mark), 30, "its processes gone")

@@ -119,10 +119,12 @@ def test_a_backlog_drains_faster_than_it_grows(made: Car, table: Table, count: i
     # Nothing is on the bus: what drains now drains by itself.
     quiet = wait_status(made, lambda s: waiting(s) < waiting(cut) - 50, 60, "draining")
     began_s = time.monotonic() - plugged
+    made.guest.link(False)  # however quick it drains: most of it is to drain beside the load
     assert quiet["frames"]["received"] == cut["frames"]["received"]
     load = Drive(made, f"2{count // 4000:02X}", gap_ms=4)
     load.begin()
     loaded = wait_status(made, lambda s: s["segments"] > quiet["segments"] + 5, 30, "load")
+    made.guest.link(True)
     drained = wait_status(made, lambda s: waiting(s) < 100, 1200, "the backlog gone")
     gone_s = time.monotonic() - plugged
     load.end()
@@ -145,7 +147,7 @@ def test_a_backlog_drains_faster_than_it_grows(made: Car, table: Table, count: i
 def test_a_half_open_link_is_noticed_and_replaced(made: Car, table: Table):
     """The cable is pulled while frames flow; TCP says nothing, the agent does within 30 s."""
     known = losses(made)
-    before = made.status()
+    before = made.told()
     drive = Drive(made, "301", gap_ms=4)
     drive.begin()
     drive.more(200)
@@ -174,7 +176,7 @@ def test_a_half_open_link_is_noticed_and_replaced(made: Car, table: Table):
 
 def test_half_of_the_packets_lost_and_all_delivered(made: Car, table: Table):
     known = losses(made)
-    before = made.status()
+    before = made.told()
     made.guest.impair("loss 50% delay 50ms")
     began = time.monotonic()
     drive = Drive(made, "401", gap_ms=4)
@@ -198,14 +200,14 @@ def test_half_of_the_packets_lost_and_all_delivered(made: Car, table: Table):
 
 def test_the_broker_is_killed_under_load_again_and_again(made: Car, table: Table):
     known = losses(made)
-    before = made.status()
+    before = made.told()
     drive = Drive(made, "501", gap_ms=4)
     drive.begin()
     back_s = []
     for _ in range(3):
-        connects = made.status()["link"]["connects"]
+        connects = made.told()["link"]["connects"]
         made.region.kill("broker")
-        wait_status(made, lambda s: not s["link"]["connected"], 10, "the broker's end noticed")
+        wait_status(made, lambda s: not s["link"]["connected"], 30, "the broker's end noticed")
         made.region.start_broker()
         started = time.monotonic()
         now = wait_status(
@@ -229,4 +231,4 @@ def test_packets_go_to_the_broker_alone(driven: tuple[Car, Packets]):
     made, packets = driven
     assert packets.elsewhere() <= {f"icmp {STRANGER}"}
     made.guest.run(f"ping -c 1 -W 1 {STRANGER}")
-    wait_for(lambda: packets.elsewhere() == {f"icmp {STRANGER}"}, 10, "the planted packet seen")
+    wait_for(lambda: packets.elsewhere() == {f"icmp {STRANGER}"}, 30, "the planted packet seen")

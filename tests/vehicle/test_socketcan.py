@@ -119,13 +119,20 @@ def test_every_kind_of_frame_is_read_as_candump_and_a_plain_socket_see_it(guest:
     ) as read:  # fmt: skip
         play(guest, kinds * 100)
     mine = read.texts()
-    assert mine[: len(kinds) * 100] == kinds * 100
-    assert mine[:-1] == [plain(text) for text in seen.frames()][: len(mine) - 1]
-    assert [frame[0] for frame in read.frames] == [stamp for stamp, _ in read.plain]
-    assert [frame[0] // 1000 for frame in read.frames][: len(seen.lines)] == [
-        round(stamp * 1e6) for stamp in seen.stamps()
-    ][: len(mine)]
+    same(mine[: len(kinds) * 100], kinds * 100)
+    same(mine[:-1], [plain(text) for text in seen.frames()][: len(mine) - 1])
+    same([frame[0] for frame in read.frames], [stamp for stamp, _ in read.plain])
+    same(
+        [frame[0] // 1000 for frame in read.frames][: len(seen.lines)],
+        [round(stamp * 1e6) for stamp in seen.stamps()][: len(mine)],
+    )
     assert read.losses == {}
+
+
+def same(found: list[Any], wanted: list[Any]) -> None:
+    """Compare long lists; pytest would take half a minute to show how a thousand rows differ."""
+    different = [at for at, pair in enumerate(zip(found, wanted, strict=False)) if len({*pair}) > 1]
+    assert (len(found), different[:1]) == (len(wanted), [])
 
 
 def test_a_classic_socket_reads_classic_frames_and_no_fd(guest: Guest):
@@ -189,19 +196,23 @@ def test_no_filter_means_nothing_and_too_many_are_applied_in_the_agent(guest: Gu
 def test_what_the_kernel_drops_is_counted_to_the_frame(guest: Guest, rcvbuf: int):
     """The reader is stopped, its buffer overflows, it goes on: seen + lost = sent."""
     with reading(guest, rcvbuf=rcvbuf) as read:
-        for _ in range(2):
+        before = sent_by_anybody(guest)
+        for last in (0x7F1, 0x7F2):
             guest.sh("systemctl kill -s STOP reader")
             flood(guest, 700)
             guest.sh("systemctl kill -s CONT reader")
-            play(guest, ["7FF#"])
-            guest.until("[ $(grep -c '2047, 0, 0' /run/reader.txt) -ge 1 ]")
+            # Sent until one is read: there is no room for it before the reader has gone on.
+            there = f"grep -q ', {last}, 0, 0' /run/reader.txt"
+            guest.until(f"{{ cansend vcan0 {last:X}#; sleep 0.1; {there}; }}")
+        sent = sent_by_anybody(guest) - before
     lost = read.losses[str(int(Loss.KERNEL))]
-    print(f"{read.granted} bytes hold {len(read.frames) // 2} frames; {lost} lost")
+    held = sum(frame[1] < 700 for frame in read.frames) // 2
+    print(f"{read.granted} bytes hold {held} frames; {lost} lost")
     assert lost > 0
-    assert len(read.frames) + lost == 2 * 701
+    assert len(read.frames) + lost == sent >= 2 * 701
     assert set(read.losses) == {str(int(Loss.KERNEL))}
     # The drain time is computed from what a frame costs: no more than this.
-    assert (len(read.frames) // 2 + 1) * 768 >= read.granted * 0.9
+    assert (held + 2) * 768 >= read.granted * 0.9
 
 
 def test_an_interface_that_goes_down_is_told_and_brings_frames_again(guest: Guest, bug: str):

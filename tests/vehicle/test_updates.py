@@ -40,20 +40,20 @@ def counted(made: Car, identifier: str) -> list[int]:
 def test_policies_come_both_ways_while_frames_flow_and_none_is_lost(made: Car):
     before = [shown(made, unit, "MainPID") for unit in UNITS]
     made.drive("cangen vcan0 -g 1 -I 321 -L 8 -D i")
-    wait_for(lambda: made.status()["frames"]["kept"] > 500, 30, "a drive")
+    wait_for(lambda: made.told()["frames"]["kept"] > 500, 30, "a drive")
     made.region.publish(EVERYTHING, 2)
     wait_for(lambda: made.policy_version() == 2, 120, "the policy over MQTT")
     made.guest.link(False)  # what comes now can only come in the folder
     drop = folder(made, NARROW, 3)
     assert "version 3" in made.inland(f"policy install {drop}", timeout=120)
     wait_for(lambda: made.policy_version() == 3, 30, "the policy of the folder")
-    so_far = made.status()["frames"]["kept"]
-    wait_for(lambda: made.status()["frames"]["kept"] > so_far + 500, 30, "more of the drive")
+    so_far = made.told()["frames"]["kept"]
+    wait_for(lambda: made.told()["frames"]["kept"] > so_far + 500, 30, "more of the drive")
     made.park()
     made.guest.link(True)
-    wait_for(lambda: not sum(made.status()["spool"]["pending"].values()), 120, "all receipted")
+    wait_for(lambda: not sum(made.told()["spool"]["pending"].values()), 120, "all receipted")
 
-    frames, numbers = made.status()["frames"], counted(made, "321")
+    frames, numbers = made.told()["frames"], counted(made, "321")
     print(f"{frames['kept']} frames under three policies, {frames['lost']} lost")
     assert numbers == list(range(len(numbers)))
     assert (frames["kept"], frames["lost"]) == (len(numbers), 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -37,10 +37,8 @@ def watching(guest: Guest, *interfaces: str) -> Iterator[Seen]:
     """
     seen, names = Seen(), [name.partition(",")[0] for name in interfaces]
     # Each line is written as it comes: what waits in a buffer cannot be waited for.
-    guest.begin("candump", f"exec stdbuf -oL candump -L -D -r 33554432 {' '.join(interfaces)}")
+    begin_candump(guest, f"exec stdbuf -oL candump -L -D -r 33554432 {' '.join(interfaces)}", names)
     try:
-        for name in names:
-            guest.until(f"grep -q {name} /proc/net/can/rcvlist_all")
         yield seen
         for name in names:
             guest.sh(f"cansend {name} {LAST}#")
@@ -49,6 +47,18 @@ def watching(guest: Guest, *interfaces: str) -> Iterator[Seen]:
         said = guest.end("candump").out
     lines = [line for line in said.splitlines() if line.startswith("(")]  # not "interface down"
     seen.lines += [line for line in lines if line.split()[2] != f"{LAST}#"]
+
+
+def begin_candump(guest: Guest, command: str, names: Sequence[str]) -> None:
+    """Begin it, and wait until the kernel hands it the frames of some interfaces.
+
+    The kernel lists an interface that nobody reads as well; others may read it already.
+    """
+    count = "grep -c '{} .*raw' /proc/net/can/rcvlist_all"
+    before = [int(guest.run(count.format(name)).out) for name in names]
+    guest.begin("candump", command)
+    for name, readers in zip(names, before, strict=True):
+        guest.until(f"[ $({count.format(name)}) -gt {readers} ]")
 
 
 def plain(frame: str) -> str:
