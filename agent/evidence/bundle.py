@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, Final
 
 from agent.digest import sha256
 from agent.draft import draft_of, sweep
-from agent.errors import ConfigError, SpoolCorruptError
+from agent.errors import BusyError, SpoolCorruptError
 from agent.evidence.became import Became, ranges
 from agent.evidence.cover import cover, encode_subtree
 from agent.evidence.disclosure import Disclosure, Ledger, explain, indices_of, parse
@@ -109,27 +111,32 @@ class BundleWriter:
     Args:
         folder: where the bundle is to stand; its parent is there.
 
+    Attributes:
+        folder: where it will stand: if that name is taken, or is being written, the next one that
+            is free ("a-2.inland"). Names have the second in them, and programs are quick.
+
     Raises:
-        ConfigError: something stands there already.
-        BusyError: another command is writing it.
         OSError: it cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
-        if folder.exists():
-            raise ConfigError("a bundle is there already", where=str(folder),
-                              todo="wait a second: a name has the time in it")  # fmt: skip
         sweep(folder.parent, folder.suffix)  # a stick has no room for what nobody sees
-        self.folder = folder
-        self._held = draft_of(folder, mode=0o777)  # sealed: whoever carries it may read it
-        self._draft = self._held.__enter__()
         self._written: list[Written] = []
+        self._held = ExitStack()
+        for number in count(1):
+            self.folder = folder if number == 1 else folder.with_stem(f"{folder.stem}-{number}")
+            if os.path.lexists(self.folder):
+                continue
+            with suppress(BusyError):
+                # Sealed: whoever carries it may read it.
+                self._draft = self._held.enter_context(draft_of(self.folder, mode=0o777))
+                return
 
     def __enter__(self) -> BundleWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._held.__exit__(None, None, None)
+        self._held.close()
 
     def add(
         self,

@@ -135,8 +135,8 @@ def export(
         except OSError as error:
             raise _unwritable(error, order.out) from None
     keys = "\n".join(order.card.cosign_keys)
-    result = verifier.verify(folder, keys)
-    return Exported(folder, witness, result, unread=len(chosen) - len(there))
+    result = verifier.verify(writer.folder, keys)
+    return Exported(writer.folder, witness, result, unread=len(chosen) - len(there))
 
 
 def carried_over(ledgers: Sequence[SpoolLedger]) -> list[CarriedLedger]:

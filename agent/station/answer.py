@@ -88,10 +88,10 @@ def answer(
             writer.place(_about(region, request, made), asked, more={disclosures.FILE: known})
     except OSError as error:
         raise cannot_write(error, folder) from None
-    result = verifier.verify(folder, "\n".join(region.card.cosign_keys))
+    result = verifier.verify(writer.folder, "\n".join(region.card.cosign_keys))
     goes_on = parts[-1].stay.last is None and request.to_ns is None
     later = parts[-1].ledger.later() if goes_on else 0
-    return Answer(folder, request, role, bodies, opening, result, later)
+    return Answer(writer.folder, request, role, bodies, opening, result, later)
 
 
 def checked(region: RegionFolder, data: bytes, now_s: int) -> OwnerRequest:

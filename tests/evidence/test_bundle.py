@@ -180,10 +180,14 @@ def test_a_bundle_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_bundle_that_is_there_stays(tmp_path: Path):
-    (tmp_path / "a").mkdir()
-    with pytest.raises(ConfigError, match="already"):
-        make(tmp_path / "a", drive(new_car(LOG), 2))
-    assert list((tmp_path / "a").iterdir()) == []
+    """Nor is one that another command is writing touched: of one second there may be several."""
+    (tmp_path / "a.inland").mkdir()
+    with BundleWriter(tmp_path / "a.inland") as other:
+        make(tmp_path / "a.inland", drive(new_car(LOG), 2))
+        assert other.folder.name == "a-2.inland"
+    assert list((tmp_path / "a.inland").iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-3.inland", "a.inland"]
+    assert verdict(tmp_path / "a-3.inland") == (0, "")
 
 
 def test_what_a_cut_export_left_does_not_disturb(tmp_path: Path):

@@ -25,7 +25,7 @@ from tests.vehicle.hardware import TTY, Adapter, Heard, Watch, bus, hardware_car
 from tests.vehicle.machine_qemu import Qemu
 from tests.vehicle.outcome import Drive, Table, catalogue, tidy, waiting
 
-NOTICED_S = 30.0
+NOTICED_S = 8.0  # the kernel takes a second, two looks two; the machine is an emulated one
 OVERRUN = "20000204#0001000000000000"  # CAN_ERR_CRTL_RX_OVERFLOW
 EXPOSURE = 1.5  # of systemd-analyze security, at most
 
@@ -126,7 +126,7 @@ def test_a_link_that_goes_away_is_noticed_and_everything_delivered(
     cut = float(made.guest.sh("date +%s.%N"))
     machine.carrier(False)
     made.guest.until("[ $(cat /sys/class/net/eth0/carrier) = 0 ]")
-    said = watch.until(lambda s: not s["link"]["connected"], NOTICED_S + 10, "noticed")
+    said = watch.until(lambda s: not s["link"]["connected"], 40, "noticed")
     noticed_s = max(0.0, watch.not_yet - cut)
     heard.more(100)
     kept = watch.until(lambda s: waiting(s) > 5, 30, "what waits")
@@ -138,6 +138,7 @@ def test_a_link_that_goes_away_is_noticed_and_everything_delivered(
     table.row("carrier lost", sent=drive.sent, heard=heard.counts()[0], **frames,
               noticed_s=noticed_s, told_s=said["at"] - cut, waited=waiting(kept),
               reconnected_s=back["at"] - plugged)  # fmt: skip
+    assert "the car's own network is gone" in said["link"]["last_error"]
     assert noticed_s <= NOTICED_S
     assert frames["lost"] == 0
     check(drive, heard, least=150)
@@ -244,7 +245,8 @@ def test_overruns_of_the_controller_are_heard_as_its_driver_tells_them(
 ):
     """The model's receive buffer is filled for good: each remote frame leaves its length behind.
 
-    Each overrun is an error frame of the driver's. (After this, can0 hears nothing any more.)
+    Each overrun is an error frame of the driver's, and the first ones are a loss in the ledger at
+    once. (After this, can0 hears nothing any more.)
     """
     before, heard, known = watch.now(), Heard(made), told_overruns(made)
     made.guest.sh("for _ in {1..20}; do cansend can1 508#R8; done")
@@ -257,6 +259,9 @@ def test_overruns_of_the_controller_are_heard_as_its_driver_tells_them(
     told, (got, overruns) = told_overruns(made) - known, heard.counts()
     table.row("overruns of the SJA1000", sent=sent, heard=got, overruns=overruns, told=told)
     assert told == overruns > 100
+    lost = re.findall(r"at least ([\d,]+) .* of can0 lost: the bus controller ran over",
+                      made.inland("ledger --last 10000"))  # fmt: skip
+    assert 1 <= sum(int(count.replace(",", "")) for count in lost) <= overruns
 
 
 def told_overruns(made: Car) -> int:
