@@ -132,6 +132,28 @@ def typed(*arguments: object) -> Said:
     return Said(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
+def said_by(*arguments: object, code: int | None = 0, timeout: float = 120) -> str:
+    """Run a command to its end, here if it may be (output and signals are the main thread's alone).
+
+    Args:
+        arguments: the command and what goes with it.
+        code: the exit code that it must have; None: any.
+        timeout: of a process of its own, seconds.
+
+    Returns:
+        What it printed, on either stream.
+    """
+    if arguments[0] in HERE and threading.current_thread() is threading.main_thread():
+        said = typed(*arguments)
+    else:
+        command = [*INLAND, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        said = Said(done.returncode, done.stdout, done.stderr)
+    assert code in (None, said.code), f"{arguments}: {said.code}\n{said.out}{said.err}"
+    assert "Traceback" not in said.err, said.err
+    return said.out + said.err
+
+
 class Rig:
     """One region with one car.
 
@@ -161,17 +183,7 @@ class Rig:
 
     def inland(self, *arguments: str, code: int | None = 0, timeout: float = 120) -> str:
         """Run a command to its end; return what it printed."""
-        if arguments[0] in HERE:
-            said = typed(*arguments)
-        else:
-            done = subprocess.run(
-                [*INLAND, *arguments], capture_output=True, text=True, timeout=timeout, check=False
-            )
-            said = Said(done.returncode, done.stdout, done.stderr)
-        if code is not None:
-            assert said.code == code, f"{arguments}: {said.code}\n{said.out}{said.err}"
-        assert "Traceback" not in said.err, said.err
-        return said.out + said.err
+        return said_by(*arguments, code=code, timeout=timeout)
 
     def start(
         self, name: str, *arguments: str, command: list[str] | None = None

@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "consent": "Give, refuse, withdraw and list consents.",
     "ledger": "What was kept, sent and dropped, when and why.",
     "verify": "Check a bundle of evidence, without a key and without trusting anybody.",
+    "order": "Sign, as an authority, what a region has to open.",
     "unseal": "Open what a region has sealed to whoever ordered it.",
     "station": "The region's end: make a region, enroll cars, receive, open.",
 }

@@ -87,7 +87,7 @@ def order(*, folder: Path, file: Path, out: Path, as_json: bool) -> None:
 
     The order has to be signed by an authority whose key is trusted (`order-key add`), for this
     region, and not expired; it is served once. The owner is told of it, at once or from the day on
-    that it names. Exit codes as `open`. proto/FORMAT.md says how an authority writes one.
+    that it names. Exit codes as `open`. An authority signs one with `inland order`.
 
     \b
     Example:

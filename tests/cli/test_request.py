@@ -200,3 +200,53 @@ def test_an_authority_opens_what_was_sealed_to_its_key(
     assert told == {"folder": str(tmp_path / "again"), "files": names}
     with pytest.raises(ConfigError, match="no such key"):
         run(*words, "--key", tmp_path / "none")
+
+
+@pytest.fixture
+def order_words(ask: list[object], place: Place, tmp_path: Path) -> list[object]:
+    """The words of an order of Anna's, who is an authority here."""
+    return ["order", "--region", "cn", "--vehicle", place.car.vehicle, "--from", "0", "--to",
+            "2100-01-01", "--authority", "Police", "--officer", "Zhao", "--reference", "case 17",
+            "--basis", "article 1", *ask[6:10], "-o", tmp_path / "order.json"]  # fmt: skip
+
+
+def test_an_authority_signs_an_order_and_opens_what_it_gets(
+    place: Place, order_words: list[object], tmp_path: Path
+) -> None:
+    """From the key to the frames with commands alone."""
+    file, case = tmp_path / "order.json", tmp_path / "case"
+    said = run(*order_words).output
+    trust = said.splitlines()[1].removeprefix("trusted there by: inland station order-key add ")
+    assert trust.startswith("FOLDER 'Police' ")
+    with pytest.raises(StationError, match="no key is trusted for 'Police'"):
+        run("station", "order", place.region.path, file, "-o", case)
+    run("station", "order-key", "add", place.region.path, "Police", trust.split()[-1])
+    run("station", "order", place.region.path, file, "-o", case)
+    run("unseal", f"{case}.sealed", *order_words[-6:-2], "--order", file, "-o", case)
+    assert len((case / "frames.log").read_text().splitlines()) == 80
+    with pytest.raises(ConfigError, match="is there already; name another with -o"):
+        run(*order_words)
+    plain = tmp_path / "plain.json"
+    told = json.loads(run(*order_words[:-1], plain, "--readable", "--json").output)
+    assert (told["sealed"], told["public"]) == (False, trust.split()[-1])
+    run("station", "order", place.region.path, plain, "-o", tmp_path / "plain")
+    assert (tmp_path / "plain" / "frames.log").read_bytes() == (case / "frames.log").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (("--expires", "2026-01-01"), "--expires: is over already"),
+        (("--from", "2100-01-02"), "--to: ends before it begins"),
+        (("--tell-from", "2099-01-01"), "for more than a year"),
+        (("--basis", ""), "basis: not 1 to 200"),
+        (("--officer", "two\nlines"), "officer: not 1 to 200"),
+        (("--key", "none"), "no such key"),
+    ],
+)
+def test_what_no_order_can_say_is_one_line(
+    order_words: list[object], tmp_path: Path, more: tuple[str, ...], why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why):
+        run(*order_words, *more)
+    assert not (tmp_path / "order.json").exists()

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.sites import Image, inland
+from tests.rig import said_by
+from tests.service.sites import Image
 
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("region")
-    inland("station", "init", folder / "region", "--region", "cn", "--host", "broker.example",
+    said_by("station", "init", folder / "region", "--region", "cn", "--host", "broker.example",
            "--prefix", "203.0.113.0/24", "--prefix", "2001:db8:5::/48")  # fmt: skip
-    inland("station", "enroll", folder / "region", folder / "car")
+    said_by("station", "enroll", folder / "region", folder / "car")
     return folder / "car"
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from agent.service.premises import Wish, survey
 from agent.service.unit_files import Credential, Site
-from tests.rig import HERE, INLAND, Said, typed
 
 SITE = Site(
     start=("/opt/inland/bin/python", "-I", "-B", "-m", "agent.cli"),
@@ -26,20 +24,6 @@ name = "can0"
 interface = "socketcan"
 channel = "can0"
 """
-
-
-def inland(*arguments: object, code: int = 0) -> str:
-    """Run a command to its end; return all that it printed."""
-    if arguments[0] in HERE:
-        said = typed(*arguments)
-    else:
-        done = subprocess.run(
-            [*INLAND, *map(str, arguments)], capture_output=True, text=True, check=False
-        )
-        said = Said(done.returncode, done.stdout, done.stderr)
-    assert said.code == code, said.out + said.err
-    assert "Traceback" not in said.err, said.err
-    return said.out + said.err
 
 
 class Image:

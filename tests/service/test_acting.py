@@ -15,8 +15,7 @@ import pytest
 from agent.errors import ConfigError, PolicyError
 from agent.service import acting
 from agent.service.acting import Owner, act_as_owner_of, other_owner, readable_for
-from tests.rig import EVERYTHING
-from tests.service.sites import inland
+from tests.rig import EVERYTHING, said_by
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: acts as another user")
 ROOT = Path(__file__).parents[2]
@@ -195,7 +194,7 @@ def test_a_policy_that_root_installs_belongs_to_the_folders_owner(
     private = open_tmp / "private"
     private.mkdir(mode=0o700)
     (private / "policy.toml").write_text(EVERYTHING, "utf-8")
-    inland("policy", "build", private / "policy.toml", "-o", private / "all.policy")
+    said_by("policy", "build", private / "policy.toml", "-o", private / "all.policy")
     (private / "all.policy").chmod(0o600)
     run(interpreter, "policy", "install", private / "all.policy", "--config", bench)
     assert (state / "policy/active.policy").exists()
@@ -219,7 +218,7 @@ def test_a_link_in_the_state_folder_leads_root_nowhere(
     treasure.mkdir(mode=0o755)
     (state / "policy").symlink_to(treasure)
     (open_tmp / "policy.toml").write_text(EVERYTHING, "utf-8")
-    inland("policy", "build", open_tmp / "policy.toml", "-o", open_tmp / "all.policy")
+    said_by("policy", "build", open_tmp / "policy.toml", "-o", open_tmp / "all.policy")
     said = run(interpreter, "policy", "install", open_tmp / "all.policy", "--config", bench, code=2)
     assert "Permission denied" in said
     assert list(treasure.iterdir()) == []

@@ -17,13 +17,14 @@ from agent.service.bytecode import BYTECODE
 from agent.service.machine import Machine
 from agent.service.names import CAPTURE, CAPTURE_UNIT, GROUP, TARGET_UNIT, UPLINK, UPLINK_UNIT
 from agent.service.unit_files import SYSCTL, SYSUSERS, TMPFILES, UNITS, WANTED
-from tests.service.sites import SITE, Image, inland
+from tests.rig import said_by
+from tests.service.sites import SITE, Image
 
 FILES = {UNITS / CAPTURE_UNIT, UNITS / UPLINK_UNIT, UNITS / TARGET_UNIT, SYSUSERS, SYSCTL, WANTED}
 
 
 def installed(image: Image, *more: str, code: int = 0) -> str:
-    return inland(
+    return said_by(
         "service", "install", "--root", image.root, "--python", image.python, *more, code=code
     )
 
@@ -53,8 +54,8 @@ def test_programs_are_told_what_was_done(image: Image):
     assert first["may_reach"][:3] == ["203.0.113.0/24", "2001:db8:5::/48", "198.51.100.1/32"]
     assert [one for one in second["done"] if "users" not in one] == []
     out = ("service", "uninstall", "--root", image.root, "--json")
-    assert any("inland-capture" in one for one in json.loads(inland(*out))["done"])
-    assert json.loads(inland(*out)) == {"done": []}
+    assert any("inland-capture" in one for one in json.loads(said_by(*out))["done"])
+    assert json.loads(said_by(*out)) == {"done": []}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: users are made in the image")
@@ -104,25 +105,25 @@ def test_out_again_leaves_what_is_the_cars(image: Image):
     installed(image)
     kept = {name: text for name, text in image.files().items() if Path("/", name) not in FILES}
     state = image.put(Path("/var/lib/inland/spool/spool.db"), "sealed")
-    said = inland("service", "uninstall", "--root", image.root)
+    said = said_by("service", "uninstall", "--root", image.root)
     after = image.files()
     assert after.pop(str(state.relative_to(image.root))) == b"sealed"
     assert after == kept
     assert before.items() <= after.items()
     assert "kept /var/lib/inland, agent.toml and the keys\n" in said
-    assert inland("service", "uninstall", "--root", image.root) == "nothing is installed\n"
+    assert said_by("service", "uninstall", "--root", image.root) == "nothing is installed\n"
 
 
 def test_drop_ins_of_others_are_kept_and_named(image: Image):
     installed(image)
     own = image.put(UNITS / f"{CAPTURE_UNIT}.d/own.conf", "[Service]\nNice=5\n")
-    said = inland("service", "uninstall", "--root", image.root)
+    said = said_by("service", "uninstall", "--root", image.root)
     assert own.exists()
     assert f"kept {UNITS}/{CAPTURE_UNIT}.d: somebody's drop-ins\n" in said
 
 
 def test_an_interpreter_that_is_not_in_the_image_is_told(image: Image):
-    said = inland(
+    said = said_by(
         "service", "install", "--root", image.root, "--python", "/opt/none/python", code=2
     )
     assert "error: /opt/none: cannot be looked at: No such file or directory" in said

@@ -16,8 +16,7 @@ import pytest
 
 from agent.errors import ConfigError
 from agent.service.bytecode import BYTECODE, START, compile_for
-from tests.rig import EVERYTHING, typed, wait_for
-from tests.service.sites import inland
+from tests.rig import EVERYTHING, said_by, typed, wait_for
 
 SOURCE = re.compile(r"^# code object from (/.*\.py)$", re.MULTILINE)
 EDITABLE = "__editable__"  # what finds a checkout; a car has none
@@ -45,8 +44,8 @@ def car(tmp_path: Path, bundle: Path) -> Path:
     with config.open("a") as file:
         file.write(f'[[bus]]\nname = "can0"\ninterface = "log"\nchannel = "{log}"\nspeed = "max"\n')
     (tmp_path / "policy.toml").write_text(EVERYTHING, "utf-8")
-    inland("policy", "build", tmp_path / "policy.toml", "-o", tmp_path / "all.policy")
-    inland("policy", "install", tmp_path / "all.policy", "--config", config)
+    said_by("policy", "build", tmp_path / "policy.toml", "-o", tmp_path / "all.policy")
+    said_by("policy", "install", tmp_path / "all.policy", "--config", config)
     return config
 
 

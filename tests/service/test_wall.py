@@ -11,7 +11,8 @@ import pytest
 from agent.errors import WallError
 from agent.service import wall
 from agent.service.wall import Seen, canaries, gap
-from tests.service.sites import INLAND, Image
+from tests.rig import INLAND
+from tests.service.sites import Image
 
 HOME = [ipaddress.ip_network("203.0.113.0/24")]
 
