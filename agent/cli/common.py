@@ -15,6 +15,7 @@ from agent.config import DEFAULT_PATH
 from agent.errors import ConfigError
 
 LANES: Final = ("incident", "event", "routine", "recorder")  # as sealed_pb2.Lane counts them
+GOOD_S: Final = 28 * 86_400  # for how long what is signed is good if nothing else is said
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
@@ -107,6 +108,18 @@ def moments_of(start: str | None, end: str | None) -> tuple[int | None, int | No
     if from_ns is not None and to_ns is not None and to_ns < from_ns:
         raise ConfigError("ends before it begins", where="--to")
     return from_ns, to_ns
+
+
+def expiry_of(text: str | None, now_s: int) -> int:
+    """Return the Unix time that --expires says; four weeks from now for nothing.
+
+    Raises:
+        ConfigError: it is no moment, or over.
+    """
+    until_s = moment_of(text, "--expires", (now_s + GOOD_S) * 10**9) // 10**9
+    if until_s <= now_s:
+        raise ConfigError("is over already: the region would refuse it", where="--expires")
+    return until_s
 
 
 def span_options(function: F) -> F:

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import LANES, json_option, moment_of, moments_of, print_json, save_new
+from agent.cli.common import (
+    LANES,
+    expiry_of,
+    json_option,
+    moment_of,
+    print_json,
+    save_new,
+    span_of,
+)
 from agent.cli.private_key import key_options, load_keys
 from agent.errors import ConfigError
-
-WEEKS_S = 28 * 86_400  # how long an order is good for if nothing else is said
 
 
 @click.command()
@@ -62,12 +68,8 @@ def command(
     from agent.station.order import ID_BYTES, AuthorityOrder, read, write
 
     now_s = int(time.time())
-    expires_s = moment_of(expires, "--expires", (now_s + WEEKS_S) * 10**9) // 10**9
-    if expires_s <= now_s:
-        raise ConfigError("is over already: the region would refuse it", where="--expires")
-    from_ns, to_ns = moments_of(start, end)
-    assert from_ns is not None
-    assert to_ns is not None
+    expires_s = expiry_of(expires, now_s)
+    from_ns, to_ns = span_of(start, end)
     tell_from_s = moment_of(tell_from, "--tell-from", 0) // 10**9
     [key] = load_keys([key_file], passphrase_file)
     wanted = AuthorityOrder(

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import json_option, moment_of, moments_of, print_json, save_new
+from agent.cli.common import expiry_of, json_option, moments_of, print_json, save_new
 from agent.cli.private_key import key_options, load_keys
 from agent.errors import ConfigError
-
-WEEKS_S = 28 * 86_400  # how long a request is good for if nothing else is said
 
 
 @click.command()
@@ -53,9 +51,7 @@ def request(
     from agent.region import URI_PREFIX
 
     now_s = int(time.time())
-    until_s = moment_of(expires, "--expires", (now_s + WEEKS_S) * 10**9) // 10**9
-    if until_s <= now_s:
-        raise ConfigError("is over already: the region would refuse it", where="--expires")
+    until_s = expiry_of(expires, now_s)
     from_ns, to_ns = moments_of(start, end)
     [key] = load_keys([key_file], passphrase_file)
     public = key.public
