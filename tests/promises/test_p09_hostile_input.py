@@ -68,6 +68,8 @@ def test_p09_all_at_once_costs_little_and_the_agent_goes_on(tmp_path: Path) -> N
             for name in ("capture", "uplink")
         }
         wait_for(lambda: (s := made.status()) and s["link"]["connects"], 30, "it trusts the broker")
+        # What python-can takes is no attacker's doing: with its reader of MF4, 50 MiB.
+        wait_for(lambda: made.status()["buses"][0]["state"] == "missing", 30, "it is loaded")
         before = {name: peak_mib(pid) for name, pid in pids.items()}
         used, begun = {n: cpu_s(pid) for n, pid in pids.items()}, time.monotonic()
         made.start("car", command=[
