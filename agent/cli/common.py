@@ -110,6 +110,13 @@ def moments_of(start: str | None, end: str | None) -> tuple[int | None, int | No
     return from_ns, to_ns
 
 
+def expires_option(function: F) -> F:
+    """Add --expires; `expiry_of` reads it."""
+    return click.option(
+        "--expires", metavar="TIME", help="Not to be served later.  [default: in 28 days]"
+    )(function)
+
+
 def expiry_of(text: str | None, now_s: int) -> int:
     """Return the Unix time that --expires says; four weeks from now for nothing.
 
@@ -147,6 +154,14 @@ def span_of(start: str | None, end: str | None) -> tuple[int, int]:
 def lane_numbers(lanes: Iterable[str]) -> tuple[int, ...]:
     """Return sealed_pb2.Lane numbers of what --lane options say."""
     return tuple(LANES.index(lane) for lane in lanes)
+
+
+def output_option(function: F) -> F:
+    """Add -o, a new file; `save_new` writes it."""
+    return click.option(
+        "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True,
+        help="New file.",
+    )(function)  # fmt: skip
 
 
 def save_new(path: Path, content: bytes) -> None:

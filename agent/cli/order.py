@@ -9,9 +9,11 @@ import click
 
 from agent.cli.common import (
     LANES,
+    expires_option,
     expiry_of,
     json_option,
     moment_of,
+    output_option,
     print_json,
     save_new,
     span_of,
@@ -32,17 +34,14 @@ from agent.errors import ConfigError
 @click.option("--officer", required=True, help="Who answers for it.")
 @click.option("--reference", required=True, help="File number; the owner is told.")
 @click.option("--basis", required=True, help="The law that allows it; the owner is told.")
-@click.option("--expires", metavar="TIME", help="Not to be served later.  [default: in 28 days]")
+@expires_option
 @click.option("--tell-from", metavar="TIME",
               help="The owner is told from then on, a year from now at the latest.  "
                    "[default: at once]")  # fmt: skip
 @click.option("--readable", is_flag=True,
               help="Have it answered with a readable folder, not sealed to the key.")  # fmt: skip
 @key_options("The private key of the authority.")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True,
-    help="New file.",
-)  # fmt: skip
+@output_option
 @json_option
 def command(
     *, region: str, vehicle: str, start: str, end: str, lanes: tuple[str, ...], authority: str,

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import expiry_of, json_option, moments_of, print_json, save_new
+from agent.cli.common import (
+    expires_option,
+    expiry_of,
+    json_option,
+    moments_of,
+    output_option,
+    print_json,
+    save_new,
+)
 from agent.cli.private_key import key_options, load_keys
 from agent.errors import ConfigError
 
@@ -21,12 +29,9 @@ from agent.errors import ConfigError
     help="Leave out what can only be of other categories. May be given several times.",
 )  # fmt: skip
 @click.option("--purpose", required=True, help="What for; it goes into the region's ledger.")
-@click.option("--expires", metavar="TIME", help="Not to be served later.  [default: in 28 days]")
+@expires_option
 @key_options("The private key of whoever asks.")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True,
-    help="New file.",
-)  # fmt: skip
+@output_option
 @json_option
 def request(
     *, region: str, vehicle: str, start: str | None, end: str | None, categories: tuple[str, ...],

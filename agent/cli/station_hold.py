@@ -7,7 +7,13 @@ from pathlib import Path
 
 import click
 
-from agent.cli.common import json_option, moment_of, print_json, save_new
+from agent.cli.common import (
+    json_option,
+    moment_of,
+    output_option,
+    print_json,
+    save_new,
+)
 from agent.errors import ConfigError
 
 MONTHS_S = 90 * 86_400  # how long it holds if nothing else is said
@@ -21,10 +27,7 @@ MONTHS_S = 90 * 86_400  # how long it holds if nothing else is said
     "--until", metavar="TIME",
     help="ISO 8601 (UTC) or Unix seconds, 180 days at most.  [default: 90 days]",
 )  # fmt: skip
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True,
-    help="New file.",
-)  # fmt: skip
+@output_option
 @json_option
 def hold(
     *, folder: Path, vehicle: str, reference: str, until: str | None, output: Path, as_json: bool
